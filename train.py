@@ -1,0 +1,71 @@
+"""Trains PPO with Transformer-XL: `python train.py [PRESET] [--flags]`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.config import PRESETS, Config, load_config, preset
+from trxl_jax.errors import ConfigError
+from trxl_jax.trainer import train
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Flags of this command."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    resume: Path | None = None
+    """directory of a run to go on with; other flags may only extend it or change how it is saved and tracked"""
+
+
+DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
+
+python train.py [PRESET] [--flags]; flags change what the preset, or without one the defaults, say.
+Presets: {", ".join(PRESETS)}."""
+
+
+def parse(flags: Sequence[str]) -> Arguments:
+    """The configuration that flags ask for.
+
+    Raises:
+        UserError: an unknown preset or flag, or a value that can't be.
+    """
+    name = flags[0] if flags and not flags[0].startswith("-") else None
+    resume = _find_resume(flags)
+    if name is not None and resume is not None:
+        raise ConfigError(f"give either the preset {name} or --resume {resume}, which has its own configuration")
+    config = Config() if name is None else preset(name)
+    if resume is not None:
+        config = load_config(resume / "config.json")
+    flags = flags[1:] if name is not None else flags
+    return parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
+
+
+def _find_resume(flags: Sequence[str]) -> Path | None:
+    """The run to resume has to be known before other flags are parsed: they change its configuration."""
+    for flag, value in zip(flags, [*flags[1:], ""], strict=True):
+        name, _, inline = flag.partition("=")
+        if name == "--resume" and (inline or value):
+            return Path(inline or value)
+    return None
+
+
+def main(flags: Sequence[str]) -> int:
+    """Trains; 0 when done, 128 plus the signal's number when stopped by one."""
+    arguments = parse(flags)
+    outcome = train(arguments.config, resume=arguments.resume)
+    if outcome.signal is not None:
+        print(f"stopped at step {outcome.global_step:,}; go on with: python train.py --resume {outcome.run_dir}")
+        return 128 + outcome.signal
+    score = outcome.metrics.get("episode/r_mean")
+    told = "" if score is None else f", mean return {score:.2f} over the last 100 episodes"
+    print(f"done: {outcome.global_step:,} steps{told}; see {outcome.run_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

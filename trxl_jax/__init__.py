@@ -1,0 +1,1 @@
+"""PPO with Transformer-XL as episodic memory, in JAX and Flax."""

@@ -1,0 +1,37 @@
+"""Generalised advantage estimation, on pure arrays."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def gae(
+    reward: jax.Array, value: jax.Array, done: jax.Array, last_value: jax.Array, gamma: float, gae_lambda: float
+) -> tuple[jax.Array, jax.Array]:
+    """Advantages and returns of a rollout (Schulman et al. 2016, equations 11 to 16, cut at episode ends).
+
+    Args:
+        reward: f32[T, N].
+        value: f32[T, N], the critic's estimates before each step.
+        done: bool[T, N], whether the step ended its episode.
+        last_value: f32[N], the critic's estimate after the last step.
+        gamma: discount factor.
+        gae_lambda: decay of the mixture of n-step estimates.
+
+    Returns:
+        Advantages and returns (advantage + value), each f32[T, N].
+    """
+    chex.assert_rank(reward, 2)
+    chex.assert_equal_shape([reward, value, done])
+    chex.assert_shape(last_value, reward.shape[1:])
+    next_value = jnp.concatenate([value[1:], last_value[None]])
+    going_on = 1.0 - done.astype(jnp.float32)
+    delta = reward + gamma * next_value * going_on - value
+
+    def step(following: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        delta_t, going_on_t = inputs
+        advantage = delta_t + gamma * gae_lambda * going_on_t * following
+        return advantage, advantage
+
+    _, advantage = jax.lax.scan(step, jnp.zeros_like(last_value), (delta, going_on), reverse=True)
+    return advantage, advantage + value

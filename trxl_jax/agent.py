@@ -1,0 +1,175 @@
+"""The actor-critic: encoder, memory transformer, heads. The same call acts and learns."""
+
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from trxl_jax.config import Config
+from trxl_jax.encoder import PixelDecoder, PixelEncoder, VectorEncoder
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.errors import ConfigError
+from trxl_jax.initializers import ACTOR_GAIN, CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
+from trxl_jax.transformer import TransformerXL
+
+
+@struct.dataclass
+class MultiCategorical:
+    """Independent categorical distributions, one for each action branch.
+
+    Fields:
+        logits: f32[..., sum(nvec)], the branches' logits side by side.
+        nvec: number of choices of each of the A branches.
+    """
+
+    logits: jax.Array
+    nvec: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def branches(self) -> list[jax.Array]:
+        """Normalised logits of each branch, f32[..., nvec[a]]."""
+        parts = jnp.split(self.logits, np.cumsum(self.nvec)[:-1], axis=-1)
+        return [jax.nn.log_softmax(part, axis=-1) for part in parts]
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """i32[..., A]."""
+        keys = jax.random.split(key, len(self.nvec))
+        choices = [jax.random.categorical(k, branch) for k, branch in zip(keys, self.branches(), strict=True)]
+        return jnp.stack(choices, axis=-1)
+
+    def mode(self) -> jax.Array:
+        """The most probable choices, i32[..., A]."""
+        return jnp.stack([branch.argmax(axis=-1) for branch in self.branches()], axis=-1)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """i32[..., A] to f32[..., A], one number a branch."""
+        chex.assert_shape(action, (*self.logits.shape[:-1], len(self.nvec)))
+        picked = [
+            jnp.take_along_axis(branch, action[..., i : i + 1], axis=-1) for i, branch in enumerate(self.branches())
+        ]
+        return jnp.concatenate(picked, axis=-1)
+
+    def entropy(self) -> jax.Array:
+        """f32[...], summed over branches."""
+        return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
+
+
+class AgentOutput(NamedTuple):
+    """What the agent says of Q steps in each of N environments.
+
+    Fields:
+        policy: distributions over [N, Q].
+        value: f32[N, Q].
+        hidden: f32[N, Q, L, D], detached; what the memory is to keep.
+        features: f32[N, Q, D], from which `ActorCritic.reconstruct` draws the observation.
+    """
+
+    policy: MultiCategorical
+    value: jax.Array
+    hidden: jax.Array
+    features: jax.Array
+
+
+class ActorCritic(nn.Module):
+    """Policy and value from an observation and the episode's memory.
+
+    Fields:
+        spec: the task's observations and actions.
+        num_layers: L.
+        num_heads: H.
+        dim: D.
+        window: W.
+        positional_encoding: absolute, learned or none.
+        reconstruction: whether there is a decoder.
+    """
+
+    spec: EnvSpec
+    num_layers: int
+    num_heads: int
+    dim: int
+    window: int
+    positional_encoding: str
+    reconstruction: bool = False
+
+    def setup(self) -> None:
+        pixels = len(self.spec.obs_shape) > 1
+        self.encoder = PixelEncoder(self.dim) if pixels else VectorEncoder(self.dim)
+        self.transformer = TransformerXL(
+            self.num_layers,
+            self.num_heads,
+            self.dim,
+            self.window,
+            self.positional_encoding,
+            self.spec.max_episode_steps,
+        )
+        self.post_transformer = orthogonal_dense(self.dim, self.dim, HIDDEN_GAIN)
+        self.actor = [orthogonal_dense(n, self.dim, ACTOR_GAIN) for n in self.spec.action_nvec]
+        self.critic = orthogonal_dense(1, self.dim, CRITIC_GAIN)
+        if self.reconstruction:
+            self.decoder = PixelDecoder()
+
+    def __call__(self, obs: jax.Array, slots: jax.Array, visible: jax.Array) -> AgentOutput:
+        """Looks at Q observations per environment.
+
+        Args:
+            obs: [N, Q, *obs_shape].
+            slots: f32[L, N, S, D], from `encode_slots`.
+            visible: bool[N, Q, S], from `memory.visible_slots`.
+        """
+        chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
+        x, hidden = self.transformer(self.encoder(obs), slots, visible)
+        features = nn.relu(self.post_transformer(x))
+        logits = jnp.concatenate([branch(features) for branch in self.actor], axis=-1)
+        value = jnp.squeeze(self.critic(features), axis=-1)
+        return AgentOutput(MultiCategorical(logits, self.spec.action_nvec), value, hidden, features)
+
+    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+        """Memory [N, S, L, D] with positions i32[N, S] to what queries attend to; see `TransformerXL`."""
+        return self.transformer.encode_slots(hidden, position)
+
+    def reconstruct(self, features: jax.Array) -> jax.Array:
+        """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
+        return self.decoder(features)
+
+    @property
+    def slots_have_parameters(self) -> bool:
+        """Whether `encode_slots` depends on parameters, so that gradients flow through it."""
+        return self.positional_encoding == "learned"
+
+    def init_params(self, key: jax.Array) -> chex.ArrayTree:
+        """Fresh parameters, of every part."""
+
+        def everything(agent: "ActorCritic") -> None:
+            slots = agent.encode_slots(jnp.zeros((1, 1, self.num_layers, self.dim)), jnp.zeros((1, 1), jnp.int32))
+            obs = jnp.zeros((1, 1, *self.spec.obs_shape), self.spec.obs_dtype)
+            output = agent(obs, slots, jnp.ones((1, 1, 1), bool))
+            if self.reconstruction:
+                agent.reconstruct(output.features)
+
+        return {"params": nn.init(everything, self)(key)["params"]}
+
+
+def make_agent(config: Config, spec: EnvSpec) -> ActorCritic:
+    """The agent that a configuration asks for.
+
+    The window is cut to the task's longest episode, as in the original.
+
+    Raises:
+        ConfigError: a reconstruction loss for vector observations.
+    """
+    if config.reconstruction_coef > 0 and len(spec.obs_shape) == 1:
+        raise ConfigError(
+            f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels to reconstruct; set it to 0"
+        )
+    return ActorCritic(
+        spec=spec,
+        num_layers=config.trxl_num_layers,
+        num_heads=config.trxl_num_heads,
+        dim=config.trxl_dim,
+        window=min(config.trxl_memory_length, spec.max_episode_steps),
+        positional_encoding=config.trxl_positional_encoding,
+        reconstruction=config.reconstruction_coef > 0,
+    )

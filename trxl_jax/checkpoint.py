@@ -1,0 +1,109 @@
+"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. Nothing is pickled."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from trxl_jax.errors import CheckpointError
+
+_STATE, _RUN = "state", "run"
+
+
+def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
+    """Writes `directory/<iteration>` and removes all but the newest `keep`; returns its path.
+
+    A save that fails or is killed leaves the earlier checkpoints as they were: Orbax writes beside and renames.
+
+    Args:
+        directory: the run's `checkpoints`.
+        iteration: updates done.
+        state: a pytree of arrays; typed PRNG keys are allowed.
+        run: what else there is, JSON.
+        keep: number of checkpoints to keep.
+
+    Raises:
+        CheckpointError: it can't be written, for example because the disk is full.
+    """
+    path = directory / str(iteration)
+    try:
+        with _manager(directory, keep) as manager:
+            manager.save(
+                iteration,
+                args=ocp.args.Composite(
+                    **{_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
+                ),
+                force=True,
+            )
+            manager.wait_until_finished()
+    except Exception as error:  # Orbax and TensorStore raise many kinds; each means the same to the user
+        newest = latest(directory)
+        kept = f"the newest complete one is {newest}" if newest else "there is none yet"
+        raise CheckpointError(f"can't save checkpoint {path}: {_reason(error)}; free some disk space; {kept}") from error
+    return path
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit()] if directory.is_dir() else []
+    return directory / str(max(steps)) if steps else None
+
+
+def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
+    """Reads a checkpoint.
+
+    Args:
+        path: one checkpoint, as `latest` names it.
+        target: a pytree like the saved one; its shapes, dtypes and devices are what is returned.
+
+    Returns:
+        The state, and the JSON saved with it.
+
+    Raises:
+        CheckpointError: it is incomplete, not ours, or of another shape.
+    """
+    if not (path / _STATE).is_dir() or not (path / _RUN).is_dir():
+        raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; remove it to use an earlier one")
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_key_data(target))
+    try:
+        with _manager(path.parent, None) as manager:
+            restored = manager.restore(
+                int(path.name),
+                args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract), _RUN: ocp.args.JsonRestore()}),
+            )
+            state = _with_keys(restored[_STATE], target)
+    except Exception as error:  # see save
+        raise CheckpointError(
+            f"can't read checkpoint {path}: {_reason(error)}; if it is damaged, remove it to use an earlier one"
+        ) from error
+    return state, restored[_RUN]
+
+
+def _manager(directory: Path, keep: int | None) -> ocp.CheckpointManager:
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a save
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _with_key_data(tree: Any) -> Any:
+    """Typed PRNG keys as plain integers, which is all that Orbax can store."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _with_keys(tree: Any, like: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, old: jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(old)) if _is_key(old) else leaf,
+        tree,
+        like,
+    )

@@ -1,0 +1,57 @@
+"""What the commands share: flags parsed by tyro, errors told in one line, JAX set up for a command."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import tyro
+
+from trxl_jax.errors import UserError
+
+USAGE_ERROR = 2
+_BOX = "─│╭╮╰╯"
+
+Arguments = TypeVar("Arguments")
+
+
+def parse_flags(
+    kind: type[Arguments], default: Arguments, flags: Sequence[str], *, prog: str, description: str
+) -> Arguments:
+    """Flags over defaults; `-` and `_` are alike.
+
+    Raises:
+        UserError: flags that can't be parsed, in one line.
+        SystemExit: after `--help`.
+    """
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(kind, default=default, args=flags, prog=prog, description=description)
+    except SystemExit as error:
+        if error.code in (None, 0):
+            raise
+        raise UserError(_one_line(told.getvalue())) from None
+
+
+def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
+    """Runs a command and returns its exit status; a `UserError` becomes one line and status 2."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    try:
+        return command(flags)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _one_line(box: str) -> str:
+    """tyro's boxed message without its box and its pointer to the help."""
+    lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
+    text = " ".join(line for line in lines if line and "full helptext" not in line)
+    return text.split(" Argument helptext:")[0].removeprefix("Error parsing config: ")

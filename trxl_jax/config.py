@@ -1,0 +1,288 @@
+"""One frozen dataclass holds every number of a run; presets are the published configurations."""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+from trxl_jax.errors import ConfigError
+
+PositionalEncodingName = Literal["absolute", "learned", "none", ""]
+MemoryDtype = Literal["bfloat16", "float32"]
+
+# Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
+RESUMABLE_FIELDS = frozenset({"total_timesteps", "save_every", "keep", "track", "wandb_project_name", "wandb_entity"})
+
+
+def _parse_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'") from None
+    if not isinstance(options, dict):
+        raise ValueError("--env_options must be a JSON object, for example '{\"command_count\": [3]}'")
+    return options
+
+
+_JsonObject = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda args: _parse_options(args[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that defines a run. Defaults are those of the original `ppo_trxl.py`.
+
+    Raises:
+        ConfigError: a value is out of range or two of them don't fit together.
+    """
+
+    exp_name: str = "ppo_trxl"
+    """name of the experiment, part of the run directory's name"""
+    seed: int = 1
+    """seed of everything random: parameters, actions, minibatches, environments"""
+    run_dir: str | None = None
+    """directory of the run (default: runs/<env>__<exp_name>__<seed>__<time>)"""
+    save_every: int = 25
+    """updates between two checkpoints; 0 saves only at the end and on signals"""
+    keep: int = 3
+    """number of newest checkpoints to keep"""
+    track: bool = False
+    """also log to Weights & Biases (needs the extra `wandb`)"""
+    wandb_project_name: str = "trxl_jax"
+    """project of the W&B run"""
+    wandb_entity: str | None = None
+    """entity (team) of the W&B run"""
+
+    env_id: str = "MortarMayhem-Grid-v0"
+    """a Gymnasium id (stepped on the host) or gymnax/<id> (on the device)"""
+    env_options: _JsonObject = dataclasses.field(default_factory=dict)
+    """JSON object: reset options of a Gymnasium task, parameter fields of a gymnax one"""
+    max_episode_steps: int | None = None
+    """episode limit in steps, the phase of the positional encoding (default: asked of the environment, 1024 if endless)"""
+    async_envs: bool = False
+    """step host environments in one process each"""
+
+    total_timesteps: int = 200_000_000
+    """environment steps of the whole run, over all environments"""
+    init_lr: float = 2.75e-4
+    """learning rate at the start"""
+    final_lr: float = 1.0e-5
+    """learning rate after anneal_steps"""
+    num_envs: int = 32
+    """environments stepped side by side (N)"""
+    num_steps: int = 512
+    """steps of each environment per rollout (T)"""
+    anneal_steps: int = 32 * 512 * 10000
+    """environment steps over which learning rate and entropy coefficient fall linearly; 0: they stay"""
+    gamma: float = 0.995
+    """discount factor"""
+    gae_lambda: float = 0.95
+    """lambda of the generalised advantage estimation"""
+    num_minibatches: int = 8
+    """minibatches per epoch; must divide num_steps"""
+    update_epochs: int = 3
+    """passes over each rollout"""
+    norm_adv: bool = False
+    """normalise advantages in each minibatch"""
+    clip_coef: float = 0.1
+    """clipping range of the ratio, and of the value if clip_vloss"""
+    clip_vloss: bool = True
+    """clip the value loss"""
+    init_ent_coef: float = 1.0e-4
+    """entropy coefficient at the start"""
+    final_ent_coef: float = 1.0e-6
+    """entropy coefficient after anneal_steps"""
+    vf_coef: float = 0.5
+    """weight of the value loss (which has no factor 1/2)"""
+    max_grad_norm: float = 0.25
+    """global norm to which gradients are clipped"""
+    target_kl: float | None = None
+    """ends an update after the epoch whose mean approximate KL passes it"""
+    bootstrap_truncated: bool = False
+    """bootstrap truncated episodes with the value of their last observation (the published runs did not)"""
+
+    trxl_num_layers: int = 3
+    """transformer layers (L)"""
+    trxl_num_heads: int = 4
+    """attention heads (H); must divide trxl_dim"""
+    trxl_dim: int = 384
+    """width of the transformer (D)"""
+    trxl_memory_length: int = 119
+    """memory window (W) in steps; a query sees at most W - 1 of them, so 1 is no memory"""
+    trxl_positional_encoding: PositionalEncodingName = "absolute"
+    """encoding of a memory's step in its episode"""
+    reconstruction_coef: float = 0.0
+    """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
+    memory_dtype: MemoryDtype = "bfloat16"
+    """precision of the cached hidden states"""
+
+    def __post_init__(self) -> None:
+        if self.trxl_positional_encoding == "":
+            object.__setattr__(self, "trxl_positional_encoding", "none")
+        for name in ("num_envs", "num_steps", "num_minibatches", "update_epochs", "total_timesteps", "keep",
+                     "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length"):  # fmt: skip
+            self._require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name in ("anneal_steps", "save_every", "seed", "init_lr", "final_lr", "clip_coef", "init_ent_coef",
+                     "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
+            self._require(getattr(self, name) >= 0, name, "must not be negative")
+        for name in ("gamma", "gae_lambda"):
+            self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")
+        self._require(self.max_grad_norm > 0, "max_grad_norm", "must be positive")
+        self._require(self.target_kl is None or self.target_kl > 0, "target_kl", "must be positive, or left out")
+        self._require(
+            self.max_episode_steps is None or self.max_episode_steps >= 1, "max_episode_steps", "must be at least 1"
+        )
+        self._require(
+            self.num_steps % self.num_minibatches == 0,
+            "num_steps",
+            f"must be a multiple of --num_minibatches {self.num_minibatches}; {_multiples(self)} would do",
+        )
+        self._require(
+            self.trxl_dim % self.trxl_num_heads == 0,
+            "trxl_dim",
+            f"must be a multiple of --trxl_num_heads {self.trxl_num_heads}",
+        )
+        self._require(
+            self.trxl_positional_encoding in get_args(PositionalEncodingName),
+            "trxl_positional_encoding",
+            "must be absolute, learned or none",
+        )
+        self._require(
+            self.trxl_positional_encoding != "absolute" or self.trxl_dim % 2 == 0,
+            "trxl_dim",
+            "must be even for absolute positions (sines and cosines); or use --trxl_positional_encoding none",
+        )
+        self._require(self.memory_dtype in get_args(MemoryDtype), "memory_dtype", "must be bfloat16 or float32")
+        self._require(
+            self.total_timesteps >= self.batch_size,
+            "total_timesteps",
+            f"is less than one update of num_envs x num_steps = {self.batch_size} steps",
+        )
+
+    def _require(self, condition: bool, name: str, remedy: str) -> None:
+        if not condition:
+            raise ConfigError(f"--{name} {getattr(self, name)}: {remedy}")
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps of one rollout."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """Updates of the whole run."""
+        return self.total_timesteps // self.batch_size
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "config.json") -> "Config":
+        """Inverse of `to_json`.
+
+        Args:
+            text: a JSON object.
+            origin: where it comes from, for the error's line.
+
+        Raises:
+            ConfigError: not JSON, an unknown field, or a value that the checks refuse.
+        """
+        try:
+            values = json.loads(text)
+            unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+            if unknown:
+                raise ConfigError(f"{origin}: unknown fields {sorted(unknown)}; written by another version?")
+            return cls(**values)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ConfigError(f"{origin} is not a configuration of trxl_jax ({error})") from None
+
+
+def _multiples(config: Config) -> str:
+    lower = config.num_steps // config.num_minibatches * config.num_minibatches
+    return " or ".join(str(n) for n in (lower, lower + config.num_minibatches) if n)
+
+
+_ENDLESS = {"trxl_memory_length": 256, "total_timesteps": 350_000_000}
+
+PRESETS: dict[str, Config] = {
+    "mortar-mayhem-grid": Config(env_id="MortarMayhem-Grid-v0", norm_adv=True, total_timesteps=100_000_000),
+    "mortar-mayhem": Config(env_id="MortarMayhem-v0", reconstruction_coef=0.1, trxl_memory_length=275),
+    "endless-mortar-mayhem": Config(env_id="Endless-MortarMayhem-v0", **_ENDLESS),
+    "mystery-path-grid": Config(env_id="MysteryPath-Grid-v0", trxl_memory_length=96, total_timesteps=100_000_000),
+    "mystery-path": Config(env_id="MysteryPath-v0", trxl_memory_length=256),
+    "endless-mystery-path": Config(env_id="Endless-MysteryPath-v0", **_ENDLESS),
+    "searing-spotlights": Config(env_id="SearingSpotlights-v0", reconstruction_coef=0.1, trxl_memory_length=256),
+    "endless-searing-spotlights": Config(env_id="Endless-SearingSpotlights-v0", reconstruction_coef=0.1, **_ENDLESS),
+    "proof-of-memory": Config(
+        env_id="ProofofMemory-v0",
+        total_timesteps=25_000,
+        num_envs=16,
+        num_steps=128,
+        num_minibatches=8,
+        update_epochs=4,
+        trxl_num_layers=4,
+        trxl_num_heads=1,
+        trxl_dim=64,
+        trxl_memory_length=16,
+        trxl_positional_encoding="none",
+        vf_coef=0.1,
+        max_grad_norm=0.5,
+        init_lr=3.0e-4,
+        init_ent_coef=0.001,
+        clip_coef=0.2,
+    ),
+    "minigrid-memory-s9": Config(
+        env_id="MiniGrid-MemoryS9-v0",
+        total_timesteps=2_048_000,
+        num_envs=16,
+        num_steps=256,
+        trxl_num_layers=2,
+        trxl_num_heads=4,
+        trxl_dim=256,
+        trxl_memory_length=64,
+        max_grad_norm=0.25,
+        anneal_steps=4_096_000,
+        clip_coef=0.2,
+    ),
+}
+"""The published configurations, one per row of the results table, by name."""
+
+
+def preset(name: str) -> Config:
+    """The published configuration of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists near names.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.4) or sorted(PRESETS)
+        raise ConfigError(f"unknown preset {name!r}; did you mean {', '.join(near)}?")
+    return PRESETS[name]
+
+
+def load_config(path: Path) -> Config:
+    """Reads `config.json`.
+
+    Raises:
+        ConfigError: the file is missing or isn't a configuration.
+    """
+    try:
+        return Config.from_json(path.read_text(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name the directory of a run of train.py") from None

@@ -1,0 +1,140 @@
+"""From an id, or an environment object, to a batch of environments."""
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trxl_jax.envs.base import Environment
+
+DEVICE_PREFIX = "gymnax/"
+
+# MiniGrid as the original presents it: the three cells in front of the agent, 28 pixels each.
+_MINIGRID_VIEW, _MINIGRID_TILE, _MINIGRID_STEPS = 3, 28, 96
+
+
+def make_env(config: Config, env: Any = None) -> "Environment":
+    """The batch of environments that a configuration names.
+
+    Args:
+        config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs and bootstrap_truncated matter.
+        env: an object in place of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
+            environment, or a gymnax environment with its parameters as a pair. Anything that fulfils
+            `envs.base.Environment` needs no `make_env`.
+
+    Raises:
+        ConfigError: an unknown id (the line lists near ones), spaces that the agent can't take, or options that
+            the environment refuses.
+    """
+    if env is None and config.env_id.startswith(DEVICE_PREFIX):
+        env = _find_gymnax(config.env_id.removeprefix(DEVICE_PREFIX))
+    elif env is None:
+        env = _find_gymnasium(config.env_id)
+    if isinstance(env, tuple) or hasattr(env, "step_env") or hasattr(env, "default_params"):
+        return _make_device(config, *(env if isinstance(env, tuple) else (env, env.default_params)))
+    if not callable(env):
+        raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
+    from trxl_jax.envs.host import HostEnvironment
+
+    return HostEnvironment(
+        env,
+        config.num_envs,
+        seed=config.seed,
+        options=config.env_options,
+        max_episode_steps=config.max_episode_steps,
+        asynchronous=config.async_envs,
+        send_final_obs=config.bootstrap_truncated,
+    )
+
+
+def make_single(env_id: str, **kwargs: Any) -> Any:
+    """One Gymnasium environment as the agent is to see it; MiniGrid tasks as 84x84x3 images.
+
+    Raises:
+        ConfigError: an unknown id.
+    """
+    return _find_gymnasium(env_id)(**kwargs)
+
+
+def _make_device(config: Config, env: Any, params: Any) -> "Environment":
+    from trxl_jax.envs.device import DeviceEnvironment
+
+    unknown = [name for name in config.env_options if not hasattr(params, name)]
+    if unknown:
+        known = sorted(vars(params))
+        raise ConfigError(f"--env_options: {env.name} has no parameters {unknown}; it has {known}")
+    if config.env_options:
+        params = params.replace(**config.env_options)
+    return DeviceEnvironment(
+        env,
+        params,
+        config.num_envs,
+        max_episode_steps=config.max_episode_steps,
+        send_final_obs=config.bootstrap_truncated,
+    )
+
+
+def _find_gymnax(name: str) -> tuple[Any, Any]:
+    import gymnax
+
+    from trxl_jax.envs.proof_of_memory import ENV_ID, ProofOfMemory
+
+    if name == ENV_ID:
+        env = ProofOfMemory()
+        return env, env.default_params
+    known = [*gymnax.registered_envs, ENV_ID]
+    if name not in known:
+        raise ConfigError(f"--env_id: unknown environment {DEVICE_PREFIX}{name}; {_near(name, known, DEVICE_PREFIX)}")
+    return gymnax.make(name)
+
+
+def _find_gymnasium(env_id: str) -> Callable[..., Any]:
+    # Memory Gym opens an SDL display and mixer; dummies serve where the machine has neither.
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    import gymnasium
+    import memory_gym  # noqa: F401 - registers its tasks
+    import minigrid  # noqa: F401 - registers its tasks
+
+    import trxl_jax.envs.proof_of_memory  # noqa: F401 - registers its task
+
+    name = env_id.rpartition(":")[2]  # Gymnasium's module:id imports the module first
+    if ":" not in env_id and name not in gymnasium.registry:
+        raise ConfigError(f"--env_id: unknown environment {env_id}; {_near(env_id, list(gymnasium.registry))}")
+    return partial(_make_gymnasium, env_id)
+
+
+def _make_gymnasium(env_id: str, **kwargs: Any) -> Any:
+    import gymnasium
+
+    # Again in each worker process, whose registry starts empty.
+    _find_gymnasium(env_id)
+    try:
+        if "MiniGrid" not in env_id:
+            return gymnasium.make(env_id, **kwargs)
+        from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+
+        env = gymnasium.make(env_id, agent_view_size=_MINIGRID_VIEW, tile_size=_MINIGRID_TILE, **kwargs)
+        env = ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=_MINIGRID_TILE))
+        return gymnasium.wrappers.TimeLimit(env, _MINIGRID_STEPS)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise ConfigError(f"--env_id {env_id} can't be made: {' '.join(str(error).split())}") from error
+
+
+def _near(name: str, known: list[str], prefix: str = "") -> str:
+    def plain(text: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", text.lower())
+
+    by_plain = {plain(text): text for text in known}
+    near = difflib.get_close_matches(plain(name), by_plain, n=3, cutoff=0.6)
+    if not near:
+        return "see the README for the tasks that are known"
+    return "did you mean " + ", ".join(prefix + by_plain[text] for text in near) + "?"

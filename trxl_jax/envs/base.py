@@ -1,0 +1,110 @@
+"""The contract that every batch of environments fulfils, on the host or on the device.
+
+N environments are two pure functions. Randomness is their own: a device state carries its keys, a host
+environment draws its seeds from the run's seed.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+ENDLESS_MAX_EPISODE_STEPS = 1024
+"""E of tasks without a limit, as in the original; it only sets the phase of the positional encoding."""
+
+IMAGE_SHAPE = (84, 84, 3)
+
+
+class EnvSpec(NamedTuple):
+    """What an agent must know of a task.
+
+    Fields:
+        obs_shape: shape of one observation, (features,) or (84, 84, 3).
+        obs_dtype: float32 for vectors, uint8 for images.
+        action_nvec: number of choices of each action branch.
+        max_episode_steps: E, at least 1.
+    """
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype
+    action_nvec: tuple[int, ...]
+    max_episode_steps: int
+
+
+class EpisodeStats(NamedTuple):
+    """What the episodes that ended in this step came to; the numbers are valid where `done`.
+
+    Fields:
+        done: bool[N].
+        episode_return: f32[N], undiscounted sum of rewards.
+        episode_length: i32[N], steps.
+    """
+
+    done: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class TimeStep(NamedTuple):
+    """The outcome of one step of N environments.
+
+    Fields:
+        obs: [N, *obs_shape]; after an end the next episode's first observation.
+        reward: f32[N].
+        terminated: bool[N].
+        truncated: bool[N].
+        final_obs: [N, *obs_shape], the last observation of the episodes that ended, valid where they
+            did; None unless the environment was built with `send_final_obs`.
+        episode: statistics of the episodes that ended.
+    """
+
+    obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_obs: jax.Array | None
+    episode: EpisodeStats
+
+
+class Environment(Protocol):
+    """A batch of `num_envs` environments that reset themselves."""
+
+    spec: EnvSpec
+    num_envs: int
+    on_host: bool
+
+    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        """Starts a first episode everywhere.
+
+        Args:
+            key: source of randomness of a device environment; a host one doesn't need it.
+
+        Returns:
+            The environments' state (a pytree of arrays) and obs [N, *obs_shape].
+        """
+        ...
+
+    def step(self, env_state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
+        """Steps every environment once.
+
+        Args:
+            env_state: as the last call returned it.
+            action: i32[N, A], one column per action branch.
+        """
+        ...
+
+    def drain_results(self) -> list[dict[str, float]] | None:
+        """Results of the episodes that ended since the last call, in order; None if `episode` holds all there is."""
+        ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a checkpoint must keep beside the state's arrays; JSON."""
+        ...
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        ...
+
+    def close(self) -> None:
+        """Frees processes and windows."""
+        ...

@@ -1,0 +1,150 @@
+"""gymnax environments, vmapped into a batch that steps on the device."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
+from trxl_jax.errors import ConfigError
+
+
+class DeviceEnvState(NamedTuple):
+    """State of N gymnax environments.
+
+    Fields:
+        inner: the environments' own states, each leaf with a leading N.
+        key: key[N], the source of each environment's randomness.
+        episode_return: f32[N], sum of rewards so far.
+        episode_length: i32[N], steps so far.
+    """
+
+    inner: Any
+    key: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class DeviceEnvironment:
+    """N copies of a gymnax environment as pure functions of arrays.
+
+    Args:
+        env: a gymnax environment. Its `step` may return six values (gymnax 1.x), or five or four as older ones
+            do (obs, state, reward, done[, info]), whose ends then all count as terminations.
+        params: its parameters; None for its defaults.
+        num_envs: N.
+        max_episode_steps: E; None asks the parameters.
+        send_final_obs: return the last observation of ended episodes too.
+
+    Raises:
+        ConfigError: spaces that the agent can't take, or no final observation where one is asked for.
+    """
+
+    on_host = False
+
+    def __init__(
+        self,
+        env: Any,
+        params: Any = None,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        send_final_obs: bool = False,
+    ) -> None:
+        self._env = env
+        self._params = env.default_params if params is None else params
+        self.num_envs = num_envs
+        self._send_final_obs = send_final_obs
+        limit = max_episode_steps or getattr(self._params, "max_steps_in_episode", None) or ENDLESS_MAX_EPISODE_STEPS
+        self.spec = _spec(env, self._params, int(limit))
+        if send_final_obs and self._num_step_values() != 6:
+            raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
+
+    def reset(self, key: jax.Array) -> tuple[DeviceEnvState, jax.Array]:
+        """Starts an episode in each environment; see `Environment.reset`."""
+        state_key, reset_key = jax.random.split(key)
+        obs, inner = jax.vmap(self._env.reset, (0, None))(jax.random.split(reset_key, self.num_envs), self._params)
+        state = DeviceEnvState(
+            inner=inner,
+            key=jax.random.split(state_key, self.num_envs),
+            episode_return=jnp.zeros(self.num_envs, jnp.float32),
+            episode_length=jnp.zeros(self.num_envs, jnp.int32),
+        )
+        return state, obs.astype(self.spec.obs_dtype)
+
+    def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
+        """Steps each environment; see `Environment.step`."""
+        # Discrete tasks get scalars: gymnax environments index and compare with them.
+        action = action if len(self.spec.action_nvec) > 1 else jnp.squeeze(action, axis=1)
+        keys = jax.vmap(jax.random.split)(env_state.key)
+        values = jax.vmap(self._env.step, (0, 0, 0, None))(keys[:, 1], env_state.inner, action, self._params)
+        obs, inner, reward = values[:3]
+        info = values[-1] if len(values) > 4 else {}
+        terminated = values[3].astype(bool)
+        truncated = values[4].astype(bool) if len(values) == 6 else jnp.zeros_like(terminated)
+
+        reward = reward.astype(jnp.float32)
+        done = terminated | truncated
+        episode = EpisodeStats(
+            done=done,
+            episode_return=env_state.episode_return + reward,
+            episode_length=env_state.episode_length + 1,
+        )
+        next_state = DeviceEnvState(
+            inner=inner,
+            key=keys[:, 0],
+            episode_return=jnp.where(done, 0.0, episode.episode_return),
+            episode_length=jnp.where(done, 0, episode.episode_length),
+        )
+        final_obs = info["final_observation"].astype(self.spec.obs_dtype) if self._send_final_obs else None
+        return next_state, TimeStep(
+            obs=obs.astype(self.spec.obs_dtype),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            final_obs=final_obs,
+            episode=episode,
+        )
+
+    def drain_results(self) -> None:
+        """None: `TimeStep.episode` holds all there is."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Empty: the state's arrays are everything."""
+        return {}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Nothing to take back."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _num_step_values(self) -> int:
+        def one_step(key: jax.Array) -> tuple[Any, ...]:
+            _, state = self._env.reset(key, self._params)
+            action = jnp.zeros((len(self.spec.action_nvec),) if len(self.spec.action_nvec) > 1 else (), jnp.int32)
+            return tuple(self._env.step(key, state, action, self._params))
+
+        return len(jax.eval_shape(one_step, jax.random.key(0)))
+
+
+def _spec(env: Any, params: Any, max_episode_steps: int) -> EnvSpec:
+    observation, action = env.observation_space(params), env.action_space(params)
+    # By name: suites with gymnax's interface bring space classes of their own.
+    if type(action).__name__ == "Discrete":
+        nvec: tuple[int, ...] = (int(action.n),)
+    elif type(action).__name__ == "MultiDiscrete":
+        nvec = tuple(int(n) for n in np.asarray(action.nvec))
+    else:
+        raise ConfigError(f"--env_id: {env.name} has the action space {type(action).__name__}; only Discrete is known")
+    shape = tuple(int(n) for n in getattr(observation, "shape", ()))
+    dtype = np.dtype(getattr(observation, "dtype", np.float32))
+    known = len(shape) == 1 or (shape == IMAGE_SHAPE and dtype == np.uint8)
+    if type(observation).__name__ != "Box" or not known:
+        raise ConfigError(
+            f"--env_id: {env.name} has observations {type(observation).__name__}{shape} of {dtype}; "
+            "only vectors and 84x84x3 uint8 images are known"
+        )
+    obs_dtype = np.dtype(np.uint8 if shape == IMAGE_SHAPE else np.float32)
+    return EnvSpec(shape, obs_dtype, nvec, max_episode_steps)

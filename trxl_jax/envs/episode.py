@@ -1,0 +1,104 @@
+"""One wrapper round every single Gymnasium environment: what the vector layer can't do. Knows nothing of JAX."""
+
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from trxl_jax.errors import EnvironmentFailure
+
+RESULT = "episode_result"
+"""Key of an ended episode's numbers in the last step's info."""
+
+
+class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
+    """Makes an episode a function of its recorded seed and the actions, and keeps its statistics.
+
+    Autoreset calls `reset()` bare, so that options given once would vanish after the first episode; this wrapper
+    gives options and a seed to every reset. Other infos than the last step's are dropped.
+
+    Args:
+        env: the environment.
+        seed: the run's seed.
+        index: place of this environment in the batch.
+        options: reset options of every episode.
+        episode: number of the first episode; a resumed run goes on counting.
+
+    Raises:
+        EnvironmentFailure: from `reset` and `step`, in place of whatever the environment raised.
+    """
+
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], seed: int, index: int, options: dict[str, Any] | None = None, episode: int = 0
+    ) -> None:
+        super().__init__(env)
+        self.index = index
+        self.options = options or None
+        self.episode = episode
+        self.episode_seed: int | None = None
+        self._run_seed = seed
+        self._length = 0
+        self._return = 0.0
+        self._started = 0.0
+        self._action_start = np.asarray(getattr(env.action_space, "start", 0))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts the next episode; `seed` and `options` of the caller are ignored in favour of the run's own."""
+        sequence = np.random.SeedSequence((self._run_seed, self.index, self.episode))
+        self.episode_seed = int(sequence.generate_state(1)[0])
+        self.episode += 1
+        self._length, self._return, self._started = 0, 0.0, time.perf_counter()
+        _forget_previous_episode(self.env.unwrapped)
+        try:
+            obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
+        except Exception as error:
+            raise self._failure(error) from error
+        return self._cast(obs), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Steps; the last step's info holds the episode's numbers under `RESULT`, all floats."""
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)
+        except Exception as error:
+            raise self._failure(error) from error
+        self._length += 1
+        self._return += float(reward)
+        result = {}
+        if terminated or truncated:
+            result[RESULT] = {
+                "r": self._return,
+                "l": float(self._length),
+                "t": time.perf_counter() - self._started,
+                **_numbers(info),
+            }
+        return self._cast(obs), float(reward), bool(terminated), bool(truncated), result
+
+    def _cast(self, obs: Any) -> np.ndarray:
+        obs = np.asarray(obs)
+        return obs if obs.dtype == np.uint8 and obs.ndim == 3 else obs.astype(np.float32)
+
+    def _failure(self, error: Exception) -> EnvironmentFailure:
+        name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return EnvironmentFailure(
+            f"environment {name} failed (index {self.index}, seed {self.episode_seed}, step {self._length}): {reason}"
+        )
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, float]:
+    """The numeric entries of an info; a short vector becomes one entry an element."""
+    numbers: dict[str, float] = {}
+    for name, value in info.items():
+        if isinstance(value, bool | int | float | np.bool_ | np.number):
+            numbers[name] = float(value)
+        elif isinstance(value, np.ndarray) and value.ndim == 1 and value.size <= 8 and value.dtype.kind in "biuf":
+            numbers |= {f"{name}_{i}": float(element) for i, element in enumerate(value)}
+    return numbers
+
+
+def _forget_previous_episode(env: Any) -> None:
+    # Endless-MortarMayhem keeps its agent's sprite across resets and draws the old one for three frames.
+    if type(env).__name__ == "EndlessMortarMayhemEnv":
+        env.rotated_agent_surface = None
+        env.rotated_agent_rect = None

@@ -1,0 +1,36 @@
+"""Initial distributions of the original's layers, which are PyTorch's where it says nothing."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+from jax.nn.initializers import Initializer, orthogonal, variance_scaling
+from jax.typing import DTypeLike
+
+HIDDEN_GAIN = math.sqrt(2)
+ACTOR_GAIN = 0.1
+CRITIC_GAIN = 1.0
+
+torch_default = variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default for a weight: uniform in +-1/sqrt(fan_in)."""
+
+
+def torch_bias(fan_in: int) -> Initializer:
+    """PyTorch's default for a bias: uniform in +-1/sqrt(fan_in), fan_in being that of the layer's weight."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> jax.Array:  # type: ignore[assignment]
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def dense(features: int, fan_in: int, kernel_init: Initializer = torch_default, name: str | None = None) -> nn.Dense:
+    """A dense layer with PyTorch's bias; its weight too, unless `kernel_init` says otherwise."""
+    return nn.Dense(features, kernel_init=kernel_init, bias_init=torch_bias(fan_in), name=name)
+
+
+def orthogonal_dense(features: int, fan_in: int, gain: float, name: str | None = None) -> nn.Dense:
+    """A dense layer with an orthogonal weight and PyTorch's bias."""
+    return dense(features, fan_in, orthogonal(gain), name)

@@ -1,0 +1,192 @@
+"""Where metrics go: `metrics.jsonl`, TensorBoard, W&B, and a line that a person reads."""
+
+import json
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError
+
+EPISODE_WINDOW = 100
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class EpisodeWindow:
+    """Results of the last 100 finished episodes, over which `episode/*_mean` are taken."""
+
+    def __init__(self, results: Iterable[dict[str, float]] = ()) -> None:
+        self.results: deque[dict[str, float]] = deque(results, maxlen=EPISODE_WINDOW)
+
+    def means(self) -> dict[str, float]:
+        """`episode/<name>_mean` of every number that a result holds; empty before the first episode's end."""
+        names = {name for result in self.results for name in result}
+        means = {}
+        for name in sorted(names):
+            values = [result[name] for result in self.results if name in result]
+            means[f"episode/{name}_mean"] = math.fsum(values) / len(values)
+        return means
+
+
+class Logger:
+    """Writes one row an update to every sink.
+
+    Args:
+        run_dir: the run's directory, which exists.
+        config: the run's configuration.
+        iteration: updates already done; later rows of an interrupted session are dropped.
+
+    Raises:
+        ConfigError: `--track` without the extra `wandb`.
+        OSError: the directory can't be written.
+    """
+
+    def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
+        self._wandb = _start_wandb(run_dir, config) if config.track else None
+        path = run_dir / "metrics.jsonl"
+        if path.exists():
+            _drop_rows_after(path, iteration)
+        self._rows = path.open("a")
+        self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
+        self._write_event(
+            Event(step=iteration * config.batch_size, session_log=SessionLog(status=SessionLog.START)), flush=False
+        )
+        self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
+        self._progress = _ProgressLine(config, iteration)
+
+    def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
+        """Writes a row. A metric without a finite value is left out: NaN is not JSON.
+
+        Raises:
+            OSError: a file can't be written, for example because the disk is full.
+        """
+        metrics = {name: float(value) for name, value in sorted(metrics.items()) if math.isfinite(value)}
+        self._rows.write(json.dumps({"global_step": global_step, "iteration": iteration, **metrics}) + "\n")
+        self._rows.flush()
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._write_event(Event(step=global_step, summary=Summary(value=values)))
+        if self._wandb is not None:
+            self._wandb.log({"global_step": global_step, **metrics})
+        self._progress.show(global_step, metrics)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches, above the progress line."""
+        self._progress.say(text)
+
+    def close(self) -> None:
+        """Flushes and closes every sink; errors of a full disk have been reported by `write`."""
+        self._progress.stop()
+        if self._wandb is not None:
+            self._wandb.finish()
+        for sink in (self._rows, self._events):
+            try:
+                sink.close()
+            except OSError:
+                pass
+
+    def _write_event(self, event: Event, *, flush: bool = True) -> None:
+        # The synchronous writer: the usual one's thread swallows the error of a full disk.
+        event.wall_time = time.time()
+        self._events.write_event(event)
+        if flush:
+            self._events.flush()
+
+
+class _ProgressLine:
+    """Steps, steps a second, return and time left; a live line on a terminal, else a line now and then."""
+
+    def __init__(self, config: Config, iteration: int) -> None:
+        self._total = config.num_iterations * config.batch_size
+        self._console = Console(file=sys.stdout)
+        self._printed = -math.inf
+        self._progress: Progress | None = None
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.completed:>11,.0f} / {task.total:,.0f} steps"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+                console=self._console,
+                speed_estimate_period=300,
+            )
+            self._task = self._progress.add_task(
+                "", total=self._total, completed=iteration * config.batch_size, note="compiling"
+            )
+            self._progress.start()
+
+    def show(self, global_step: int, metrics: dict[str, float]) -> None:
+        speed = metrics["charts/SPS"]
+        note = f"{speed:,.0f} steps/s"
+        if "episode/r_mean" in metrics:
+            note += f"  return {metrics['episode/r_mean']:.2f}  length {metrics['episode/l_mean']:.0f}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=global_step, note=note)
+            return
+        now = time.monotonic()
+        if now - self._printed >= _SECONDS_BETWEEN_LINES or global_step >= self._total:
+            self._printed = now
+            left = (self._total - global_step) / speed
+            self._console.print(f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left", highlight=False)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:.0f}:{minutes:02.0f}:{seconds:02.0f}"
+
+
+def _drop_rows_after(path: Path, iteration: int) -> None:
+    """Keeps the rows up to an iteration; written beside and renamed, so that a crash loses nothing."""
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a process that was killed while writing
+            break
+        if row["iteration"] <= iteration:
+            kept.append(line + "\n")
+    shortened = path.with_suffix(".tmp")
+    shortened.write_text("".join(kept))
+    shortened.replace(path)
+
+
+def _as_table(config: Config) -> str:
+    rows = [f"|{name}|{value}|" for name, value in json.loads(config.to_json()).items()]
+    return "\n".join(["|param|value|", "|-|-|", *rows])
+
+
+def _start_wandb(run_dir: Path, config: Config) -> Any:
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigError("--track needs Weights & Biases: pip install wandb") from None
+    run = wandb.init(
+        project=config.wandb_project_name,
+        entity=config.wandb_entity,
+        config=json.loads(config.to_json()),
+        name=run_dir.name,
+        id=run_dir.name,
+        dir=str(run_dir),
+        resume="allow",
+    )
+    run.define_metric("*", step_metric="global_step")
+    return run

@@ -1,0 +1,93 @@
+"""The cache of hidden states, and who may see what.
+
+Between updates it holds the W newest slots of every environment; a rollout extends it by T. Nothing is sized by the
+length of an episode. Slots are never cleared: an entry of an earlier episode is simply out of every later query's sight.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.typing import ArrayLike, DTypeLike
+
+
+@struct.dataclass
+class EpisodicMemory:
+    """Hidden states of N environments in order of time.
+
+    Fields:
+        hidden: [N, S, L, D] in the memory's dtype; for each layer its *input* at that step, detached.
+        position: i32[N, S], the episode step at which the slot was written.
+        episode_step: i32[N], the episode step that comes next.
+    """
+
+    hidden: jax.Array
+    position: jax.Array
+    episode_step: jax.Array
+
+
+def init(num_envs: int, window: int, num_layers: int, dim: int, dtype: DTypeLike = jnp.bfloat16) -> EpisodicMemory:
+    """An empty memory of W = `window` slots at the start of an episode everywhere."""
+    return EpisodicMemory(
+        hidden=jnp.zeros((num_envs, window, num_layers, dim), dtype),
+        position=jnp.zeros((num_envs, window), jnp.int32),
+        episode_step=jnp.zeros(num_envs, jnp.int32),
+    )
+
+
+def start_rollout(memory: EpisodicMemory, num_steps: int) -> EpisodicMemory:
+    """Adds `num_steps` empty slots behind the W carried ones."""
+    return memory.replace(  # type: ignore[attr-defined]  # flax adds replace
+        hidden=jnp.pad(memory.hidden, ((0, 0), (0, num_steps), (0, 0), (0, 0))),
+        position=jnp.pad(memory.position, ((0, 0), (0, num_steps))),
+    )
+
+
+def append(memory: EpisodicMemory, slot: ArrayLike, hidden: jax.Array) -> EpisodicMemory:
+    """Writes the hidden states of the present step.
+
+    Args:
+        memory: S slots.
+        slot: i32[], the slot to write.
+        hidden: f32[N, L, D].
+    """
+    n, _, num_layers, dim = memory.hidden.shape
+    chex.assert_shape(hidden, (n, num_layers, dim))
+    entry = jax.lax.stop_gradient(hidden)[:, None].astype(memory.hidden.dtype)
+    return memory.replace(  # type: ignore[attr-defined]
+        hidden=jax.lax.dynamic_update_slice_in_dim(memory.hidden, entry, slot, axis=1),
+        position=jax.lax.dynamic_update_slice_in_dim(memory.position, memory.episode_step[:, None], slot, axis=1),
+    )
+
+
+def advance(memory: EpisodicMemory, done: jax.Array) -> EpisodicMemory:
+    """Goes on to the next step: 0 where the episode ended, bool[N], else one further."""
+    chex.assert_shape(done, memory.episode_step.shape)
+    return memory.replace(episode_step=jnp.where(done, 0, memory.episode_step + 1))  # type: ignore[attr-defined]
+
+
+def end_rollout(memory: EpisodicMemory, window: int) -> EpisodicMemory:
+    """Keeps the W newest slots."""
+    return memory.replace(hidden=memory.hidden[:, -window:], position=memory.position[:, -window:])  # type: ignore[attr-defined]
+
+
+def visible_slots(query_slot: jax.Array, episode_step: jax.Array, num_slots: int, window: int) -> jax.Array:
+    """Which slots each query sees: the v = min(k, W - 1) just before its own, all of its own episode.
+
+    W - 1, not W: the original always masks the last place of its window, and published window lengths count it.
+
+    Args:
+        query_slot: i32[N, Q], the slot in which the query's own step is, or would be, written.
+        episode_step: i32[N, Q], the query's step k in its episode.
+        num_slots: S.
+        window: W.
+
+    Returns:
+        bool[N, Q, S].
+    """
+    chex.assert_rank([query_slot, episode_step], 2)
+    chex.assert_equal_shape([query_slot, episode_step])
+    count = jnp.minimum(episode_step, window - 1)[..., None]
+    query = query_slot[..., None]
+    slots = jnp.arange(num_slots)
+    return (query - count <= slots) & (slots < query)

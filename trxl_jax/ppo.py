@@ -1,0 +1,300 @@
+"""The update: losses as pure functions, minibatches over time, one optimiser step each."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from trxl_jax.agent import ActorCritic
+from trxl_jax.config import Config
+from trxl_jax.memory import visible_slots
+from trxl_jax.rollout import Rollout
+
+Metrics = dict[str, jax.Array]
+
+_MAX_NEGATIVE_LOG = 100.0  # PyTorch's binary cross-entropy clamps its logarithms at -100
+
+
+@struct.dataclass
+class TrainState:
+    """What learning carries.
+
+    Fields:
+        params: the agent's variables.
+        opt_state: the optimiser's state.
+        iteration: i32[], updates done.
+    """
+
+    params: Any
+    opt_state: Any
+    iteration: jax.Array
+
+
+class Minibatch(NamedTuple):
+    """Q steps of each of N environments.
+
+    Fields:
+        obs: [N, Q, *obs_shape].
+        action: i32[N, Q, A].
+        log_prob: f32[N, Q, A], the behaviour policy's.
+        value: f32[N, Q], the behaviour policy's.
+        advantage: f32[N, Q].
+        returns: f32[N, Q].
+        query_slot: i32[N, Q], the slot in which each step was written.
+        episode_step: i32[N, Q].
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    returns: jax.Array
+    query_slot: jax.Array
+    episode_step: jax.Array
+
+
+def make_optimizer() -> optax.GradientTransformation:
+    """AdamW with PyTorch's defaults, decay on every parameter; `update` scales its steps by minus the learning rate."""
+    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01))
+
+
+def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Learning rate and entropy coefficient at the start of an iteration, each f32[]."""
+    if config.anneal_steps == 0:
+        return jnp.float32(config.init_lr), jnp.float32(config.init_ent_coef)
+    global_step = iteration.astype(jnp.float32) * config.batch_size
+    fraction = jnp.maximum(0.0, 1.0 - global_step / config.anneal_steps)
+    learning_rate = config.final_lr + (config.init_lr - config.final_lr) * fraction
+    ent_coef = config.final_ent_coef + (config.init_ent_coef - config.final_ent_coef) * fraction
+    return learning_rate, ent_coef
+
+
+def normalise_advantage(advantage: jax.Array) -> jax.Array:
+    """Mean 0 and standard deviation 1 over all elements (n - 1 in the denominator, as PyTorch's `std`)."""
+    return (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
+
+
+def policy_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, clip_coef: float) -> jax.Array:
+    """Clipped surrogate (Schulman et al. 2017, equation 7), one ratio a branch, mean over all; f32[].
+
+    Args:
+        log_prob: f32[..., A].
+        old_log_prob: f32[..., A].
+        advantage: f32[...].
+        clip_coef: half-width of the ratio's range around 1.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob])
+    chex.assert_shape(advantage, log_prob.shape[:-1])
+    ratio = jnp.exp(log_prob - old_log_prob)
+    clipped = jnp.clip(ratio, 1 - clip_coef, 1 + clip_coef)
+    return -jnp.minimum(advantage[..., None] * ratio, advantage[..., None] * clipped).mean()
+
+
+def value_loss(value: jax.Array, old_value: jax.Array, returns: jax.Array, clip_coef: float | None) -> jax.Array:
+    """Squared error without a factor 1/2, the worse of clipped and unclipped; f32[]. All arguments f32[...].
+
+    Args:
+        value: the critic's estimates.
+        old_value: the behaviour policy's.
+        returns: the targets.
+        clip_coef: how far a value may move from the old one; None doesn't clip.
+    """
+    chex.assert_equal_shape([value, old_value, returns])
+    error = jnp.square(value - returns)
+    if clip_coef is not None:
+        clipped = old_value + jnp.clip(value - old_value, -clip_coef, clip_coef)
+        error = jnp.maximum(error, jnp.square(clipped - returns))
+    return error.mean()
+
+
+def reconstruction_loss(logits: jax.Array, obs: jax.Array) -> jax.Array:
+    """Binary cross-entropy of reconstructed pixels, logarithms clamped at -100; f32[].
+
+    Args:
+        logits: f32[..., 84, 84, 3], before the sigmoid.
+        obs: u8[..., 84, 84, 3].
+    """
+    chex.assert_equal_shape([logits, obs])
+    target = obs.astype(jnp.float32) / 255.0
+    miss_one = jnp.minimum(jax.nn.softplus(-logits), _MAX_NEGATIVE_LOG)
+    miss_zero = jnp.minimum(jax.nn.softplus(logits), _MAX_NEGATIVE_LOG)
+    return (target * miss_one + (1.0 - target) * miss_zero).mean()
+
+
+def ppo_loss(
+    agent: ActorCritic, params: Any, batch: Minibatch, slots: jax.Array, config: Config, ent_coef: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """The loss of a minibatch and what is logged of it.
+
+    Args:
+        agent: the model.
+        params: its parameters.
+        batch: Q steps of N environments; advantages are taken as they are.
+        slots: f32[L, N, S, D], from `encode_slots`.
+        config: coefficients.
+        ent_coef: f32[], the entropy coefficient.
+
+    Returns:
+        The loss f32[], and metrics f32[] by name.
+    """
+    visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[2], agent.window)
+    output = agent.apply(params, batch.obs, slots, visible)
+    log_prob = output.policy.log_prob(batch.action)
+
+    policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
+    value = value_loss(output.value, batch.value, batch.returns, config.clip_coef if config.clip_vloss else None)
+    entropy = output.policy.entropy().mean()
+    loss = policy - ent_coef * entropy + config.vf_coef * value
+    reconstruction = jnp.float32(0)
+    if agent.reconstruction:
+        logits = agent.apply(params, output.features, method="reconstruct")
+        reconstruction = reconstruction_loss(logits, batch.obs)
+        loss = loss + config.reconstruction_coef * reconstruction
+
+    log_ratio = log_prob - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    return loss, {
+        "losses/policy_loss": policy,
+        "losses/value_loss": value,
+        "losses/entropy": entropy,
+        "losses/reconstruction_loss": reconstruction,
+        "losses/loss": loss,
+        # The estimators k1 and k3 of http://joschu.net/blog/kl-approx.html
+        "losses/old_approx_kl": -log_ratio.mean(),
+        "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
+        "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
+    }
+
+
+def minibatch_indices(key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int) -> jax.Array:
+    """Permutes the T steps of each environment by itself; i32[num_minibatches, N, T / num_minibatches]."""
+    permute = jax.vmap(lambda k: jax.random.permutation(k, num_steps))
+    order = permute(jax.random.split(key, num_envs))
+    return jnp.moveaxis(order.reshape(num_envs, num_minibatches, -1), 1, 0)
+
+
+def take_minibatch(
+    rollout: Rollout, advantage: jax.Array, returns: jax.Array, index: jax.Array, window: int
+) -> Minibatch:
+    """Picks steps from a time-major rollout into an environment-major minibatch.
+
+    Args:
+        rollout: T steps of N environments.
+        advantage: f32[T, N].
+        returns: f32[T, N].
+        index: i32[N, Q], steps of each environment.
+        window: W.
+    """
+    envs = jnp.arange(index.shape[0])[:, None]
+    steps = rollout.transitions
+    return Minibatch(
+        obs=steps.obs[index, envs],
+        action=steps.action[index, envs],
+        log_prob=steps.log_prob[index, envs],
+        value=steps.value[index, envs],
+        advantage=advantage[index, envs],
+        returns=returns[index, envs],
+        query_slot=window + index,
+        episode_step=steps.episode_step[index, envs],
+    )
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    params: Any,
+    opt_state: Any,
+    grads: Any,
+    learning_rate: jax.Array,
+) -> tuple[Any, Any, jax.Array]:
+    """Clips the gradient's global norm and takes one optimiser step.
+
+    Returns:
+        Parameters, optimiser state, and the norm before clipping f32[].
+    """
+    norm = optax.tree.norm(grads)
+    # PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+    shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
+    direction, opt_state = optimizer.update(jax.tree.map(lambda g: g * shrink, grads), opt_state, params)
+    params = optax.apply_updates(params, jax.tree.map(lambda d: -learning_rate * d, direction))
+    return params, opt_state, norm
+
+
+class _Learner(NamedTuple):
+    params: Any
+    opt_state: Any
+
+
+def update(
+    agent: ActorCritic,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    train_state: TrainState,
+    rollout: Rollout,
+    advantage: jax.Array,
+    returns: jax.Array,
+    key: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    """Epochs of minibatches over one rollout.
+
+    Args:
+        agent: the model.
+        optimizer: see `make_optimizer`.
+        config: coefficients and sizes.
+        train_state: what is updated.
+        rollout: T steps of N environments.
+        advantage: f32[T, N].
+        returns: f32[T, N].
+        key: source of the minibatches.
+
+    Returns:
+        The train state one iteration on, and means over the minibatches that ran.
+    """
+    learning_rate, ent_coef = annealed(config, train_state.iteration)
+    num_steps, num_envs = rollout.transitions.reward.shape
+    memory = rollout.memory
+
+    def encode(params: Any) -> jax.Array:
+        return agent.apply(params, memory.hidden, memory.position, method="encode_slots")
+
+    slots = None if agent.slots_have_parameters else encode(train_state.params)
+
+    def loss_fn(params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
+        return ppo_loss(agent, params, batch, encode(params) if slots is None else slots, config, ent_coef)
+
+    def minibatch_step(learner: _Learner, index: jax.Array) -> tuple[_Learner, Metrics]:
+        batch = take_minibatch(rollout, advantage, returns, index, agent.window)
+        if config.norm_adv:
+            batch = batch._replace(advantage=normalise_advantage(batch.advantage))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)
+        params, opt_state, norm = apply_gradients(
+            optimizer, config, learner.params, learner.opt_state, grads, learning_rate
+        )
+        return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
+
+    def run_epoch(learner: _Learner, epoch_key: jax.Array) -> tuple[_Learner, Metrics]:
+        indices = minibatch_indices(epoch_key, num_envs, num_steps, config.num_minibatches)
+        learner, metrics = jax.lax.scan(minibatch_step, learner, indices)
+        return learner, jax.tree.map(jnp.mean, metrics)
+
+    def epoch(carry: tuple[_Learner, jax.Array], epoch_key: jax.Array) -> Any:
+        learner, running = carry
+        if config.target_kl is None:
+            learner, metrics = run_epoch(learner, epoch_key)
+            return (learner, running), (metrics, running)
+        shapes = jax.eval_shape(run_epoch, learner, epoch_key)[1]
+        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        learner, metrics = jax.lax.cond(running, run_epoch, lambda state, _: (state, skipped), learner, epoch_key)
+        return (learner, running & (metrics["losses/approx_kl"] <= config.target_kl)), (metrics, running)
+
+    start = (_Learner(train_state.params, train_state.opt_state), jnp.bool_(True))
+    keys = jax.random.split(key, config.update_epochs)
+    (learner, _), (metrics, ran) = jax.lax.scan(epoch, start, keys)
+    means = jax.tree.map(lambda m: (m * ran).sum() / ran.sum(), metrics)
+    means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
+    state = TrainState(params=learner.params, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
+    return state, means

@@ -1,0 +1,180 @@
+"""Collects T steps from N environments with one `lax.scan`."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from trxl_jax import memory as episodic
+from trxl_jax.agent import ActorCritic, AgentOutput
+from trxl_jax.envs.base import Environment, EpisodeStats, TimeStep
+from trxl_jax.memory import EpisodicMemory, visible_slots
+
+
+class Transition(NamedTuple):
+    """T steps of N environments, time-major; inside the scan one step without the leading T.
+
+    Fields:
+        obs: [T, N, *obs_shape], before the step.
+        action: i32[T, N, A].
+        log_prob: f32[T, N, A], of each branch's choice.
+        value: f32[T, N].
+        reward: f32[T, N]; with `bootstrap_truncated`, a truncated step's holds its bootstrap too.
+        done: bool[T, N], terminated or truncated.
+        episode_step: i32[T, N], k, counted from 0.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    done: jax.Array
+    episode_step: jax.Array
+
+
+@struct.dataclass
+class RolloutState:
+    """What goes on from one rollout to the next.
+
+    Fields:
+        env_state: the environments' own.
+        obs: [N, *obs_shape], the next observations.
+        memory: the W newest slots.
+    """
+
+    env_state: Any
+    obs: jax.Array
+    memory: EpisodicMemory
+
+
+class Rollout(NamedTuple):
+    """What one rollout hands to the update.
+
+    Fields:
+        transitions: T steps.
+        memory: S = W + T slots; step t was written in slot W + t.
+        last_value: f32[N], the value of the observations after the last step.
+        episode: statistics of the episodes that ended, each [T, N].
+    """
+
+    transitions: Transition
+    memory: EpisodicMemory
+    last_value: jax.Array
+    episode: EpisodeStats
+
+
+class _Carry(NamedTuple):
+    state: RolloutState
+    slots: jax.Array  # f32[L, N, S, D]: the memory as queries see it, encoded once, when written
+
+
+def start(env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: str = "bfloat16") -> RolloutState:
+    """Resets the environments and empties the memory."""
+    env_state, obs = env.reset(key)
+    memory = episodic.init(env.num_envs, agent.window, agent.num_layers, agent.dim, jnp.dtype(memory_dtype))
+    return RolloutState(env_state=env_state, obs=obs, memory=memory)
+
+
+def act(
+    agent: ActorCritic, params: Any, obs: jax.Array, slots: jax.Array, slot: jax.Array, episode_step: jax.Array
+) -> AgentOutput:
+    """One step in every environment: Q = 1 on the W slots before `slot`.
+
+    Args:
+        agent: the model.
+        params: its parameters.
+        obs: [N, *obs_shape].
+        slots: f32[L, N, S, D].
+        slot: i32[], the slot in which this step is, or would be, written; at least W.
+        episode_step: i32[N].
+
+    Returns:
+        The output without the query axis: logits f32[N, ...], value f32[N], hidden f32[N, L, D].
+    """
+    window = agent.window
+    seen = jax.lax.dynamic_slice_in_dim(slots, slot - window, window, axis=2)
+    query_slot = jnp.full((obs.shape[0], 1), window)
+    visible = visible_slots(query_slot, episode_step[:, None], window, window)
+    output = agent.apply(params, obs[:, None], seen, visible)
+    return jax.tree.map(lambda x: jnp.squeeze(x, axis=1), output)
+
+
+def collect_rollout(
+    agent: ActorCritic,
+    params: Any,
+    env: Environment,
+    state: RolloutState,
+    key: jax.Array,
+    num_steps: int,
+    *,
+    gamma: float = 0.995,
+    bootstrap_truncated: bool = False,
+) -> tuple[RolloutState, Rollout]:
+    """Acts for T = `num_steps` steps.
+
+    Args:
+        agent: the model.
+        params: its parameters, the same for the whole rollout.
+        env: N environments.
+        state: where the last rollout ended.
+        key: source of the actions.
+        num_steps: T.
+        gamma: discount of the bootstrap of truncated episodes.
+        bootstrap_truncated: add gamma times the value of its final observation to a truncated step's reward; the
+            environment must have been built with `send_final_obs`.
+    """
+    window = agent.window
+
+    def encode(hidden: jax.Array, position: jax.Array) -> jax.Array:
+        return agent.apply(params, hidden, position, method="encode_slots")
+
+    def bootstrap(step: TimeStep, slots: jax.Array, slot: jax.Array, episode_step: jax.Array) -> jax.Array:
+        def value() -> jax.Array:
+            return act(agent, params, step.final_obs, slots, slot + 1, episode_step + 1).value
+
+        values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
+        # An episode that terminated and was truncated in the same step has no value left.
+        return gamma * jnp.where(step.truncated & ~step.terminated, values, 0.0)
+
+    def one_step(carry: _Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[_Carry, tuple[Transition, EpisodeStats]]:
+        t, action_key = inputs
+        slot = window + t
+        obs, memory = carry.state.obs, carry.state.memory
+        episode_step = memory.episode_step
+        output = act(agent, params, obs, carry.slots, slot, episode_step)
+        action = output.policy.sample(action_key)
+
+        memory = episodic.append(memory, slot, output.hidden)
+        # Encoded from the rounded entry, so that acting sees what learning will see.
+        entry = jax.lax.dynamic_slice_in_dim(memory.hidden, slot, 1, axis=1)
+        encoded = encode(entry, episode_step[:, None])
+        slots = jax.lax.dynamic_update_slice_in_dim(carry.slots, encoded, slot, axis=2)
+
+        env_state, step = env.step(carry.state.env_state, action)
+        done = step.terminated | step.truncated
+        reward = step.reward
+        if bootstrap_truncated:
+            reward = reward + bootstrap(step, slots, slot, episode_step)
+        state = RolloutState(env_state=env_state, obs=step.obs, memory=episodic.advance(memory, done))
+        transition = Transition(
+            obs=obs,
+            action=action,
+            log_prob=output.policy.log_prob(action),
+            value=output.value,
+            reward=reward,
+            done=done,
+            episode_step=episode_step,
+        )
+        return _Carry(state, slots), (transition, step.episode)
+
+    extended = episodic.start_rollout(state.memory, num_steps)
+    carry = _Carry(state.replace(memory=extended), encode(extended.hidden, extended.position))  # type: ignore[attr-defined]
+    inputs = (jnp.arange(num_steps), jax.random.split(key, num_steps))
+    carry, (transitions, episode) = jax.lax.scan(one_step, carry, inputs)
+
+    state, memory = carry.state, carry.state.memory
+    last = act(agent, params, state.obs, carry.slots, jnp.int32(window + num_steps), memory.episode_step)
+    next_state = state.replace(memory=episodic.end_rollout(memory, window))
+    return next_state, Rollout(transitions, memory, last.value, episode)

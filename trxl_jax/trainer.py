@@ -1,0 +1,336 @@
+"""The host loop: compile `train_step`, run it, log, checkpoint, resume."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from trxl_jax import checkpoint, rollout
+from trxl_jax.advantages import gae
+from trxl_jax.agent import ActorCritic, make_agent
+from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.envs import make_env
+from trxl_jax.envs.base import Environment, EpisodeStats
+from trxl_jax.errors import CheckpointError, ConfigError, EnvironmentFailure, UserError
+from trxl_jax.logger import EpisodeWindow, Logger
+from trxl_jax.ppo import Metrics, TrainState, make_optimizer, update
+from trxl_jax.rollout import Rollout, RolloutState, collect_rollout
+
+
+class Report(NamedTuple):
+    """What one `train_step` tells.
+
+    Fields:
+        metrics: f32[] by published name.
+        episode: statistics of the episodes that ended, each [T, N].
+    """
+
+    metrics: Metrics
+    episode: EpisodeStats
+
+
+TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, Report]]
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Fields:
+        run_dir: where it is.
+        global_step: environment steps done.
+        metrics: the last row.
+        signal: the signal that stopped it early, or None.
+    """
+
+    run_dir: Path
+    global_step: int
+    metrics: dict[str, float]
+    signal: int | None
+
+
+def init_states(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    key: jax.Array,
+    optimizer: optax.GradientTransformation | None = None,
+) -> tuple[TrainState, RolloutState]:
+    """Fresh parameters, and environments at the start of their first episodes."""
+    params_key, env_key = jax.random.split(key)
+    params = agent.init_params(params_key)
+    optimizer = optimizer or make_optimizer()
+    train_state = TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
+    return train_state, rollout.start(env, agent, env_key, config.memory_dtype)
+
+
+def make_train_step(
+    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+) -> TrainStep:
+    """One iteration of PPO: a rollout and the update on it.
+
+    On device environments it is one compiled program, a pure function that may be vmapped, for example over seeds.
+    With host environments rollout and update are two: JAX never caches a program with host callbacks on disk.
+
+    Args:
+        config: sizes and coefficients.
+        env: N environments.
+        agent: the model.
+        optimizer: see `make_optimizer`, which is the default.
+
+    Returns:
+        `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
+    """
+    optimizer = optimizer or make_optimizer()
+
+    def collect(train_state: TrainState, state: RolloutState, key: jax.Array) -> tuple[RolloutState, Rollout]:
+        return collect_rollout(
+            agent,
+            train_state.params,
+            env,
+            state,
+            key,
+            config.num_steps,
+            gamma=config.gamma,
+            bootstrap_truncated=config.bootstrap_truncated,
+        )
+
+    def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
+        steps = collected.transitions
+        advantage, returns = gae(
+            steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
+        )
+        train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+        # NaN where the returns don't vary at all.
+        explained = 1 - (returns - steps.value).var() / jnp.where(returns.var() > 0, returns.var(), jnp.nan)
+        return train_state, metrics | {
+            "losses/explained_variance": explained,
+            "episode/value_mean": steps.value.mean(),
+            "episode/advantage_mean": advantage.mean(),
+        }
+
+    if env.on_host:
+        collect, learn = jax.jit(collect), jax.jit(learn)
+
+    def train_step(
+        train_state: TrainState, state: RolloutState, key: jax.Array
+    ) -> tuple[TrainState, RolloutState, Report]:
+        rollout_key, update_key = jax.random.split(jax.random.fold_in(key, train_state.iteration))
+        state, collected = collect(train_state, state, rollout_key)
+        train_state, metrics = learn(train_state, collected, update_key)
+        return train_state, state, Report(metrics, collected.episode)
+
+    return train_step if env.on_host else jax.jit(train_step)
+
+
+def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Outcome:
+    """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
+
+    A signal only sets a flag, which is read between updates: a program with host callbacks blocks its caller.
+
+    Args:
+        config: the run's configuration.
+        env: an environment object in place of `config.env_id`; see `make_env`.
+        resume: a run directory to go on from; `config` may differ from it in `RESUMABLE_FIELDS` only.
+
+    Raises:
+        UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
+    """
+    run = _Run(config, env, resume)
+    try:
+        return run.loop()
+    finally:
+        run.close()
+
+
+class _Run:
+    """A run's parts and its counters."""
+
+    def __init__(self, config: Config, env: Any, resume: Path | None) -> None:
+        self.run_dir = resume or _new_run_dir(config)
+        batch = make_env(config, env)
+        self.env = batch
+        self.notes: list[str] = []
+        self.config = self._fit(config, resume)
+        self.agent = make_agent(self.config, batch.spec)
+        init_key, self.key = jax.random.split(jax.random.key(config.seed))
+        self.train_state, self.rollout_state = init_states(self.config, batch, self.agent, init_key)
+        self.train_step = make_train_step(self.config, batch, self.agent)
+        self.episodes = EpisodeWindow()
+        self.iteration = 0
+        self.saved: int | None = None
+        if resume is not None:
+            self._restore()
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        with _disk_errors(self.run_dir):
+            (self.run_dir / "config.json").write_text(self.config.to_json())
+            self.logger = Logger(self.run_dir, self.config, self.iteration)
+        for note in self.notes:
+            self.logger.say(note)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.run_dir / "checkpoints"
+
+    @property
+    def global_step(self) -> int:
+        return self.iteration * self.config.batch_size
+
+    def _fit(self, config: Config, resume: Path | None) -> Config:
+        """The configuration as this environment has it run, which is what `config.json` keeps."""
+        limit = self.env.spec.max_episode_steps
+        window = min(config.trxl_memory_length, limit)
+        if window < config.trxl_memory_length:
+            self.notes.append(
+                f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
+            )
+        fitted = config.replace(max_episode_steps=limit, trxl_memory_length=window)
+        if resume is not None:
+            _check_same_run(fitted, load_config(resume / "config.json"), resume)
+        return fitted
+
+    def _restore(self) -> None:
+        newest = checkpoint.latest(self.checkpoints)
+        if newest is None:
+            raise CheckpointError(f"--resume {self.run_dir}: no checkpoint in {self.checkpoints}; start a new run")
+        states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
+        self.train_state, rollout_state = states
+        self.iteration = self.saved = int(run["iteration"])
+        self.episodes = EpisodeWindow(run["episodes"])
+        self.env.restore(run["env"])
+        if self.env.on_host:
+            env_key = jax.random.fold_in(self.key, self.iteration)
+            self.rollout_state = rollout.start(self.env, self.agent, env_key, self.config.memory_dtype)
+            self.notes.append("host environments start fresh episodes")
+        else:
+            self.rollout_state = rollout_state
+        self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
+
+    def loop(self) -> Outcome:
+        row: dict[str, float] = {}
+        with _signal_flag() as stop:
+            while self.iteration < self.config.num_iterations and not stop:
+                row = self._iterate()
+                every = self.config.save_every
+                if every and self.iteration % every == 0:
+                    self.save()
+            self.save()
+        return Outcome(self.run_dir, self.global_step, row, stop[0] if stop else None)
+
+    def _iterate(self) -> dict[str, float]:
+        started = time.perf_counter()
+        try:
+            states = self.train_step(self.train_state, self.rollout_state, self.key)
+            self.train_state, self.rollout_state, report = jax.block_until_ready(states)
+        except Exception:
+            failure = getattr(self.env, "failure", None)
+            if failure is None:
+                raise
+            raise self._with_saved_state(failure) from None
+        seconds = time.perf_counter() - started
+        self.iteration += 1
+        results = self.env.drain_results()
+        if results is None:
+            results = _episode_results(report.episode, seconds / self.config.num_steps)
+        self.episodes.results.extend(results)
+        row = {name: float(value) for name, value in report.metrics.items()} | self.episodes.means()
+        row["charts/SPS"] = self.config.batch_size / seconds
+        try:
+            with _disk_errors(self.run_dir):
+                self.logger.write(self.global_step, self.iteration, row)
+        except UserError as error:
+            raise self._with_saved_state(error) from error
+        return row
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state between two updates, unless there is one."""
+        if self.saved == self.iteration:
+            return
+        run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env.snapshot()}
+        states = (self.train_state, self.rollout_state)
+        checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        self.saved = self.iteration
+
+    def _with_saved_state(self, error: UserError) -> UserError:
+        """The error, told where the last state is."""
+        if self.iteration == 0:
+            return type(error)(f"{error}; no update was done yet")
+        try:
+            self.save()
+        except CheckpointError as failed:
+            return type(error)(f"{error}; and {failed}")
+        return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
+
+    def close(self) -> None:
+        self.logger.close()
+        self.env.close()
+
+
+def _new_run_dir(config: Config) -> Path:
+    env_name = config.env_id.replace("/", "_")
+    name = f"{env_name}__{config.exp_name}__{config.seed}__{int(time.time())}"
+    run_dir = Path(config.run_dir or Path("runs") / name)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"--run_dir {run_dir}: is a file; name a directory")
+    if (run_dir / "config.json").exists():
+        raise ConfigError(f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another")
+    return run_dir
+
+
+def _check_same_run(config: Config, old: Config, resume: Path) -> None:
+    for name, value in vars(config).items():
+        if value != getattr(old, name) and name not in RESUMABLE_FIELDS and name != "run_dir":
+            raise ConfigError(
+                f"--{name} {value}: {resume} was started with {getattr(old, name)}; leave it out, or start a new run"
+            )
+
+
+def _episode_results(episode: EpisodeStats, seconds_per_step: float) -> list[dict[str, float]]:
+    """Results of a device environment's episodes in order of time; their seconds are steps times the mean of one."""
+    stats = jax.tree.map(np.asarray, episode)
+    return [
+        {
+            "r": float(stats.episode_return[t, n]),
+            "l": float(stats.episode_length[t, n]),
+            "t": float(stats.episode_length[t, n]) * seconds_per_step,
+        }
+        for t, n in zip(*np.nonzero(stats.done), strict=True)
+    ]
+
+
+@contextmanager
+def _disk_errors(run_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"can't write to {run_dir}: {reason}; free some disk space, then --resume {run_dir}") from error
+
+
+@contextmanager
+def _signal_flag() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second one has its usual effect."""
+    received: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, handlers[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, receive)
+    except ValueError:  # not in the main thread: whoever runs it there handles signals
+        handlers.clear()
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,180 @@
+"""Transformer-XL over cached hidden states: positions, attention with shared heads, pre-LN layers.
+
+Attention is written so that its work falls on queries, not on slots (design, section 9, identities 1 to 3). With n
+the normalised slots, keys and values are linear in kv = g * n + b, and heads share their matrices, so
+
+    (W_q q) . (W_k kv_s)  =  (g * W_k^T W_q q) . n_s + a term that is the same for every slot and leaves the softmax,
+    sum_s a_s W_v kv_s    =  W_v (g * sum_s a_s n_s + b).
+
+What is left on the memory's side, n, has no parameters unless positions are learned.
+"""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trxl_jax.initializers import dense, torch_default
+
+LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
+_MASKED = -1e30
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """Layer normalisation over the last axis without gain and bias, in float32."""
+    x = x.astype(jnp.float32)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPS)
+
+
+class PositionalEncoding(nn.Module):
+    """Encodings of episode steps.
+
+    Fields:
+        kind: absolute (sines and cosines of E - 1 - position), learned (a table of E rows) or none.
+        dim: D.
+        max_episode_steps: E. Steps past it go on for absolute positions, and read the last row of the table.
+    """
+
+    kind: str
+    dim: int
+    max_episode_steps: int
+
+    @nn.compact
+    def __call__(self, position: jax.Array) -> jax.Array:
+        """i32[...] to f32[..., D]."""
+        if self.kind == "none":
+            return jnp.zeros((*position.shape, self.dim), jnp.float32)
+        if self.kind == "learned":
+            table = self.param("table", nn.initializers.normal(1.0), (self.max_episode_steps, self.dim))
+            return table[jnp.minimum(position, self.max_episode_steps - 1)]
+        # The exponent is rounded to float32 before the power, as in the original: at step 1,000 a frequency's last
+        # bit is worth 6e-5 in the sine.
+        exponent = -np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
+        frequency = (10000.0 ** exponent.astype(np.float64)).astype(np.float32)
+        angle = (self.max_episode_steps - 1 - position).astype(jnp.float32)[..., None] * frequency
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+class MemoryAttention(nn.Module):
+    """Attention of queries over normalised slots; all heads share one matrix each for queries, keys and values.
+
+    Fields:
+        num_heads: H, a divisor of D.
+    """
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
+        """Attends; sows the weights f32[N, H, Q, S] as `intermediates/weights`.
+
+        Args:
+            query: f32[N, Q, D], normalised.
+            slots: f32[N, S, D], normalised memories without the gain and bias of their layer norm.
+            visible: bool[N, Q, S].
+            empty: f32[D], the mean of the window's empty entries, which a query that sees nothing gets.
+
+        Returns:
+            f32[N, Q, D].
+        """
+        n, q, dim = query.shape
+        s = slots.shape[1]
+        chex.assert_shape([slots, visible, empty], [(n, s, dim), (n, q, s), (dim,)])
+        head_dim = dim // self.num_heads
+        heads = (self.num_heads, head_dim)
+        scale = self.param("kv_scale", nn.initializers.ones, (dim,)).reshape(heads)
+        bias = self.param("kv_bias", nn.initializers.zeros, (dim,)).reshape(heads)
+        w_query, w_key, w_value = (
+            self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
+        )
+
+        projected = query.reshape(n, q, *heads) @ w_query @ w_key.T * scale
+        slots = slots.reshape(n, s, *heads)
+        energy = jnp.einsum("nqhd,nshd->nhqs", projected, slots) / np.sqrt(dim)
+        # A finite mask keeps rows that see nothing free of NaN; the select below replaces them.
+        weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
+        self.sow("intermediates", "weights", weights * visible[:, None])
+        context = jnp.einsum("nhqs,nshd->nqhd", weights, slots)
+        sees_any = visible.any(axis=-1)[..., None, None]
+        context = jnp.where(sees_any, context, empty.reshape(heads))
+        values = (context * scale + bias) @ w_value
+        return dense(dim, dim, name="out")(values.reshape(n, q, dim))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-LN attention and one dense layer with ReLU, each behind a residual.
+
+    Fields:
+        num_heads: H.
+    """
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
+        """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
+        dim = x.shape[-1]
+        query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
+        x = x + MemoryAttention(self.num_heads, name="attention")(query, slots, visible, empty)
+        attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
+        return x + nn.relu(dense(dim, dim, name="projection")(attended))
+
+
+class TransformerXL(nn.Module):
+    """L layers over the slots of the episodic memory.
+
+    Fields:
+        num_layers: L.
+        num_heads: H.
+        dim: D.
+        window: W.
+        positional_encoding: absolute, learned or none.
+        max_episode_steps: E.
+    """
+
+    num_layers: int
+    num_heads: int
+    dim: int
+    window: int
+    positional_encoding: str
+    max_episode_steps: int
+
+    def setup(self) -> None:
+        self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
+        self.layers = [TransformerLayer(self.num_heads) for _ in range(self.num_layers)]
+
+    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+        """Positions added, normalised: what queries attend to.
+
+        Args:
+            hidden: [N, S, L, D], cached hidden states.
+            position: i32[N, S].
+
+        Returns:
+            f32[L, N, S, D].
+        """
+        chex.assert_shape(position, hidden.shape[:2])
+        encoded = hidden.astype(jnp.float32) + self.positions(position)[:, :, None]
+        return jnp.moveaxis(normalise(encoded), 2, 0)
+
+    def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Lets Q queries per environment attend to the slots they may see.
+
+        Args:
+            x: f32[N, Q, D].
+            slots: f32[L, N, S, D], from `encode_slots`.
+            visible: bool[N, Q, S].
+
+        Returns:
+            The last layer's output f32[N, Q, D], and every layer's input f32[N, Q, L, D], detached: what the memory
+            is to keep.
+        """
+        # The original's softmax over a window in which everything is masked: the mean of W empty entries.
+        empty = normalise(self.positions(jnp.arange(self.window))).mean(axis=0)
+        hidden = []
+        for layer, layer_slots in zip(self.layers, slots, strict=True):
+            hidden.append(jax.lax.stop_gradient(x))
+            x = layer(x, layer_slots, visible, empty)
+        return x, jnp.stack(hidden, axis=2)
