@@ -50,8 +50,8 @@ class Golden:
             memory_dtype=memory_dtype,  # type: ignore[arg-type]
             **{
                 name: meta[name]
-                for name in ("trxl_dim", "trxl_num_heads", "trxl_num_layers", "trxl_memory_length", "clip_coef", "vf_coef",
-                             "norm_adv", "max_grad_norm", "reconstruction_coef", "gamma", "gae_lambda")
+                for name in ("trxl_dim", "trxl_num_heads", "trxl_num_layers", "trxl_memory_length", "clip_coef",
+                             "vf_coef", "norm_adv", "max_grad_norm", "reconstruction_coef", "gamma", "gae_lambda")
             },
         )  # fmt: skip
         dtype = np.dtype(np.uint8 if len(meta["obs_shape"]) == 3 else np.float32)
@@ -61,7 +61,9 @@ class Golden:
 
     def tree(self, prefix: str) -> Any:
         """Arrays `prefix/NAME` as our variables."""
-        return params_from_torch({k.removeprefix(f"{prefix}/"): v for k, v in self.data.items() if k.startswith(f"{prefix}/")})
+        return params_from_torch(
+            {k.removeprefix(f"{prefix}/"): v for k, v in self.data.items() if k.startswith(f"{prefix}/")}
+        )
 
     def rollout(self, index: int) -> dict[str, np.ndarray]:
         prefix = f"rollout{index}/"
@@ -86,7 +88,9 @@ class Golden:
                 out = step(data["obs"][t], encode(memory), slot, memory.episode_step)
                 outputs.append(out)
                 memory = episodic.advance(episodic.append(memory, slot, out.hidden), data["done"][t])
-            last = step(data["next_obs"], encode(memory), jnp.int32(agent.window + config.num_steps), memory.episode_step)
+            last = step(
+                data["next_obs"], encode(memory), jnp.int32(agent.window + config.num_steps), memory.episode_step
+            )
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
             replayed.append({"output": stacked, "last_value": last.value, "memory": memory, "data": data})
             memory = episodic.end_rollout(memory, agent.window)
@@ -163,13 +167,27 @@ def test_forward_advantages_and_update(path: Path) -> None:
             "next_value": replayed["last_value"],
         }
         advantage, returns = gae(
-            data["reward"], output.value, data["done"], replayed["last_value"], golden.config.gamma, golden.config.gae_lambda
+            data["reward"],
+            output.value,
+            data["done"],
+            replayed["last_value"],
+            golden.config.gamma,
+            golden.config.gae_lambda,
         )
         for name, value in (ours | {"advantage": advantage, "return": returns}).items():
             assert_close(f"rollout{index}/{name}", value, data[name], FLOAT32)
 
     grads, metrics = loss_and_gradients(golden, replay[-1])
-    for name in ("policy_loss", "value_loss", "entropy", "reconstruction_loss", "loss", "old_approx_kl", "approx_kl", "clipfrac"):
+    for name in (
+        "policy_loss",
+        "value_loss",
+        "entropy",
+        "reconstruction_loss",
+        "loss",
+        "old_approx_kl",
+        "approx_kl",
+        "clipfrac",
+    ):
         assert_close(name, metrics[f"losses/{name}"], golden.data[f"update/{name}"], FLOAT32)
     check_tree("grad", grads, golden.tree("grad"), FLOAT32)
 
@@ -199,7 +217,7 @@ def check_tree(name: str, ours: Any, theirs: Any, bound: float) -> None:
 
 
 def check_step(golden: Golden, grads: Any, params: Any) -> None:
-    """Parameters after one step: to 1e-5 where the gradient is more than rounding noise, else within the first Adam step."""
+    """Parameters after one step: to 1e-5 where the gradient is more than noise, else within the first Adam step."""
     rate = golden.meta["learning_rate"]
     largest = max(float(np.abs(g).max()) for g in jax.tree.leaves(grads))
 

@@ -94,7 +94,7 @@ class ActorCritic(nn.Module):
     positional_encoding: str
     reconstruction: bool = False
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 - Flax calls it
         pixels = len(self.spec.obs_shape) > 1
         self.encoder = PixelEncoder(self.dim) if pixels else VectorEncoder(self.dim)
         self.transformer = TransformerXL(
@@ -162,7 +162,7 @@ def make_agent(config: Config, spec: EnvSpec) -> ActorCritic:
     """
     if config.reconstruction_coef > 0 and len(spec.obs_shape) == 1:
         raise ConfigError(
-            f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels to reconstruct; set it to 0"
+            f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
         )
     return ActorCritic(
         spec=spec,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from trxl_jax.errors import CheckpointError
@@ -41,7 +42,9 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
     except Exception as error:  # Orbax and TensorStore raise many kinds; each means the same to the user
         newest = latest(directory)
         kept = f"the newest complete one is {newest}" if newest else "there is none yet"
-        raise CheckpointError(f"can't save checkpoint {path}: {_reason(error)}; free some disk space; {kept}") from error
+        raise CheckpointError(
+            f"can't save checkpoint {path}: {_reason(error)}; free some disk space; {kept}"
+        ) from error
     return path
 
 
@@ -93,7 +96,7 @@ def _reason(error: Exception) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _with_key_data(tree: Any) -> Any:

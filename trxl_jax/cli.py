@@ -41,7 +41,7 @@ def parse_flags(
 def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
     """Runs a command and returns its exit status; a `UserError` becomes one line and status 2."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
-    if jax.config.jax_compilation_cache_dir is None:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache))
     try:
         return command(flags)
@@ -51,7 +51,7 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
 
 
 def _one_line(box: str) -> str:
-    """tyro's boxed message without its box and its pointer to the help."""
+    """Tyro's boxed message without its box and its pointer to the help."""
     lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line and "full helptext" not in line)
     return text.split(" Argument helptext:")[0].removeprefix("Error parsing config: ")

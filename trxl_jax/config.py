@@ -21,7 +21,9 @@ def _parse_options(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'") from None
+        raise ValueError(
+            f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'"
+        ) from None
     if not isinstance(options, dict):
         raise ValueError("--env_options must be a JSON object, for example '{\"command_count\": [3]}'")
     return options
@@ -69,7 +71,7 @@ class Config:
     env_options: _JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: reset options of a Gymnasium task, parameter fields of a gymnax one"""
     max_episode_steps: int | None = None
-    """episode limit in steps, the phase of the positional encoding (default: asked of the environment, 1024 if endless)"""
+    """episode limit, the phase of the positional encoding (default: asked of the environment, 1024 if endless)"""
     async_envs: bool = False
     """step host environments in one process each"""
 
@@ -218,7 +220,7 @@ def _multiples(config: Config) -> str:
     return " or ".join(str(n) for n in (lower, lower + config.num_minibatches) if n)
 
 
-_ENDLESS = {"trxl_memory_length": 256, "total_timesteps": 350_000_000}
+_ENDLESS: dict[str, Any] = {"trxl_memory_length": 256, "total_timesteps": 350_000_000}
 
 PRESETS: dict[str, Config] = {
     "mortar-mayhem-grid": Config(env_id="MortarMayhem-Grid-v0", norm_adv=True, total_timesteps=100_000_000),

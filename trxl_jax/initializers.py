@@ -1,12 +1,12 @@
 """Initial distributions of the original's layers, which are PyTorch's where it says nothing."""
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.nn.initializers import Initializer, orthogonal, variance_scaling
-from jax.typing import DTypeLike
 
 HIDDEN_GAIN = math.sqrt(2)
 ACTOR_GAIN = 0.1
@@ -20,7 +20,7 @@ def torch_bias(fan_in: int) -> Initializer:
     """PyTorch's default for a bias: uniform in +-1/sqrt(fan_in), fan_in being that of the layer's weight."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = float) -> jax.Array:  # type: ignore[assignment]
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

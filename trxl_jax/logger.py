@@ -1,5 +1,6 @@
 """Where metrics go: `metrics.jsonl`, TensorBoard, W&B, and a line that a person reads."""
 
+import contextlib
 import json
 import math
 import sys
@@ -90,10 +91,8 @@ class Logger:
         if self._wandb is not None:
             self._wandb.finish()
         for sink in (self._rows, self._events):
-            try:
+            with contextlib.suppress(OSError):
                 sink.close()
-            except OSError:
-                pass
 
     def _write_event(self, event: Event, *, flush: bool = True) -> None:
         # The synchronous writer: the usual one's thread swallows the error of a full disk.
@@ -138,7 +137,9 @@ class _ProgressLine:
         if now - self._printed >= _SECONDS_BETWEEN_LINES or global_step >= self._total:
             self._printed = now
             left = (self._total - global_step) / speed
-            self._console.print(f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left", highlight=False)
+            self._console.print(
+                f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left", highlight=False
+            )
 
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,8 +1,10 @@
 """The cache of hidden states, and who may see what.
 
 Between updates it holds the W newest slots of every environment; a rollout extends it by T. Nothing is sized by the
-length of an episode. Slots are never cleared: an entry of an earlier episode is simply out of every later query's sight.
+length of an episode. Slots are never cleared: an earlier episode's entries are out of every later query's sight.
 """
+
+import dataclasses
 
 import chex
 import jax
@@ -37,7 +39,8 @@ def init(num_envs: int, window: int, num_layers: int, dim: int, dtype: DTypeLike
 
 def start_rollout(memory: EpisodicMemory, num_steps: int) -> EpisodicMemory:
     """Adds `num_steps` empty slots behind the W carried ones."""
-    return memory.replace(  # type: ignore[attr-defined]  # flax adds replace
+    return dataclasses.replace(
+        memory,
         hidden=jnp.pad(memory.hidden, ((0, 0), (0, num_steps), (0, 0), (0, 0))),
         position=jnp.pad(memory.position, ((0, 0), (0, num_steps))),
     )
@@ -54,7 +57,8 @@ def append(memory: EpisodicMemory, slot: ArrayLike, hidden: jax.Array) -> Episod
     n, _, num_layers, dim = memory.hidden.shape
     chex.assert_shape(hidden, (n, num_layers, dim))
     entry = jax.lax.stop_gradient(hidden)[:, None].astype(memory.hidden.dtype)
-    return memory.replace(  # type: ignore[attr-defined]
+    return dataclasses.replace(
+        memory,
         hidden=jax.lax.dynamic_update_slice_in_dim(memory.hidden, entry, slot, axis=1),
         position=jax.lax.dynamic_update_slice_in_dim(memory.position, memory.episode_step[:, None], slot, axis=1),
     )
@@ -63,12 +67,12 @@ def append(memory: EpisodicMemory, slot: ArrayLike, hidden: jax.Array) -> Episod
 def advance(memory: EpisodicMemory, done: jax.Array) -> EpisodicMemory:
     """Goes on to the next step: 0 where the episode ended, bool[N], else one further."""
     chex.assert_shape(done, memory.episode_step.shape)
-    return memory.replace(episode_step=jnp.where(done, 0, memory.episode_step + 1))  # type: ignore[attr-defined]
+    return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step + 1))
 
 
 def end_rollout(memory: EpisodicMemory, window: int) -> EpisodicMemory:
     """Keeps the W newest slots."""
-    return memory.replace(hidden=memory.hidden[:, -window:], position=memory.position[:, -window:])  # type: ignore[attr-defined]
+    return dataclasses.replace(memory, hidden=memory.hidden[:, -window:], position=memory.position[:, -window:])
 
 
 def visible_slots(query_slot: jax.Array, episode_step: jax.Array, num_slots: int, window: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """Collects T steps from N environments with one `lax.scan`."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -132,6 +133,7 @@ def collect_rollout(
 
     def bootstrap(step: TimeStep, slots: jax.Array, slot: jax.Array, episode_step: jax.Array) -> jax.Array:
         def value() -> jax.Array:
+            assert step.final_obs is not None, "the environment was built without send_final_obs"
             return act(agent, params, step.final_obs, slots, slot + 1, episode_step + 1).value
 
         values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
@@ -170,11 +172,11 @@ def collect_rollout(
         return _Carry(state, slots), (transition, step.episode)
 
     extended = episodic.start_rollout(state.memory, num_steps)
-    carry = _Carry(state.replace(memory=extended), encode(extended.hidden, extended.position))  # type: ignore[attr-defined]
+    carry = _Carry(dataclasses.replace(state, memory=extended), encode(extended.hidden, extended.position))
     inputs = (jnp.arange(num_steps), jax.random.split(key, num_steps))
     carry, (transitions, episode) = jax.lax.scan(one_step, carry, inputs)
 
     state, memory = carry.state, carry.state.memory
     last = act(agent, params, state.obs, carry.slots, jnp.int32(window + num_steps), memory.episode_step)
-    next_state = state.replace(memory=episodic.end_rollout(memory, window))
+    next_state = dataclasses.replace(state, memory=episodic.end_rollout(memory, window))
     return next_state, Rollout(transitions, memory, last.value, episode)

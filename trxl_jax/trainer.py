@@ -19,7 +19,7 @@ from trxl_jax.agent import ActorCritic, make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs import make_env
 from trxl_jax.envs.base import Environment, EpisodeStats
-from trxl_jax.errors import CheckpointError, ConfigError, EnvironmentFailure, UserError
+from trxl_jax.errors import CheckpointError, ConfigError, UserError
 from trxl_jax.logger import EpisodeWindow, Logger
 from trxl_jax.ppo import Metrics, TrainState, make_optimizer, update
 from trxl_jax.rollout import Rollout, RolloutState, collect_rollout
@@ -332,5 +332,5 @@ def _signal_flag() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for received_signal, handler in handlers.items():
+            signal.signal(received_signal, handler)

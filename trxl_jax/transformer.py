@@ -141,7 +141,7 @@ class TransformerXL(nn.Module):
     positional_encoding: str
     max_episode_steps: int
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
         self.layers = [TransformerLayer(self.num_heads) for _ in range(self.num_layers)]
 

@@ -30,7 +30,12 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], seed: int, index: int, options: dict[str, Any] | None = None, episode: int = 0
+        self,
+        env: gymnasium.Env[Any, Any],
+        seed: int,
+        index: int,
+        options: dict[str, Any] | None = None,
+        episode: int = 0,
     ) -> None:
         super().__init__(env)
         self.index = index
@@ -43,7 +48,9 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._started = 0.0
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts the next episode; `seed` and `options` of the caller are ignored in favour of the run's own."""
         sequence = np.random.SeedSequence((self._run_seed, self.index, self.episode))
         self.episode_seed = int(sequence.generate_state(1)[0])

@@ -2,7 +2,7 @@
 
 import logging
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,10 @@ from jax.experimental import io_callback
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
 from trxl_jax.envs.episode import RESULT, EpisodeWrapper
 from trxl_jax.errors import ConfigError, EnvironmentFailure
+
+# The same trees as on the device, of NumPy arrays or their shapes.
+_HostTimeStep: Any = TimeStep
+_HostEpisodeStats: Any = EpisodeStats
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 
@@ -58,7 +62,7 @@ class HostEnvironment:
         self._episodes = np.zeros(num_envs, np.int64)
         self._asynchronous = asynchronous
         self._make_wrapped = partial(_make_wrapped, make, seed, options)
-        self._envs: SyncVectorEnv | AsyncVectorEnv | None = None
+        self._envs: Any = None
         logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -72,13 +76,13 @@ class HostEnvironment:
         obs = jax.ShapeDtypeStruct((n, *self.spec.obs_shape), self.spec.obs_dtype)
         flag = jax.ShapeDtypeStruct((n,), np.bool_)
         number = jax.ShapeDtypeStruct((n,), np.float32)
-        result = TimeStep(
+        result = _HostTimeStep(
             obs=obs,
             reward=number,
             terminated=flag,
             truncated=flag,
             final_obs=obs if self._send_final_obs else None,
-            episode=EpisodeStats(
+            episode=_HostEpisodeStats(
                 done=flag, episode_return=number, episode_length=jax.ShapeDtypeStruct((n,), np.int32)
             ),
         )
@@ -133,13 +137,13 @@ class HostEnvironment:
             for i in np.flatnonzero(done):
                 self._results.append({name: float(results[name][i]) for name in names if results[f"_{name}"][i]})
             episode_return[done], episode_length[done] = results["r"][done], results["l"][done]
-        return TimeStep(
+        return _HostTimeStep(
             obs=np.array(obs),  # a copy: JAX may alias it, and the vector environment writes the next one over it
             reward=np.asarray(reward, np.float32),
             terminated=terminated,
             truncated=truncated,
             final_obs=self._final_obs(done, infos) if self._send_final_obs else None,
-            episode=EpisodeStats(done=done, episode_return=episode_return, episode_length=episode_length),
+            episode=_HostEpisodeStats(done=done, episode_return=episode_return, episode_length=episode_length),
         )
 
     def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
@@ -174,7 +178,7 @@ def _make_wrapped(
     return EpisodeWrapper(make(), seed, index, options, episode)
 
 
-def _vectorise(makers: list[Callable[[], EpisodeWrapper]], asynchronous: bool) -> SyncVectorEnv | AsyncVectorEnv:
+def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: bool) -> Any:
     # SAME_STEP is what the original trained with: the observation after an end is the next episode's first.
     if not asynchronous:
         return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -183,9 +187,7 @@ def _vectorise(makers: list[Callable[[], EpisodeWrapper]], asynchronous: bool) -
     return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _inspect(
-    make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None
-) -> EnvSpec:
+def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None) -> EnvSpec:
     """Makes one environment, resets it with the run's options and reads what the agent must know of it."""
     env = make()
     try:

@@ -95,9 +95,9 @@ if ENV_ID not in gymnasium.registry:
 class ProofOfMemoryState(gymnax_environment.EnvState):
     """State of one episode: time i32[], cell i32[] in -5..5, left_goal i32[] in {-1, 1}."""
 
-    time: ArrayLike  # type: ignore[assignment]  # gymnax says int and means an array
-    cell: ArrayLike
-    left_goal: ArrayLike
+    time: Any  # gymnax says int and means an array
+    cell: jax.Array
+    left_goal: jax.Array
 
 
 @struct.dataclass
@@ -129,7 +129,7 @@ class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMe
         """Stands still while the goals are shown, then moves one cell."""
         frozen = jnp.asarray(state.time) < NUM_SHOW_STEPS
         cell = state.cell + jnp.where(frozen, 0, jnp.where(jnp.asarray(action) == 1, 1, -1))
-        state = state.replace(time=state.time + 1, cell=cell)  # type: ignore[attr-defined]  # flax adds replace
+        state = state.replace(time=state.time + 1, cell=cell)
         goal = jnp.where(cell < 0, state.left_goal, -state.left_goal)
         terminated = jnp.abs(cell) == EDGE
         reward = jnp.where(terminated, goal * GOAL_REWARD, jnp.where(frozen, 0.0, STEP_REWARD))
