@@ -1,0 +1,53 @@
+"""Small environments whose right answer is known, or which go wrong on purpose."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+
+class Counter(gymnasium.Env):
+    """Observation [index of the step]; ends by truncation after `length` steps; reward 1 a step."""
+
+    def __init__(self, length: int = 3, action_space: gymnasium.Space | None = None) -> None:
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = action_space or gymnasium.spaces.Discrete(2)
+        self.length, self.time, self.options, self.actions = length, 0, None, []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time, self.options = 0, options
+        return np.zeros(1), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.actions.append(action)
+        self.time += 1
+        ended = self.time >= self.length
+        info = {"growing": self.time / 10, "whole": self.time, "flag": True, "text": "no number", "pair": np.arange(2)}
+        return np.array([float(self.time)]), 1.0, False, ended, info
+
+
+class Failing(Counter):
+    """Raises in the fifth step of the second episode."""
+
+    episodes = 0
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.episodes == 2 and self.time == 4:
+            raise RuntimeError("the simulator\ncrashed")
+        return super().step(action)
+
+
+class Continuous(Counter):
+    """Its actions can't be learned by a categorical policy."""
+
+    def __init__(self) -> None:
+        super().__init__(action_space=gymnasium.spaces.Box(-1, 1, (2,)))
+
+
+for name, kind in {"Counter": Counter, "Failing": Failing, "Continuous": Continuous}.items():
+    gymnasium.register(f"{name}-v0", entry_point=kind, max_episode_steps=None)

@@ -1,0 +1,148 @@
+"""Collecting and learning see the same; truncated episodes bootstrap; endless ones go on."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.probes import Counter
+from trxl_jax.agent import make_agent
+from trxl_jax.config import Config
+from trxl_jax.envs import make_env
+from trxl_jax.memory import visible_slots
+from trxl_jax.ppo import minibatch_indices, ppo_loss, take_minibatch
+from trxl_jax.rollout import Rollout, RolloutState, collect_rollout, start
+from trxl_jax.trainer import init_states, make_train_step
+
+SIZES = {"num_envs": 4, "num_steps": 24, "num_minibatches": 4, "total_timesteps": 10_000, "trxl_dim": 16,
+         "trxl_num_heads": 2, "trxl_num_layers": 2, "trxl_memory_length": 6}  # fmt: skip
+
+
+def collect(config: Config, env: Any = None, rollouts: int = 2) -> tuple[Any, Any, RolloutState, Rollout]:
+    """Several rollouts under fresh parameters; the last one is returned."""
+    batch = make_env(config, env)
+    agent = make_agent(config, batch.spec)
+    params = agent.init_params(jax.random.key(0))
+    state = start(batch, agent, jax.random.key(1), config.memory_dtype)
+    step = jax.jit(
+        lambda state, key: collect_rollout(
+            agent, params, batch, state, key, config.num_steps, gamma=0.9, bootstrap_truncated=config.bootstrap_truncated
+        )
+    )
+    for i in range(rollouts):
+        state, rollout = step(state, jax.random.key(2 + i))
+    return agent, params, state, rollout
+
+
+@pytest.mark.parametrize("memory_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("encoding", ["absolute", "learned", "none"])
+def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str):
+    """With unchanged parameters every ratio is 1, in every step, first steps of episodes included."""
+    config = Config(
+        env_id="gymnax/ProofofMemory-v0", trxl_positional_encoding=encoding, memory_dtype=memory_dtype, **SIZES
+    )
+    agent, params, _, rollout = collect(config)
+    assert (rollout.transitions.episode_step == 0).any()
+    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+    zeros = jnp.zeros_like(rollout.transitions.reward)
+    for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
+        batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
+        visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[2], agent.window)
+        output = agent.apply(params, batch.obs, slots, visible)
+        np.testing.assert_allclose(jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob), 1.0, atol=1e-5)
+        np.testing.assert_allclose(output.value, batch.value, atol=1e-5)
+        _, metrics = ppo_loss(agent, params, batch, slots, config, jnp.float32(0))
+        assert metrics["losses/clipfrac"] == 0
+
+
+def test_the_memory_matters():
+    """The same observation with and without what came before gives another value."""
+    config = Config(env_id="gymnax/ProofofMemory-v0", **SIZES)
+    agent, params, _, rollout = collect(config)
+    obs = rollout.transitions.obs[10][:, None]
+    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+    slot = jnp.full((4, 1), agent.window + 10)
+    values = [
+        agent.apply(params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), slots.shape[2], agent.window)).value
+        for k in (0, 1, 3, 5, 6)
+    ]
+    for fewer, more in zip(values[:3], values[1:4], strict=True):
+        assert (jnp.abs(fewer - more) > 1e-7).all()
+    np.testing.assert_array_equal(values[3], values[4])  # W - 1 = 5 slots are all there is
+
+
+def test_truncated_episodes_bootstrap_with_their_final_observation():
+    sizes = SIZES | {"num_steps": 8, "num_minibatches": 1}
+    config = Config(bootstrap_truncated=True, **sizes)
+    agent, params, _, rollout = collect(config, lambda: Counter(length=3), rollouts=1)
+    plain = collect(config.replace(bootstrap_truncated=False), lambda: Counter(length=3), rollouts=1)[3]
+    added = rollout.transitions.reward - plain.transitions.reward
+    np.testing.assert_array_equal(added != 0, np.tile(np.array([0, 0, 1, 0, 0, 1, 0, 0], bool)[:, None], (1, 4)))
+
+    # The value of observation [3] at episode step 3, seeing the slots of steps 0 to 2.
+    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+    for t in (2, 5):
+        slot, step = jnp.full((4, 1), agent.window + t + 1), jnp.full((4, 1), 3)
+        visible = visible_slots(slot, step, slots.shape[2], agent.window)
+        np.testing.assert_array_equal(visible.sum(axis=-1), 3)
+        value = agent.apply(params, jnp.full((4, 1, 1), 3.0), slots, visible).value[:, 0]
+        np.testing.assert_allclose(added[t], 0.9 * value, rtol=1e-4)
+
+
+def test_a_task_that_terminates_has_nothing_to_bootstrap():
+    class Terminating(Counter):
+        def step(self, action: Any) -> tuple:
+            obs, reward, _, ended, info = super().step(action)
+            return obs, reward, ended, ended, info
+
+    config = Config(bootstrap_truncated=True, **SIZES)
+    rollout = collect(config, lambda: Terminating(length=3), rollouts=1)[3]
+    assert (rollout.transitions.reward == 1).all()
+
+
+@pytest.mark.parametrize("encoding", ["absolute", "learned"])
+def test_endless_episodes_run_past_1024_steps(encoding: str):
+    sizes = SIZES | {"num_envs": 1, "num_steps": 400}
+    config = Config(trxl_positional_encoding=encoding, **sizes)
+    _, _, state, rollout = collect(config, lambda: Counter(length=10**6), rollouts=3)
+    assert state.memory.episode_step.tolist() == [1200]
+    assert rollout.transitions.episode_step[-1, 0] == 1199
+    assert jnp.isfinite(rollout.transitions.value).all()
+    assert state.memory.hidden.shape == (1, 6, 2, 16)
+
+
+def test_target_kl_ends_an_update_after_the_epoch_that_passes_it():
+    config = Config(env_id="gymnax/ProofofMemory-v0", init_lr=0.01, update_epochs=4, **SIZES)
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    key = jax.random.key(3)
+    states = init_states(config, env, agent, key)
+
+    def after(**changes: Any) -> Any:
+        return make_train_step(config.replace(**changes), env, agent)(*states, key)
+
+    unlimited, one_epoch = after(), after(update_epochs=1)
+    stopped, patient = after(target_kl=1e-9), after(target_kl=1e9)
+    # The first epoch's permutation is drawn from the same key only if there are as many epochs: compare steps taken.
+    assert stopped[0].opt_state[0].count == one_epoch[0].opt_state[0].count == config.num_minibatches
+    assert unlimited[0].opt_state[0].count == 4 * config.num_minibatches
+    for ours, theirs in zip(jax.tree.leaves(patient[0]), jax.tree.leaves(unlimited[0]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert stopped[2].metrics["losses/approx_kl"] != unlimited[2].metrics["losses/approx_kl"]
+
+
+def test_host_and_device_train_steps_are_the_same_algorithm():
+    """Proof of Memory through callbacks learns from its rollout as the compiled one does from the same numbers."""
+    config = Config(env_id="ProofofMemory-v0", **SIZES)
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    states = init_states(config, env, agent, jax.random.key(0))
+    train_state, rollout_state, report = make_train_step(config, env, agent)(*states, jax.random.key(1))
+    assert train_state.iteration == 1
+    assert rollout_state.memory.hidden.shape == (4, 6, 2, 16)
+    results = env.drain_results()
+    assert len(results) == report.episode.done.sum()
+    returns = report.episode.episode_return[report.episode.done]
+    np.testing.assert_allclose(sorted(result["r"] for result in results), np.sort(returns), atol=1e-5)
