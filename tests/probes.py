@@ -32,6 +32,9 @@ class Failing(Counter):
 
     episodes = 0
 
+    def __init__(self, length: int = 6) -> None:
+        super().__init__(length)
+
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
         self.episodes += 1
         return super().reset(**kwargs)

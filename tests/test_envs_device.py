@@ -17,7 +17,7 @@ from trxl_jax.errors import ConfigError
 SMALL = {"num_envs": 3, "num_steps": 8, "total_timesteps": 1000}
 
 
-def test_proof_of_memory_is_the_same_on_host_and_device():
+def test_proof_of_memory_is_the_same_on_host_and_device() -> None:
     host = make_single("ProofofMemory-v0")
     device = ProofOfMemory()
     params = device.default_params
@@ -46,7 +46,7 @@ def test_proof_of_memory_is_the_same_on_host_and_device():
     assert min(ends.values()) > 5
 
 
-def test_proof_of_memory_pays_1_2_at_best_on_average():
+def test_proof_of_memory_pays_1_2_at_best_on_average() -> None:
     """Two frozen steps, then straight to the good goal: 1.6 less 0.1 for each step but the last."""
     env = make_single("ProofofMemory-v0")
     returns = []
@@ -61,7 +61,7 @@ def test_proof_of_memory_pays_1_2_at_best_on_average():
     assert np.mean(returns) == pytest.approx(1.2)
 
 
-def test_layouts_are_uniform_on_both_sides():
+def test_layouts_are_uniform_on_both_sides() -> None:
     host = make_single("ProofofMemory-v0")
     drawn = [host.reset(seed=seed)[0] for seed in range(1000)]
     device = jax.vmap(lambda key: ProofOfMemory().reset_env(key, ProofOfMemory().default_params)[0])(
@@ -79,7 +79,7 @@ def roll(env: DeviceEnvironment, steps: int) -> Any:
     return obs, jax.lax.scan(env.step, state, actions)[1]
 
 
-def test_statistics_follow_the_rewards():
+def test_statistics_follow_the_rewards() -> None:
     env = make_env(Config(env_id="gymnax/ProofofMemory-v0", bootstrap_truncated=True, **SMALL))
     _, steps = roll(env, 200)
     done = np.asarray(steps.terminated | steps.truncated)
@@ -99,7 +99,7 @@ def test_statistics_follow_the_rewards():
     assert (np.asarray(steps.obs)[:, 0] != np.asarray(steps.obs)[:, 1]).any()
 
 
-def test_options_replace_parameters():
+def test_options_replace_parameters() -> None:
     config = Config(env_id="gymnax/MemoryChain-bsuite", env_options={"memory_length": 2}, **SMALL)
     _, steps = roll(make_env(config), 12)
     assert set(np.unique(steps.episode.episode_length[steps.episode.done])) == {3}
@@ -107,7 +107,7 @@ def test_options_replace_parameters():
         make_env(config.replace(env_options={"memory_lenght": 2}))
 
 
-def test_the_episode_limit_comes_from_the_parameters():
+def test_the_episode_limit_comes_from_the_parameters() -> None:
     assert make_env(Config(env_id="gymnax/ProofofMemory-v0", **SMALL)).spec.max_episode_steps == 16
     assert make_env(Config(env_id="gymnax/CartPole-v1", **SMALL)).spec.max_episode_steps == 500
     options = {"max_steps_in_episode": 40}
@@ -116,7 +116,7 @@ def test_the_episode_limit_comes_from_the_parameters():
 
 
 @pytest.mark.parametrize("env_id", ["gymnax/Breakout-MinAtar", "gymnax/Pendulum-v1"])
-def test_unsupported_spaces_are_refused(env_id: str):
+def test_unsupported_spaces_are_refused(env_id: str) -> None:
     with pytest.raises(ConfigError, match="only"):
         make_env(Config(env_id=env_id, **SMALL))
 
@@ -137,7 +137,7 @@ class _Older:
 
 
 @pytest.mark.parametrize("values", [4, 5])
-def test_older_environments_are_accepted(values: int):
+def test_older_environments_are_accepted(values: int) -> None:
     config = Config(**SMALL)
     env = make_env(config, _Older(values))
     _, older = roll(env, 100)

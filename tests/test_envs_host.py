@@ -39,7 +39,7 @@ def play(env: HostEnvironment, steps: int, seed: int = 0) -> list:
     return played
 
 
-def test_contract_autoreset_and_statistics():
+def test_contract_autoreset_and_statistics() -> None:
     env = HostEnvironment(Counter, 2, send_final_obs=True)
     assert env.spec.action_nvec == (2,)
     assert env.spec.max_episode_steps == 1024
@@ -62,7 +62,7 @@ def test_contract_autoreset_and_statistics():
     assert env.drain_results() == []
 
 
-def test_discrete_actions_arrive_as_scalars_and_from_their_start():
+def test_discrete_actions_arrive_as_scalars_and_from_their_start() -> None:
     made = []
 
     def make() -> Counter:
@@ -76,7 +76,7 @@ def test_discrete_actions_arrive_as_scalars_and_from_their_start():
     assert all(np.ndim(a) == 0 for a in actions)
 
 
-def test_multi_discrete_actions_arrive_as_vectors():
+def test_multi_discrete_actions_arrive_as_vectors() -> None:
     made = []
 
     def make() -> Counter:
@@ -89,7 +89,7 @@ def test_multi_discrete_actions_arrive_as_vectors():
     np.testing.assert_array_equal(made[-2].actions, [action[0] for _, action in played[1:]])
 
 
-def test_options_and_a_recorded_seed_reach_every_reset():
+def test_options_and_a_recorded_seed_reach_every_reset() -> None:
     env = EpisodeWrapper(Counter(), seed=3, index=1, options={"a": 1})
     seeds = []
     for _ in range(4):
@@ -105,7 +105,7 @@ def test_options_and_a_recorded_seed_reach_every_reset():
     assert again.episode_seed == seeds[2]
 
 
-def test_command_count_holds_in_the_third_episode():
+def test_command_count_holds_in_the_third_episode() -> None:
     config = Config(env_id="MortarMayhem-Grid-v0", env_options={"command_count": [3]}, **SMALL)
     env = make_env(config)
     # 3 commands: shown 3 steps and 1 blank each, executed with delay 2 and duration 6.
@@ -121,7 +121,7 @@ def test_command_count_holds_in_the_third_episode():
 
 
 @pytest.mark.parametrize("env_id", FINAL_INFOS)
-def test_every_final_info_of_memory_gym_arrives_with_its_value(env_id: str):
+def test_every_final_info_of_memory_gym_arrives_with_its_value(env_id: str) -> None:
     """The adapter against the same environment played by hand: seeds, actions, frames, rewards and infos."""
     config = Config(env_id=env_id, seed=7, **SMALL)
     env = make_env(config)
@@ -173,7 +173,7 @@ def test_every_final_info_of_memory_gym_arrives_with_its_value(env_id: str):
     env.close()
 
 
-def test_an_episode_is_a_function_of_its_seed_and_actions_though_instances_are_reused():
+def test_an_episode_is_a_function_of_its_seed_and_actions_though_instances_are_reused() -> None:
     def frames(env: EpisodeWrapper) -> list[np.ndarray]:
         return [env.reset()[0], *(env.step(np.array([1, 2]))[0] for _ in range(5))]
 
@@ -184,7 +184,7 @@ def test_an_episode_is_a_function_of_its_seed_and_actions_though_instances_are_r
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_minigrid_is_seen_as_in_the_original():
+def test_minigrid_is_seen_as_in_the_original() -> None:
     env = make_env(Config(env_id="MiniGrid-MemoryS9-v0", **SMALL))
     assert env.spec.obs_shape == (84, 84, 3)
     assert env.spec.max_episode_steps == 96
@@ -194,7 +194,7 @@ def test_minigrid_is_seen_as_in_the_original():
     env.close()
 
 
-def test_asynchronous_environments_give_the_same_numbers():
+def test_asynchronous_environments_give_the_same_numbers() -> None:
     config = Config(env_id="ProofofMemory-v0", **SMALL)
     sync, background = make_env(config), make_env(config.replace(async_envs=True))
     for (ours, _), (theirs, _) in zip(play(sync, 40), play(background, 40), strict=True):
@@ -204,7 +204,7 @@ def test_asynchronous_environments_give_the_same_numbers():
     background.close()
 
 
-def test_resumed_counting_draws_new_episodes():
+def test_resumed_counting_draws_new_episodes() -> None:
     config = Config(env_id="ProofofMemory-v0", **SMALL)
     env = make_env(config)
     play(env, 20)
@@ -216,7 +216,7 @@ def test_resumed_counting_draws_new_episodes():
     np.testing.assert_array_equal(played[0][0][0], first.reset()[0])
 
 
-def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]):
+def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     env = HostEnvironment(lambda: Failing(length=6), 2, seed=5)
     with pytest.raises(Exception, match="simulator"):
         play(env, 20)
@@ -229,7 +229,7 @@ def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_unsupported_spaces_are_refused():
+def test_unsupported_spaces_are_refused() -> None:
     class Dictionary(Counter):
         def __init__(self) -> None:
             super().__init__()
@@ -247,7 +247,7 @@ def test_unsupported_spaces_are_refused():
         HostEnvironment(lambda: Counter(action_space=gymnasium.spaces.Box(-1, 1, (2,))), 1)
 
 
-def test_options_that_the_environment_refuses_name_the_flag():
+def test_options_that_the_environment_refuses_name_the_flag() -> None:
     with pytest.raises(ConfigError, match=r"--env_options.*comand_count"):
         make_env(Config(env_id="MortarMayhem-Grid-v0", env_options={"comand_count": [3]}, **SMALL))
 
@@ -261,6 +261,6 @@ def test_options_that_the_environment_refuses_name_the_flag():
         ("ProofOfMemory-v0", "ProofofMemory-v0"),
     ],
 )
-def test_unknown_ids_list_near_names(env_id: str, near: str):
+def test_unknown_ids_list_near_names(env_id: str, near: str) -> None:
     with pytest.raises(ConfigError, match=near):
         make_env(Config(env_id=env_id, **SMALL))

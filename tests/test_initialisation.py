@@ -56,7 +56,7 @@ def find(params: dict, path: str) -> dict:
 
 
 @pytest.mark.parametrize("path", PIXELS)
-def test_weights_and_biases(pixels: dict, path: str):
+def test_weights_and_biases(pixels: dict, path: str) -> None:
     std, fan_in = PIXELS[path]
     layer = find(pixels, path)
     assert layer["kernel"].std() == pytest.approx(std, rel=0.06)
@@ -68,14 +68,14 @@ def test_weights_and_biases(pixels: dict, path: str):
         assert layer["bias"].std() == pytest.approx(bound * THIRD, rel=0.3)
 
 
-def test_orthogonality_is_over_the_originals_matrices(pixels: dict):
+def test_orthogonality_is_over_the_originals_matrices(pixels: dict) -> None:
     kernel = np.asarray(pixels["encoder"]["conv_2"]["kernel"]).transpose(3, 2, 0, 1).reshape(64, -1)
     np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(64), atol=1e-4)
     kernel = np.asarray(pixels["decoder"]["deconv_2"]["kernel"]).transpose(2, 3, 0, 1).reshape(32, -1)
     np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(32), atol=1e-4)
 
 
-def test_transformer_matrices_norms_and_positions(pixels: dict):
+def test_transformer_matrices_norms_and_positions(pixels: dict) -> None:
     layer = pixels["transformer"]["layers_0"]
     for name in ("queries", "keys", "values"):
         matrix = np.asarray(layer["attention"][name])
@@ -93,13 +93,13 @@ def test_transformer_matrices_norms_and_positions(pixels: dict):
     assert abs(table.mean()) < 0.05
 
 
-def test_vector_encoder():
+def test_vector_encoder() -> None:
     layer = initial((8,), "none", 0.0)["encoder"]["dense"]
     assert layer["kernel"].std() == pytest.approx(orthogonal(SQRT2, 8, DIM), rel=0.06)
     assert np.abs(layer["bias"]).max() <= 1 / np.sqrt(8)
 
 
-def test_the_default_agent_has_as_many_parameters_as_the_original():
+def test_the_default_agent_has_as_many_parameters_as_the_original() -> None:
     config = Config()
     agent = make_agent(config, EnvSpec((84, 84, 3), np.dtype(np.uint8), (4,), 119))
     params = jax.eval_shape(agent.init_params, jax.random.key(0))

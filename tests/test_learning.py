@@ -1,5 +1,7 @@
 """It learns: tasks with a known answer, kept short."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,30 +29,32 @@ def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.nd
         return episode.done, episode.episode_return
 
     done, episode_return = jax.jit(jax.vmap(run))(jnp.arange(1, seeds + 1))
-    return np.array([np.asarray(r)[np.asarray(d)][-episodes:].mean() for d, r in zip(done, episode_return, strict=True)])
+    return np.array(
+        [np.asarray(r)[np.asarray(d)][-episodes:].mean() for d, r in zip(done, episode_return, strict=True)]
+    )
 
 
-def test_proof_of_memory_on_the_device_is_solved_on_each_of_five_seeds():
+def test_proof_of_memory_on_the_device_is_solved_on_each_of_five_seeds() -> None:
     config = PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0")
     returns = returns_over_seeds(config, 5)
     assert (returns >= 1.1).all(), returns
 
 
-def test_proof_of_memory_without_memory_is_not_solved():
+def test_proof_of_memory_without_memory_is_not_solved() -> None:
     config = PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0", trxl_memory_length=1)
-    # The best memoryless policy earns 0.34: its one informed step, the third, leaves a trace in the position. A return's
-    # standard deviation is about 1.4, so that 100 episodes would pass 0.5 now and then; 1,000 don't.
+    # The best memoryless policy earns 0.34: its one informed step, the third, leaves a trace in the position. A
+    # return's standard deviation is about 1.4, so that 100 episodes would pass 0.5 now and then; 1,000 don't.
     returns = returns_over_seeds(config, 5, episodes=1000)
     assert (returns < 0.5).all(), returns
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
-def test_proof_of_memory_on_the_host_is_solved(seed: int, tmp_path):
+def test_proof_of_memory_on_the_host_is_solved(seed: int, tmp_path: Path) -> None:
     outcome = train(PRESETS["proof-of-memory"].replace(seed=seed, run_dir=str(tmp_path / "run")))
     assert outcome.metrics["episode/r_mean"] >= 1.1
 
 
-def test_memory_chain_is_learned():
+def test_memory_chain_is_learned() -> None:
     """One bit shown at the start decides the last step's reward, 6 steps later: 1 with memory, 0 by guessing."""
     config = Config(
         env_id="gymnax/MemoryChain-bsuite",

@@ -20,7 +20,7 @@ from trxl_jax.ppo import (
 )
 
 
-def test_gae_by_hand():
+def test_gae_by_hand() -> None:
     reward, value = jnp.array([[1.0], [2.0], [3.0]]), jnp.array([[0.5], [1.0], [1.5]])
     done = jnp.array([[False], [True], [False]])
     advantage, returns = gae(reward, value, done, jnp.array([2.0]), 0.5, 0.8)
@@ -31,12 +31,12 @@ def test_gae_by_hand():
     np.testing.assert_allclose(returns, advantage + value, rtol=1e-6)
 
 
-def test_gae_refuses_arrays_that_do_not_match():
+def test_gae_refuses_arrays_that_do_not_match() -> None:
     with pytest.raises(AssertionError):
         gae(jnp.zeros((3, 1)), jnp.zeros((3, 1)), jnp.zeros((3, 1), bool), jnp.zeros(3), 0.9, 0.9)
 
 
-def test_policy_loss_clips_each_branch():
+def test_policy_loss_clips_each_branch() -> None:
     ratio = jnp.array([[1.5, 0.5], [1.05, 1.0]])
     advantage = jnp.array([1.0, -2.0])
     # Sample 0: min(1.5, 1.1), min(0.5, 0.9). Sample 1: min(-2.1, -2.1), -2.
@@ -45,17 +45,17 @@ def test_policy_loss_clips_each_branch():
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_value_loss_has_no_half_and_takes_the_worse_of_clipped_and_not():
+def test_value_loss_has_no_half_and_takes_the_worse_of_clipped_and_not() -> None:
     value, old, returns = jnp.array([2.0, 1.05]), jnp.array([1.0, 1.0]), jnp.array([2.0, 0.0])
     assert value_loss(value, old, returns, None) == pytest.approx((0 + 1.05**2) / 2)
     assert value_loss(value, old, returns, 0.1) == pytest.approx((0.9**2 + 1.05**2) / 2)
 
 
-def test_advantages_are_normalised_with_n_minus_one():
+def test_advantages_are_normalised_with_n_minus_one() -> None:
     np.testing.assert_allclose(normalise_advantage(jnp.array([[1.0, 2.0, 3.0]])), [[-1, 0, 1]], rtol=1e-6)
 
 
-def test_reconstruction_loss_clamps_and_its_gradient_stays_finite():
+def test_reconstruction_loss_clamps_and_its_gradient_stays_finite() -> None:
     obs = jnp.array([0, 255, 51], jnp.uint8)
     logits = jnp.array([0.0, -1000.0, 2.0])
     p = 1 / (1 + np.exp(-2.0))
@@ -64,7 +64,7 @@ def test_reconstruction_loss_clamps_and_its_gradient_stays_finite():
     assert jnp.isfinite(jax.grad(reconstruction_loss)(logits, obs)).all()
 
 
-def test_multi_categorical():
+def test_multi_categorical() -> None:
     policy = MultiCategorical(jnp.log(jnp.array([[0.5, 0.5, 0.2, 0.3, 0.5]])), (2, 3))
     log_prob = policy.log_prob(jnp.array([[1, 2]]))
     np.testing.assert_allclose(jnp.exp(log_prob), [[0.5, 0.5]], rtol=1e-6)
@@ -77,7 +77,7 @@ def test_multi_categorical():
     assert joint.mean() == pytest.approx(0.25, abs=0.03)  # branches are drawn independently
 
 
-def test_minibatches_cover_each_environments_steps_once_in_its_own_order():
+def test_minibatches_cover_each_environments_steps_once_in_its_own_order() -> None:
     indices = minibatch_indices(jax.random.key(0), 3, 12, 4)
     assert indices.shape == (4, 3, 3)
     by_env = np.moveaxis(np.asarray(indices), 1, 0).reshape(3, 12)
@@ -85,7 +85,7 @@ def test_minibatches_cover_each_environments_steps_once_in_its_own_order():
     assert (by_env[0] != by_env[1]).any()
 
 
-def test_annealing():
+def test_annealing() -> None:
     config = Config(num_envs=1, num_steps=8, anneal_steps=80, init_lr=1.0, final_lr=0.5, init_ent_coef=0.1,
                     final_ent_coef=0.0, total_timesteps=1000)  # fmt: skip
     assert annealed(config, jnp.int32(0)) == (1.0, pytest.approx(0.1))
@@ -94,7 +94,7 @@ def test_annealing():
     assert annealed(config.replace(anneal_steps=0), jnp.int32(50)) == (1.0, pytest.approx(0.1))
 
 
-def test_one_adamw_step_by_hand():
+def test_one_adamw_step_by_hand() -> None:
     config = Config(max_grad_norm=1.0)
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([3.0, 4.0])}
     optimizer = make_optimizer()

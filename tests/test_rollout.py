@@ -1,5 +1,6 @@
 """Collecting and learning see the same; truncated episodes bootstrap; endless ones go on."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -28,7 +29,14 @@ def collect(config: Config, env: Any = None, rollouts: int = 2) -> tuple[Any, An
     state = start(batch, agent, jax.random.key(1), config.memory_dtype)
     step = jax.jit(
         lambda state, key: collect_rollout(
-            agent, params, batch, state, key, config.num_steps, gamma=0.9, bootstrap_truncated=config.bootstrap_truncated
+            agent,
+            params,
+            batch,
+            state,
+            key,
+            config.num_steps,
+            gamma=0.9,
+            bootstrap_truncated=config.bootstrap_truncated,
         )
     )
     for i in range(rollouts):
@@ -38,7 +46,7 @@ def collect(config: Config, env: Any = None, rollouts: int = 2) -> tuple[Any, An
 
 @pytest.mark.parametrize("memory_dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("encoding", ["absolute", "learned", "none"])
-def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str):
+def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str) -> None:
     """With unchanged parameters every ratio is 1, in every step, first steps of episodes included."""
     config = Config(
         env_id="gymnax/ProofofMemory-v0", trxl_positional_encoding=encoding, memory_dtype=memory_dtype, **SIZES
@@ -57,7 +65,7 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str):
         assert metrics["losses/clipfrac"] == 0
 
 
-def test_the_memory_matters():
+def test_the_memory_matters() -> None:
     """The same observation with and without what came before gives another value."""
     config = Config(env_id="gymnax/ProofofMemory-v0", **SIZES)
     agent, params, _, rollout = collect(config)
@@ -68,12 +76,12 @@ def test_the_memory_matters():
         agent.apply(params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), slots.shape[2], agent.window)).value
         for k in (0, 1, 3, 5, 6)
     ]
-    for fewer, more in zip(values[:3], values[1:4], strict=True):
+    for fewer, more in itertools.pairwise(values[:4]):
         assert (jnp.abs(fewer - more) > 1e-7).all()
     np.testing.assert_array_equal(values[3], values[4])  # W - 1 = 5 slots are all there is
 
 
-def test_truncated_episodes_bootstrap_with_their_final_observation():
+def test_truncated_episodes_bootstrap_with_their_final_observation() -> None:
     sizes = SIZES | {"num_steps": 8, "num_minibatches": 1}
     config = Config(bootstrap_truncated=True, **sizes)
     agent, params, _, rollout = collect(config, lambda: Counter(length=3), rollouts=1)
@@ -91,7 +99,7 @@ def test_truncated_episodes_bootstrap_with_their_final_observation():
         np.testing.assert_allclose(added[t], 0.9 * value, rtol=1e-4)
 
 
-def test_a_task_that_terminates_has_nothing_to_bootstrap():
+def test_a_task_that_terminates_has_nothing_to_bootstrap() -> None:
     class Terminating(Counter):
         def step(self, action: Any) -> tuple:
             obs, reward, _, ended, info = super().step(action)
@@ -103,7 +111,7 @@ def test_a_task_that_terminates_has_nothing_to_bootstrap():
 
 
 @pytest.mark.parametrize("encoding", ["absolute", "learned"])
-def test_endless_episodes_run_past_1024_steps(encoding: str):
+def test_endless_episodes_run_past_1024_steps(encoding: str) -> None:
     sizes = SIZES | {"num_envs": 1, "num_steps": 400}
     config = Config(trxl_positional_encoding=encoding, **sizes)
     _, _, state, rollout = collect(config, lambda: Counter(length=10**6), rollouts=3)
@@ -113,7 +121,7 @@ def test_endless_episodes_run_past_1024_steps(encoding: str):
     assert state.memory.hidden.shape == (1, 6, 2, 16)
 
 
-def test_target_kl_ends_an_update_after_the_epoch_that_passes_it():
+def test_target_kl_ends_an_update_after_the_epoch_that_passes_it() -> None:
     config = Config(env_id="gymnax/ProofofMemory-v0", init_lr=0.01, update_epochs=4, **SIZES)
     env = make_env(config)
     agent = make_agent(config, env.spec)
@@ -133,7 +141,7 @@ def test_target_kl_ends_an_update_after_the_epoch_that_passes_it():
     assert stopped[2].metrics["losses/approx_kl"] != unlimited[2].metrics["losses/approx_kl"]
 
 
-def test_host_and_device_train_steps_are_the_same_algorithm():
+def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
     """Proof of Memory through callbacks learns from its rollout as the compiled one does from the same numbers."""
     config = Config(env_id="ProofofMemory-v0", **SIZES)
     env = make_env(config)

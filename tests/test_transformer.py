@@ -6,14 +6,14 @@ import pytest
 from trxl_jax.transformer import MemoryAttention, PositionalEncoding, TransformerXL, normalise
 
 
-def test_absolute_positions_count_down_and_go_on_past_the_end():
+def test_absolute_positions_count_down_and_go_on_past_the_end() -> None:
     encoding = PositionalEncoding("absolute", 4, 10).apply({}, jnp.array([0, 9, 2000]))
     for row, angle in zip(encoding, [9.0, 0.0, -1991.0], strict=True):
         expected = [np.sin(angle), np.sin(angle / 100), np.cos(angle), np.cos(angle / 100)]
         np.testing.assert_allclose(row, expected, atol=1e-4)
 
 
-def test_learned_positions_stay_on_the_last_row_past_the_end():
+def test_learned_positions_stay_on_the_last_row_past_the_end() -> None:
     module = PositionalEncoding("learned", 4, 3)
     params = module.init(jax.random.key(0), jnp.zeros(1, jnp.int32))
     rows = module.apply(params, jnp.array([0, 2, 3, 5000]))
@@ -35,7 +35,7 @@ def plain_attention(params: dict, query: np.ndarray, kv: np.ndarray, heads: int)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_attention_equals_projecting_every_slot(heads: int):
+def test_attention_equals_projecting_every_slot(heads: int) -> None:
     n, q, s, dim = 2, 3, 7, 8
     keys = jax.random.split(jax.random.key(heads), 6)
     query, slots = jax.random.normal(keys[0], (n, q, dim)), normalise(jax.random.normal(keys[1], (n, s, dim)))
@@ -61,7 +61,7 @@ def test_attention_equals_projecting_every_slot(heads: int):
             np.testing.assert_allclose(ours[i, j], expected, atol=2e-6)
 
 
-def test_weights_are_sown_and_sum_to_one_over_what_is_visible():
+def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
     model = TransformerXL(2, 2, 8, 4, "absolute", 10)
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))

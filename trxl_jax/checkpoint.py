@@ -1,6 +1,13 @@
 """Orbax checkpoints of a run: arrays with typed targets, counters as JSON. Nothing is pickled."""
 
+import gc
+import io
 import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +18,7 @@ import orbax.checkpoint as ocp
 from trxl_jax.errors import CheckpointError
 
 _STATE, _RUN = "state", "run"
+_STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 
 
 def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
@@ -29,22 +37,18 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
         CheckpointError: it can't be written, for example because the disk is full.
     """
     path = directory / str(iteration)
-    try:
+
+    def write() -> None:
         with _manager(directory, keep) as manager:
-            manager.save(
-                iteration,
-                args=ocp.args.Composite(
-                    **{_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
-                ),
-                force=True,
-            )
+            items = {_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
+            manager.save(iteration, args=ocp.args.Composite(**items), force=True)
             manager.wait_until_finished()
-    except Exception as error:  # Orbax and TensorStore raise many kinds; each means the same to the user
+
+    _, problem = _attempt(write)
+    if problem is not None:
         newest = latest(directory)
         kept = f"the newest complete one is {newest}" if newest else "there is none yet"
-        raise CheckpointError(
-            f"can't save checkpoint {path}: {_reason(error)}; free some disk space; {kept}"
-        ) from error
+        raise CheckpointError(f"can't save checkpoint {path}: {problem}; free some disk space; {kept}")
     return path
 
 
@@ -70,22 +74,43 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
     if not (path / _STATE).is_dir() or not (path / _RUN).is_dir():
         raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; remove it to use an earlier one")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_key_data(target))
-    try:
+
+    def read() -> tuple[Any, dict[str, Any]]:
         with _manager(path.parent, None) as manager:
-            restored = manager.restore(
-                int(path.name),
-                args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract), _RUN: ocp.args.JsonRestore()}),
-            )
-            state = _with_keys(restored[_STATE], target)
-    except Exception as error:  # see save
+            items = {_STATE: ocp.args.StandardRestore(abstract), _RUN: ocp.args.JsonRestore()}
+            restored = manager.restore(int(path.name), args=ocp.args.Composite(**items))
+            return _with_keys(restored[_STATE], target), restored[_RUN]
+
+    restored, problem = _attempt(read)
+    if problem is not None:
         raise CheckpointError(
-            f"can't read checkpoint {path}: {_reason(error)}; if it is damaged, remove it to use an earlier one"
-        ) from error
-    return state, restored[_RUN]
+            f"can't read checkpoint {path}: {problem}; if it is damaged, remove it to use an earlier one"
+        )
+    return restored
+
+
+def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What a call of Orbax returns, or in a line what went wrong: it raises many kinds, which mean the same to users.
+
+    When a call fails, Orbax's coroutines complain as they are collected and TensorStore's threads as they find the
+    event loop closed; both are waited for, and what they print to stderr is dropped.
+    """
+    hook = sys.unraisablehook
+    with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        try:
+            return call(), None
+        except Exception as error:  # see above
+            problem = _reason(error)
+        warnings.simplefilter("ignore")
+        sys.unraisablehook = lambda _: None
+        gc.collect()
+        time.sleep(_STRAGGLERS)
+    sys.unraisablehook = hook
+    return None, problem
 
 
 def _manager(directory: Path, keep: int | None) -> ocp.CheckpointManager:
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a save
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells every step of a save, and every error
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     return ocp.CheckpointManager(directory.absolute(), options=options)
 

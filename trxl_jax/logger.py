@@ -56,7 +56,7 @@ class Logger:
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = _start_wandb(run_dir, config) if config.track else None
         path = run_dir / "metrics.jsonl"
-        if path.exists():
+        if iteration and path.is_file():
             _drop_rows_after(path, iteration)
         self._rows = path.open("a")
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
@@ -138,7 +138,9 @@ class _ProgressLine:
             self._printed = now
             left = (self._total - global_step) / speed
             self._console.print(
-                f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left", highlight=False
+                f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left",
+                highlight=False,
+                soft_wrap=True,
             )
 
     def say(self, text: str) -> None:

@@ -168,8 +168,8 @@ class _Run:
         self.saved: int | None = None
         if resume is not None:
             self._restore()
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         with _disk_errors(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
             (self.run_dir / "config.json").write_text(self.config.to_json())
             self.logger = Logger(self.run_dir, self.config, self.iteration)
         for note in self.notes:
@@ -277,8 +277,9 @@ def _new_run_dir(config: Config) -> Path:
     env_name = config.env_id.replace("/", "_")
     name = f"{env_name}__{config.exp_name}__{config.seed}__{int(time.time())}"
     run_dir = Path(config.run_dir or Path("runs") / name)
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError(f"--run_dir {run_dir}: is a file; name a directory")
+    for path in (run_dir, *run_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
     if (run_dir / "config.json").exists():
         raise ConfigError(f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another")
     return run_dir

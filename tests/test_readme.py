@@ -1,0 +1,24 @@
+"""The README's Python examples run as they are written."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_are_examples() -> None:
+    assert any("vmap" in example for example in EXAMPLES)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0].lstrip("# ")[:40])
+def test_example(example: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), namespace)  # noqa: S102
+    if "returns" in namespace:
+        returns = namespace["returns"]
+        assert isinstance(returns, jax.Array)
+        assert (returns[:, -1] >= 1.1).all()

@@ -1,0 +1,353 @@
+"""The command: runs, resumption, signals, and what bad input gets."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import probes  # noqa: F401 - registers its environments
+from tests.probes import Failing
+from trxl_jax import PRESETS, checkpoint
+from trxl_jax.cli import run_command
+from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError, EnvironmentFailure
+from trxl_jax.trainer import train
+
+import train as command  # isort: skip
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--num_envs", "2", "--num_steps", "16", "--num_minibatches", "2", "--update_epochs", "1", 
+        "--trxl_num_layers", "1", "--trxl_num_heads", "1", "--trxl_dim", "8", "--trxl_memory_length", "4"]  # fmt: skip
+DEVICE = ["--env_id", "gymnax/ProofofMemory-v0", *TINY]
+HOST = ["--env_id", "ProofofMemory-v0", *TINY]
+WALL_CLOCK = {"charts/SPS", "episode/t_mean"}
+
+
+def run(*flags: Any) -> int:
+    return run_command(command.main, [str(flag) for flag in flags])
+
+
+def rows(run_dir: Path) -> list[dict[str, float]]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK} for line in lines]
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of an error, which is all that may reach stderr."""
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **kwargs,
+    )  # fmt: skip
+
+
+def wait_for_rows(run_dir: Path, count: int) -> None:
+    path = run_dir / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text().count("\n") >= count:
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*HOST, "--total_timesteps", 320, "--save_every", 3, "--keep", 2, "--run_dir", run_dir) == 0
+    printed = capsys.readouterr().out
+    assert "320 / 320 steps" in printed
+    assert "done" in printed
+    written = rows(run_dir)
+    assert [row["iteration"] for row in written] == list(range(1, 11))
+    assert [row["global_step"] for row in written] == list(range(32, 321, 32))
+    published = {f"episode/{name}_mean" for name in ("r", "l", "advantage", "value")}
+    published |= {f"charts/{name}" for name in ("learning_rate", "entropy_coefficient")}
+    published |= {f"losses/{name}" for name in ("value_loss", "policy_loss", "entropy", "reconstruction_loss", "loss",
+                  "old_approx_kl", "approx_kl", "clipfrac", "explained_variance", "grad_norm")}  # fmt: skip
+    assert published <= set(written[-1])
+    assert set(json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])) >= WALL_CLOCK
+    assert sorted(path.name for path in (run_dir / "checkpoints").iterdir()) == ["10", "9"]
+    assert Config.from_json((run_dir / "config.json").read_text()).max_episode_steps == 16
+    assert not list(run_dir.rglob("*.pkl"))
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 96, "--run_dir", run_dir) == 0
+    data = next(run_dir.glob("events.out.tfevents.*")).read_bytes()
+    found: dict[tuple[int, str], float] = {}
+    while data:  # length u64, its checksum u32, the event, its checksum u32
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        found |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+        data = data[16 + size :]
+    for row in rows(run_dir):
+        for name, value in row.items():
+            if "/" in name:
+                assert found[row["global_step"], name] == pytest.approx(value, rel=1e-6)
+
+
+def test_resuming_a_device_run_reproduces_every_digit(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    flags = [*DEVICE, "--save_every", 4]
+    assert run(*flags, "--total_timesteps", 640, "--run_dir", whole) == 0
+
+    # Killed in a random moment after the eighth update, so that rows beyond the checkpoint have to be dropped.
+    process = start(*flags, "--total_timesteps", 10**7, "--run_dir", parted)
+    wait_for_rows(parted, 10)
+    process.kill()
+    process.wait()
+    newest = checkpoint.latest(parted / "checkpoints")
+    assert newest is not None
+    reached = int(newest.name)
+    # Back to the budget of the run that never stopped, or as far as this one came.
+    total = max(640, 32 * (reached + 8))
+    if total > 640:
+        assert run("--resume", whole, "--total_timesteps", total) == 0
+    assert run("--resume", parted, "--total_timesteps", total) == 0
+    assert rows(parted) == rows(whole)
+
+
+def test_resuming_a_host_run_goes_on_counting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*HOST, "--total_timesteps", 96, "--run_dir", run_dir) == 0
+    capsys.readouterr()
+    assert run("--resume", run_dir, "--total_timesteps", 192) == 0
+    printed = capsys.readouterr().out
+    assert "fresh episodes" in printed
+    assert "resumed from" in printed
+    assert [row["iteration"] for row in rows(run_dir)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 96, "--run_dir", run_dir) == 0
+    before = rows(run_dir)
+    assert run("--resume", run_dir) == 0
+    assert rows(run_dir) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(*HOST, "--total_timesteps", 10**7, "--save_every", 0, "--run_dir", run_dir)
+    wait_for_rows(run_dir, 2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err == ""
+    assert f"--resume {run_dir}" in out
+    assert checkpoint.latest(run_dir / "checkpoints").name == str(rows(run_dir)[-1]["iteration"])  # type: ignore[union-attr]
+
+
+def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--trxl_memory_length", 500, "--total_timesteps", 32, "--run_dir", run_dir) == 0
+    assert "--trxl_memory_length 500 is cut to 16" in capsys.readouterr().out
+    assert Config.from_json((run_dir / "config.json").read_text()).trxl_memory_length == 16
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["mortar-mayhem-gird"], ["preset", "mortar-mayhem-grid"]),
+        (["--env_id", "MortarMayhemm-v0"], ["--env_id", "MortarMayhem-v0"]),
+        (["--env_id", "gymnax/CartPole"], ["gymnax/CartPole-v1"]),
+        (["--env_id", "Continuous-v0"], ["--env_id", "Box"]),
+        (["--env_id", "gymnax/Pendulum-v1"], ["--env_id", "Box"]),
+        (["--num_steps", "100"], ["--num_steps 100", "--num_minibatches 8", "96 or 104"]),
+        (["--trxl_num_heads", "5"], ["--trxl_dim 384", "--trxl_num_heads 5"]),
+        (["--num_envs", "0"], ["--num_envs 0", "at least 1"]),
+        (["--num_envs", "many"], ["--num-envs", "many"]),
+        (["--gamma", "1.5"], ["--gamma 1.5"]),
+        (["--total_timesteps", "100"], ["--total_timesteps 100", "16384"]),
+        (["--no_such_flag", "3"], ["--no_such_flag"]),
+        (["--trxl_positional_encoding", "rotary"], ["rotary"]),
+        (["--env_options", "{"], ["--env_options", "JSON"]),
+        (["--env_options", '{"command_cuont": [3]}'], ["--env_options", "command_cuont"]),
+        (["proof-of-memory", "--reconstruction_coef", "0.1"], ["--reconstruction_coef", "pixels"]),
+        (["--resume", "nowhere"], ["nowhere", "train.py"]),
+        (["proof-of-memory", "--resume", "somewhere"], ["proof-of-memory", "--resume"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith(("-", "m", "p")) else "",
+)
+def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*flags) == 2
+    line = told(capsys)
+    for word in words:
+        assert word in line
+
+
+def test_track_without_wandb_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert run(*DEVICE, "--track", "--run_dir", tmp_path / "run") == 2
+    assert "pip install" in told(capsys)
+
+
+def test_a_file_or_another_run_where_the_run_directory_should_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert run(*DEVICE, "--run_dir", file) == 2
+    assert "--run_dir" in told(capsys)
+    assert file.read_text() == "mine"
+    assert run(*DEVICE, "--run_dir", file / "below") == 2
+    assert "file" in told(capsys)
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0
+    before = (run_dir / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 2
+    assert f"--resume {run_dir}" in told(capsys)
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+
+@pytest.fixture
+def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A run of two updates."""
+    assert run(*DEVICE, "--total_timesteps", 64, "--save_every", 1, "--run_dir", tmp_path / "run") == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+def test_resuming_under_another_configuration_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, value in (("--gamma", 0.9), ("--trxl_dim", 16), ("--env_id", "gymnax/CartPole-v1"), ("--seed", 5)):
+        assert run("--resume", finished, flag, value, "--total_timesteps", 128) == 2
+        assert f"{flag} {value}" in told(capsys)
+    assert len(rows(finished)) == 2
+
+
+def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_serves(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = finished / "checkpoints" / "2"
+    for file in (newest / "state").rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+    assert run("--resume", finished, "--total_timesteps", 128) == 2
+    assert str(newest) in told(capsys)
+    subprocess.run(["rm", "-r", str(newest)], check=True)
+    assert run("--resume", finished, "--total_timesteps", 128) == 0
+    assert [row["iteration"] for row in rows(finished)] == [1, 2, 3, 4]
+
+
+def test_a_foreign_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (finished / "checkpoints" / "7").mkdir()
+    (finished / "checkpoints" / "7" / "weights.bin").write_text("something else")
+    assert run("--resume", finished, "--total_timesteps", 640) == 2
+    assert "not a complete checkpoint" in told(capsys)
+    (finished / "config.json").write_text('{"some": "thing"}')
+    assert run("--resume", finished) == 2
+    assert "config.json" in told(capsys)
+
+
+def test_checkpoint_of_another_shape_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((finished / "config.json").read_text()) | {"trxl_dim": 16}
+    (finished / "config.json").write_text(json.dumps(config))
+    assert run("--resume", finished, "--total_timesteps", 128) == 2
+    assert "can't read checkpoint" in told(capsys)
+
+
+def test_an_environment_that_raises_leaves_the_state_before_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    config = Config(num_envs=2, num_steps=8, num_minibatches=2, total_timesteps=10_000, trxl_dim=8, trxl_num_heads=1,
+                    trxl_num_layers=1, trxl_memory_length=4, run_dir=str(run_dir))  # fmt: skip
+    with pytest.raises(EnvironmentFailure) as raised:
+        train(config, env=lambda: Failing(length=30))
+    message = str(raised.value)
+    assert "step 4" in message
+    assert "simulator crashed" in message
+    assert "\n" not in message
+    # 30 steps and 4 more are in the fifth update of 8 steps.
+    assert str(run_dir / "checkpoints" / "4") in message
+    assert checkpoint.latest(run_dir / "checkpoints").name == "4"  # type: ignore[union-attr]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> None:
+    flags = ["--env_id", "tests.probes:Failing-v0", *TINY, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run"]
+    process = start(*flags)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.startswith("error: environment Failing-v0 failed")
+    assert err.count("\n") == 1, err
+
+
+def test_a_full_disk_for_metrics_saves_the_state(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "metrics.jsonl").symlink_to("/dev/full")
+    process = start(*DEVICE, "--total_timesteps", 10**6, "--run_dir", run_dir)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1, err
+    assert "No space left on device" in err
+    assert str(run_dir / "checkpoints" / "1") in err
+    assert checkpoint.latest(run_dir / "checkpoints") == run_dir / "checkpoints" / "1"
+
+
+def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    process = start("--resume", run_dir, "--total_timesteps", 96, preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1, err
+    assert "checkpoint" in err
+    assert checkpoint.latest(run_dir / "checkpoints") == run_dir / "checkpoints" / "1"
+    assert run("--resume", run_dir, "--total_timesteps", 96) == 0
+
+
+def test_presets_are_the_published_configurations() -> None:
+    changed = {
+        "mortar-mayhem-grid": {"norm_adv": True, "trxl_memory_length": 119, "total_timesteps": 100_000_000},
+        "mortar-mayhem": {"reconstruction_coef": 0.1, "trxl_memory_length": 275},
+        "mystery-path-grid": {"trxl_memory_length": 96, "total_timesteps": 100_000_000},
+        "mystery-path": {"trxl_memory_length": 256},
+        "searing-spotlights": {"reconstruction_coef": 0.1, "trxl_memory_length": 256},
+        "endless-searing-spotlights": {"reconstruction_coef": 0.1, "trxl_memory_length": 256,
+                                       "total_timesteps": 350_000_000},
+        "endless-mortar-mayhem": {"trxl_memory_length": 256, "total_timesteps": 350_000_000},
+        "endless-mystery-path": {"trxl_memory_length": 256, "total_timesteps": 350_000_000},
+    }  # fmt: skip
+    assert set(PRESETS) == {*changed, "proof-of-memory", "minigrid-memory-s9"}
+    for name, changes in changed.items():
+        assert PRESETS[name] == Config(env_id=PRESETS[name].env_id, **changes)
+        assert PRESETS[name].env_id.replace("-", "").lower() == name.replace("-", "") + "v0"
+    for parsed in (command.parse(["mystery-path", "--num-envs", "8"]), command.parse(["mystery-path", "--num_envs=8"])):
+        assert parsed.config == PRESETS["mystery-path"].replace(num_envs=8)
+
+
+def test_configurations_survive_json_and_refuse_what_they_do_not_know() -> None:
+    config = PRESETS["mortar-mayhem"].replace(env_options={"command_count": [3]}, target_kl=0.1)
+    assert Config.from_json(config.to_json()) == config
+    assert Config(trxl_positional_encoding="") == Config(trxl_positional_encoding="none")
+    with pytest.raises(ConfigError, match="frobnicate"):
+        Config.from_json('{"frobnicate": 1}')
