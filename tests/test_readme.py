@@ -17,7 +17,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0].lstrip("# ")[:40])
 def test_example(example: str) -> None:
     namespace: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), namespace)  # noqa: S102
+    exec(compile(example, "README.md", "exec"), namespace)
     if "returns" in namespace:
         returns = namespace["returns"]
         assert isinstance(returns, jax.Array)

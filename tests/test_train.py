@@ -23,7 +23,7 @@ from trxl_jax.trainer import train
 import train as command  # isort: skip
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--num_envs", "2", "--num_steps", "16", "--num_minibatches", "2", "--update_epochs", "1", 
+TINY = ["--num_envs", "2", "--num_steps", "16", "--num_minibatches", "2", "--update_epochs", "1",
         "--trxl_num_layers", "1", "--trxl_num_heads", "1", "--trxl_dim", "8", "--trxl_memory_length", "4"]  # fmt: skip
 DEVICE = ["--env_id", "gymnax/ProofofMemory-v0", *TINY]
 HOST = ["--env_id", "ProofofMemory-v0", *TINY]
