@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trxl_jax.transformer import MemoryAttention, PositionalEncoding, TransformerXL, normalise
+from trxl_jax.transformer import (
+    MemoryAttention,
+    PositionalEncoding,
+    TransformerXL,
+    attend,
+    attend_by_products,
+    normalise,
+)
 
 
 def test_absolute_positions_count_down_and_go_on_past_the_end() -> None:
@@ -41,11 +48,12 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
     query, slots = jax.random.normal(keys[0], (n, q, dim)), normalise(jax.random.normal(keys[1], (n, s, dim)))
     visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[0, 0].set(False)
     empty = normalise(jax.random.normal(keys[3], (4, dim)))
-    module = MemoryAttention(heads)
-    params = module.init(keys[4], query, slots, visible, empty.mean(axis=0))["params"]
+    module = MemoryAttention(heads, "cpu")
+    by_head = jnp.moveaxis(slots.reshape(n, s, heads, -1), 2, 1)
+    params = module.init(keys[4], query, by_head, visible, empty.mean(axis=0))["params"]
     # Gain and bias away from 1 and 0, where they would not show.
     params |= {"kv_scale": 1 + jnp.arange(dim) / 10, "kv_bias": jax.random.normal(keys[5], (dim,))}
-    ours = module.apply({"params": params}, query, slots, visible, empty.mean(axis=0))
+    ours = module.apply({"params": params}, query, by_head, visible, empty.mean(axis=0))
 
     plain = jax.tree.map(np.asarray, params)
     for i in range(n):
@@ -66,10 +74,25 @@ def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))
     visible = jnp.zeros((1, 2, 6), bool).at[0, 1, 2:5].set(True)
-    params = model.init(jax.random.key(1), x, jnp.ones((2, 1, 6, 8)), visible)
+    params = model.init(jax.random.key(1), x, jnp.ones((2, 1, 2, 6, 4)), visible)
     slots = model.apply(params, hidden, position, method="encode_slots")
     _, sown = model.apply(params, x, slots, visible, mutable="intermediates")
     for layer in ("layers_0", "layers_1"):
         weights = sown["intermediates"][layer]["attention"]["weights"][0]
         np.testing.assert_allclose(weights.sum(axis=-1)[0], [[0, 1], [0, 1]], atol=1e-6)
         assert not weights[..., [0, 1, 5]].any()
+
+
+def test_both_ways_to_attend_agree_in_values_and_gradients() -> None:
+    n, q, s, heads, dim = 3, 5, 9, 2, 4
+    keys = jax.random.split(jax.random.key(0), 4)
+    query, slots = jax.random.normal(keys[0], (n, q, heads, dim)), jax.random.normal(keys[1], (n, heads, s, dim))
+    visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[:, :, 0].set(True)
+    cotangent = jax.random.normal(keys[3], query.shape)
+    for ours, theirs in zip(attend_by_products(query, slots, visible), attend(query, slots, visible), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    gradients = [
+        jax.grad(lambda a, b, f=f: (f(a, b, visible)[0] * cotangent).sum(), argnums=(0, 1))(query, slots)
+        for f in (attend, attend_by_products)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)

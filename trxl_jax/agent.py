@@ -116,7 +116,7 @@ class ActorCritic(nn.Module):
 
         Args:
             obs: [N, Q, *obs_shape].
-            slots: f32[L, N, S, D], from `encode_slots`.
+            slots: f32[L, N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S], from `memory.visible_slots`.
         """
         chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))

@@ -134,14 +134,14 @@ def ppo_loss(
         agent: the model.
         params: its parameters.
         batch: Q steps of N environments; advantages are taken as they are.
-        slots: f32[L, N, S, D], from `encode_slots`.
+        slots: f32[L, N, H, S, D / H], from `encode_slots`.
         config: coefficients.
         ent_coef: f32[], the entropy coefficient.
 
     Returns:
         The loss f32[], and metrics f32[] by name.
     """
-    visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[2], agent.window)
+    visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], agent.window)
     output = agent.apply(params, batch.obs, slots, visible)
     log_prob = output.policy.log_prob(batch.action)
 

@@ -68,7 +68,7 @@ class Rollout(NamedTuple):
 
 class _Carry(NamedTuple):
     state: RolloutState
-    slots: jax.Array  # f32[L, N, S, D]: the memory as queries see it, encoded once, when written
+    slots: jax.Array  # f32[L, N, H, S, D / H]: the memory as queries see it, encoded once, when written
 
 
 def start(env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: str = "bfloat16") -> RolloutState:
@@ -87,7 +87,7 @@ def act(
         agent: the model.
         params: its parameters.
         obs: [N, *obs_shape].
-        slots: f32[L, N, S, D].
+        slots: f32[L, N, H, S, D / H].
         slot: i32[], the slot in which this step is, or would be, written; at least W.
         episode_step: i32[N].
 
@@ -95,7 +95,7 @@ def act(
         The output without the query axis: logits f32[N, ...], value f32[N], hidden f32[N, L, D].
     """
     window = agent.window
-    seen = jax.lax.dynamic_slice_in_dim(slots, slot - window, window, axis=2)
+    seen = jax.lax.dynamic_slice_in_dim(slots, slot - window, window, axis=3)
     query_slot = jnp.full((obs.shape[0], 1), window)
     visible = visible_slots(query_slot, episode_step[:, None], window, window)
     output = agent.apply(params, obs[:, None], seen, visible)
@@ -152,7 +152,7 @@ def collect_rollout(
         # Encoded from the rounded entry, so that acting sees what learning will see.
         entry = jax.lax.dynamic_slice_in_dim(memory.hidden, slot, 1, axis=1)
         encoded = encode(entry, episode_step[:, None])
-        slots = jax.lax.dynamic_update_slice_in_dim(carry.slots, encoded, slot, axis=2)
+        slots = jax.lax.dynamic_update_slice_in_dim(carry.slots, encoded, slot, axis=3)
 
         env_state, step = env.step(carry.state.env_state, action)
         done = step.terminated | step.truncated

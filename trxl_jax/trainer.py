@@ -37,6 +37,8 @@ class Report(NamedTuple):
     episode: EpisodeStats
 
 
+Collect = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
+Learn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
 TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, Report]]
 
 
@@ -71,22 +73,16 @@ def init_states(
     return train_state, rollout.start(env, agent, env_key, config.memory_dtype)
 
 
-def make_train_step(
+def make_phases(
     config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
-) -> TrainStep:
-    """One iteration of PPO: a rollout and the update on it.
-
-    On device environments it is one compiled program, a pure function that may be vmapped, for example over seeds.
-    With host environments rollout and update are two: JAX never caches a program with host callbacks on disk.
+) -> tuple[Collect, Learn]:
+    """The two halves of an iteration, not yet compiled: collecting a rollout and learning from it.
 
     Args:
         config: sizes and coefficients.
         env: N environments.
         agent: the model.
         optimizer: see `make_optimizer`, which is the default.
-
-    Returns:
-        `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
     """
     optimizer = optimizer or make_optimizer()
 
@@ -116,6 +112,21 @@ def make_train_step(
             "episode/advantage_mean": advantage.mean(),
         }
 
+    return collect, learn
+
+
+def make_train_step(
+    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+) -> TrainStep:
+    """One iteration of PPO: a rollout and the update on it; arguments as for `make_phases`.
+
+    On device environments it is one compiled program, a pure function that may be vmapped, for example over seeds.
+    With host environments rollout and update are two: JAX never caches a program with host callbacks on disk.
+
+    Returns:
+        `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
+    """
+    collect, learn = make_phases(config, env, agent, optimizer)
     if env.on_host:
         collect, learn = jax.jit(collect), jax.jit(learn)
 

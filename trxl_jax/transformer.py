@@ -19,6 +19,7 @@ from trxl_jax.initializers import dense, torch_default
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
+_QUERIES_WORTH_A_PRODUCT = 16
 
 
 def normalise(x: jax.Array) -> jax.Array:
@@ -57,14 +58,48 @@ class PositionalEncoding(nn.Module):
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Softmax attention in which slots are keys and values at once.
+
+    Args:
+        query: f32[N, Q, H, d], scaled.
+        slots: f32[N, H, S, d].
+        visible: bool[N, Q, S].
+
+    Returns:
+        f32[N, Q, H, d], anything where a query sees nothing, and the weights f32[N, H, Q, S].
+    """
+    energy = jnp.einsum("nqhd,nhsd->nhqs", query, slots)
+    # A finite mask: a row that sees nothing has no NaN.
+    weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
+    return jnp.einsum("nhqs,nhsd->nqhd", weights, slots), weights
+
+
+def attend_by_products(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`attend` as one plain matrix product for each environment and head, which XLA's CPU backend does best."""
+
+    def one_environment(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        query, slots, visible = inputs
+        contexts, all_weights = [], []
+        for head_query, head_slots in zip(jnp.moveaxis(query, 1, 0), slots, strict=True):
+            weights = jax.nn.softmax(jnp.where(visible, head_query @ head_slots.T, _MASKED), axis=-1)
+            contexts.append(weights @ head_slots)
+            all_weights.append(weights)
+        return jnp.stack(contexts, axis=1), jnp.stack(all_weights)
+
+    return jax.lax.map(one_environment, (query, slots, visible))
+
+
 class MemoryAttention(nn.Module):
     """Attention of queries over normalised slots; all heads share one matrix each for queries, keys and values.
 
     Fields:
         num_heads: H, a divisor of D.
+        platform: what it is compiled for: cpu, gpu or tpu.
     """
 
     num_heads: int
+    platform: str
 
     @nn.compact
     def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
@@ -72,7 +107,7 @@ class MemoryAttention(nn.Module):
 
         Args:
             query: f32[N, Q, D], normalised.
-            slots: f32[N, S, D], normalised memories without the gain and bias of their layer norm.
+            slots: f32[N, H, S, D / H], normalised memories without the gain and bias of their layer norm.
             visible: bool[N, Q, S].
             empty: f32[D], the mean of the window's empty entries, which a query that sees nothing gets.
 
@@ -80,9 +115,9 @@ class MemoryAttention(nn.Module):
             f32[N, Q, D].
         """
         n, q, dim = query.shape
-        s = slots.shape[1]
-        chex.assert_shape([slots, visible, empty], [(n, s, dim), (n, q, s), (dim,)])
+        s = slots.shape[2]
         head_dim = dim // self.num_heads
+        chex.assert_shape([slots, visible, empty], [(n, self.num_heads, s, head_dim), (n, q, s), (dim,)])
         heads = (self.num_heads, head_dim)
         scale = self.param("kv_scale", nn.initializers.ones, (dim,)).reshape(heads)
         bias = self.param("kv_bias", nn.initializers.zeros, (dim,)).reshape(heads)
@@ -90,13 +125,10 @@ class MemoryAttention(nn.Module):
             self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
         )
 
-        projected = query.reshape(n, q, *heads) @ w_query @ w_key.T * scale
-        slots = slots.reshape(n, s, *heads)
-        energy = jnp.einsum("nqhd,nshd->nhqs", projected, slots) / np.sqrt(dim)
-        # A finite mask keeps rows that see nothing free of NaN; the select below replaces them.
-        weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
+        projected = query.reshape(n, q, *heads) @ w_query @ w_key.T * (scale / np.sqrt(dim))
+        by_products = self.platform == "cpu" and q >= _QUERIES_WORTH_A_PRODUCT
+        context, weights = (attend_by_products if by_products else attend)(projected, slots, visible)
         self.sow("intermediates", "weights", weights * visible[:, None])
-        context = jnp.einsum("nhqs,nshd->nqhd", weights, slots)
         sees_any = visible.any(axis=-1)[..., None, None]
         context = jnp.where(sees_any, context, empty.reshape(heads))
         values = (context * scale + bias) @ w_value
@@ -108,16 +140,18 @@ class TransformerLayer(nn.Module):
 
     Fields:
         num_heads: H.
+        platform: see `MemoryAttention`.
     """
 
     num_heads: int
+    platform: str
 
     @nn.compact
     def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
         """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
         dim = x.shape[-1]
         query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
-        x = x + MemoryAttention(self.num_heads, name="attention")(query, slots, visible, empty)
+        x = x + MemoryAttention(self.num_heads, self.platform, name="attention")(query, slots, visible, empty)
         attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
         return x + nn.relu(dense(dim, dim, name="projection")(attended))
 
@@ -132,6 +166,7 @@ class TransformerXL(nn.Module):
         window: W.
         positional_encoding: absolute, learned or none.
         max_episode_steps: E.
+        platform: see `MemoryAttention`.
     """
 
     num_layers: int
@@ -140,10 +175,11 @@ class TransformerXL(nn.Module):
     window: int
     positional_encoding: str
     max_episode_steps: int
+    platform: str = "cpu"
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
-        self.layers = [TransformerLayer(self.num_heads) for _ in range(self.num_layers)]
+        self.layers = [TransformerLayer(self.num_heads, self.platform) for _ in range(self.num_layers)]
 
     def encode_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
         """Positions added, normalised: what queries attend to.
@@ -153,18 +189,18 @@ class TransformerXL(nn.Module):
             position: i32[N, S].
 
         Returns:
-            f32[L, N, S, D].
+            f32[L, N, H, S, D / H].
         """
         chex.assert_shape(position, hidden.shape[:2])
-        encoded = hidden.astype(jnp.float32) + self.positions(position)[:, :, None]
-        return jnp.moveaxis(normalise(encoded), 2, 0)
+        slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
+        return jnp.einsum("nslhd->lnhsd", slots.reshape(*hidden.shape[:3], self.num_heads, -1))
 
     def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Lets Q queries per environment attend to the slots they may see.
 
         Args:
             x: f32[N, Q, D].
-            slots: f32[L, N, S, D], from `encode_slots`.
+            slots: f32[L, N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S].
 
         Returns:

@@ -1,0 +1,121 @@
+"""Steps a second, seconds of rollout and update, compilation and memory of any configuration.
+
+    python benchmarks/throughput.py [PRESET] [--iterations 5] [--json] [--flags of train.py]
+
+Whole iterations are timed, after one that isn't counted; the figures are medians over them. Rollout and update are
+timed as two programs, as they run with host environments; on a device environment the joint program is timed as well.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from train import parse
+from trxl_jax import init_states, make_agent, make_env, make_train_step
+from trxl_jax.cli import run_command
+from trxl_jax.config import Config
+from trxl_jax.trainer import make_phases
+
+
+def measure(config: Config, iterations: int) -> dict[str, Any]:
+    """Runs a configuration and returns its figures by name."""
+    env = make_env(config)
+    config = config.replace(trxl_memory_length=min(config.trxl_memory_length, env.spec.max_episode_steps))
+    agent = make_agent(config, env.spec)
+    init_key, key = jax.random.split(jax.random.key(config.seed))
+    train_state, state = jax.block_until_ready(init_states(config, env, agent, init_key))
+
+    compile_seconds: dict[str, float] = {}
+
+    def compiled(name: str, function: Any, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        program = jax.jit(function).lower(*arguments).compile()
+        compile_seconds[name] = time.perf_counter() - started
+        return program
+
+    collect, learn = make_phases(config, env, agent)
+    collect = compiled("rollout", collect, train_state, state, key)
+    shapes = jax.eval_shape(make_phases(config, env, agent)[0], train_state, state, key)[1]
+    learn = compiled("update", learn, train_state, shapes, key)
+
+    seconds: dict[str, list[float]] = {"rollout": [], "update": [], "iteration": []}
+    for i in range(iterations + 1):
+        started = time.perf_counter()
+        state, rollout = jax.block_until_ready(collect(train_state, state, jax.random.fold_in(key, i)))
+        collected = time.perf_counter()
+        train_state, _ = jax.block_until_ready(learn(train_state, rollout, key))
+        env.drain_results()
+        ended = time.perf_counter()
+        if i:
+            seconds["rollout"].append(collected - started)
+            seconds["update"].append(ended - collected)
+            seconds["iteration"].append(ended - started)
+    del rollout
+    if not env.on_host:
+        train_step = compiled("train_step", make_train_step(config, env, agent), train_state, state, key)
+        seconds["iteration"].clear()
+        for i in range(iterations + 1):
+            started = time.perf_counter()
+            train_state, state, _ = jax.block_until_ready(train_step(train_state, state, key))
+            if i:
+                seconds["iteration"].append(time.perf_counter() - started)
+    hidden = state.memory.hidden
+    slots = config.trxl_memory_length + config.num_steps
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "env_id": config.env_id,
+        "steps_per_second": config.batch_size / median["iteration"],
+        "iteration_seconds": median["iteration"],
+        "rollout_seconds": median["rollout"],
+        "update_seconds": median["update"],
+        "compile_seconds": compile_seconds,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "cache_bytes": hidden.size // hidden.shape[1] * slots * hidden.dtype.itemsize,
+        "iterations": iterations,
+        "backend": jax.default_backend(),
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Prints the figures as a table."""
+    table = Table(title=f"{figures['env_id']} on {figures['backend']}, medians of {figures['iterations']} iterations")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_row("steps a second", f"{figures['steps_per_second']:,.0f}")
+    table.add_row("rollout", f"{figures['rollout_seconds']:.3f} s")
+    table.add_row("update", f"{figures['update_seconds']:.3f} s")
+    for name, value in figures["compile_seconds"].items():
+        table.add_row(f"compiling the {name}", f"{value:.1f} s")
+    table.add_row("peak memory of the process", f"{figures['peak_rss_bytes'] / 1e9:.2f} GB")
+    table.add_row("cache of hidden states", f"{figures['cache_bytes'] / 1e6:.1f} MB")
+    Console().print(table)
+
+
+def main(flags: Sequence[str]) -> int:
+    """Measures and prints."""
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--iterations", type=int, default=5)
+    own.add_argument("--json", action="store_true")
+    options, rest = own.parse_known_args(flags)
+    figures = measure(parse(rest).config, options.iterations)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        show(figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Frames that repeat, so that each distinct one is encoded once.
+
+Of a rollout's frames few may be distinct: 282 of 16,384 in MortarMayhem-Grid, 56 of 4,096 in MiniGrid-MemoryS9
+(random policy, published sizes). The encoder is a function of the frame alone. Hashes find candidates and the frames
+themselves decide, so that a collision costs an encoding and can't lie.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+_NONE = np.int32(2**31 - 1)
+
+
+@struct.dataclass
+class FrameTable:
+    """The frames of a rollout and their features, filled step by step. A frame's place is t * N + n.
+
+    Fields:
+        obs: u8[T, N, 84, 84, 3].
+        hashes: u32[T * N].
+        first: i32[T * N], the place of the first equal frame.
+        features: f32[T * N, D].
+    """
+
+    obs: jax.Array
+    hashes: jax.Array
+    first: jax.Array
+    features: jax.Array
+
+
+class Distinct(NamedTuple):
+    """A selection of places without its repeats.
+
+    Fields:
+        places: i32[B]; the first `num_distinct` are the distinct ones.
+        inverse: i32[B], for each selected place its row in `places`.
+        num_distinct: i32[].
+    """
+
+    places: jax.Array
+    inverse: jax.Array
+    num_distinct: jax.Array
+
+
+def empty_table(num_steps: int, obs: jax.Array, dim: int) -> FrameTable:
+    """Room for T steps of observations like `obs`, u8[N, 84, 84, 3], and their D features."""
+    places = num_steps * obs.shape[0]
+    return FrameTable(
+        obs=jnp.zeros((num_steps, *obs.shape), obs.dtype),
+        hashes=jnp.zeros(places, jnp.uint32),
+        first=jnp.full(places, _NONE),
+        features=jnp.zeros((places, dim), jnp.float32),
+    )
+
+
+def hash_frames(frames: jax.Array) -> jax.Array:
+    """u8[B, ...] to u32[B]: a sum of mixed words, each with its own offset."""
+    words = jax.lax.bitcast_convert_type(frames.reshape(frames.shape[0], -1, 4), jnp.uint32)
+    words = words + jnp.arange(words.shape[1], dtype=jnp.uint32) * np.uint32(0x9E3779B1)
+    # The finaliser of MurmurHash3: without it, changes in a word's high byte would move only the sum's high byte.
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        words = (words ^ (words >> shift)) * np.uint32(factor)
+    return (words ^ (words >> 16)).sum(axis=1, dtype=jnp.uint32)
+
+
+def add_step(
+    table: FrameTable, t: jax.Array, obs: jax.Array, encode: Callable[[jax.Array, jax.Array], jax.Array]
+) -> tuple[FrameTable, jax.Array]:
+    """Adds a step's observations; encodes those that the table doesn't hold yet.
+
+    Args:
+        table: filled up to step t.
+        t: i32[].
+        obs: u8[N, 84, 84, 3].
+        encode: frames u8[N, ...] and how many of them matter, i32[], to features f32[N, D].
+
+    Returns:
+        The table, and the step's features f32[N, D].
+    """
+    n = obs.shape[0]
+    start, own = t * n, jnp.arange(n, dtype=jnp.int32)
+    hashes = jax.lax.dynamic_update_slice_in_dim(table.hashes, hash_frames(obs), start, axis=0)
+    stored = jax.lax.dynamic_update_index_in_dim(table.obs, obs, t, axis=0)
+    places = jnp.arange(len(hashes), dtype=jnp.int32)
+    new_hashes = jax.lax.dynamic_slice_in_dim(hashes, start, n)
+    matches = (new_hashes[:, None] == hashes) & (places < start + n)
+    first = jnp.where(matches, places, _NONE).min(axis=1)
+    equal = (stored.reshape(-1, *obs.shape[1:])[first] == obs).all(axis=(1, 2, 3))
+    first = jnp.where(equal, first, start + own)
+
+    is_new = first == start + own
+    order = jnp.argsort(~is_new, stable=True)
+    encoded = encode(obs[order], is_new.sum())[jnp.argsort(order)]
+    features = jnp.where(is_new[:, None], encoded, table.features[first])
+    # A repeat within this step has its features from the row beside it.
+    features = features[jnp.where(first >= start, first - start, own)]
+    table = FrameTable(
+        obs=stored,
+        hashes=hashes,
+        first=jax.lax.dynamic_update_slice_in_dim(table.first, first, start, axis=0),
+        features=jax.lax.dynamic_update_slice_in_dim(table.features, features, start, axis=0),
+    )
+    return table, features
+
+
+def distinct(places: jax.Array) -> Distinct:
+    """Drops repeats of i32[B]."""
+    unique, inverse = jnp.unique(places, return_inverse=True, size=places.size, fill_value=0)
+    return Distinct(places=unique, inverse=inverse, num_distinct=inverse.max() + 1)
