@@ -20,7 +20,14 @@ from trxl_jax.agent import ActorCritic, make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, EpisodeStats
 from trxl_jax.memory import EpisodicMemory
-from trxl_jax.ppo import apply_gradients, make_optimizer, normalise_advantage, ppo_loss, take_minibatch
+from trxl_jax.ppo import (
+    apply_gradients,
+    encode_minibatch,
+    make_optimizer,
+    normalise_advantage,
+    ppo_loss,
+    take_minibatch,
+)
 from trxl_jax.rollout import Rollout, Transition, act
 from trxl_jax.torch_import import params_from_torch
 
@@ -76,7 +83,8 @@ class Golden:
             config.num_envs, agent.window, config.trxl_num_layers, config.trxl_dim, jnp.dtype(config.memory_dtype)
         )
         encode = jax.jit(lambda m: agent.apply(self.params, m.hidden, m.position, method="encode_slots"))
-        step = jax.jit(lambda obs, slots, slot, k: act(agent, self.params, obs, slots, slot, k))
+        look = lambda obs: agent.apply(self.params, obs, method="encode")  # noqa: E731
+        step = jax.jit(lambda obs, slots, slot, k: act(agent, self.params, look(obs), slots, slot, k))
         replayed = []
         for index in range(self.meta["rollouts"]):
             data = self.rollout(index)
@@ -108,7 +116,9 @@ def assert_close(name: str, ours: Any, theirs: Any, bound: float, terms: Any = 0
     assert error <= bound, f"{name}: off by {error:.2e} of the largest magnitude, {bound:.0e} allowed"
 
 
-def as_rollout(replayed: dict[str, Any], old_log_prob: np.ndarray, old_value: np.ndarray) -> Rollout:
+def as_rollout(
+    agent: ActorCritic, replayed: dict[str, Any], old_log_prob: np.ndarray, old_value: np.ndarray
+) -> Rollout:
     data = replayed["data"]
     shape = data["reward"].shape
     return Rollout(
@@ -124,16 +134,17 @@ def as_rollout(replayed: dict[str, Any], old_log_prob: np.ndarray, old_value: np
         memory=replayed["memory"],
         last_value=replayed["last_value"],
         episode=EpisodeStats(jnp.zeros(shape, bool), jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
+        first=jnp.arange(shape[0] * shape[1]).reshape(shape) if agent.shares_frames else None,
     )
 
 
 def loss_and_gradients(golden: Golden, replayed: dict[str, Any]) -> tuple[Any, Any]:
     """The file's optimisation step: all T x N samples of the last rollout as one minibatch."""
     data, agent, config = golden.data, golden.agent, golden.config
-    rollout = as_rollout(replayed, data["update/old_log_prob"], data["update/old_value"])
+    rollout = as_rollout(agent, replayed, data["update/old_log_prob"], data["update/old_value"])
     advantage, returns = jnp.asarray(replayed["data"]["advantage"]), jnp.asarray(replayed["data"]["return"])
     index = jnp.tile(jnp.arange(config.num_steps), (config.num_envs, 1))
-    batch = take_minibatch(rollout, advantage, returns, index, agent.window)
+    batch = take_minibatch(agent, rollout, advantage, returns, index)
     if config.norm_adv:
         batch = batch._replace(advantage=normalise_advantage(batch.advantage))
     memory: EpisodicMemory = rollout.memory
@@ -252,10 +263,13 @@ def test_ratios_are_one_before_the_first_update(path: Path) -> None:
         output, memory = replayed["output"], replayed["memory"]
         action = jnp.asarray(replayed["data"]["action"], jnp.int32)
         acted = output.policy.log_prob(action)
-        rollout = as_rollout(replayed, np.asarray(acted), np.asarray(output.value))
+        rollout = as_rollout(golden.agent, replayed, np.asarray(acted), np.asarray(output.value))
         index = jnp.tile(jnp.arange(golden.config.num_steps), (golden.config.num_envs, 1))
-        batch = take_minibatch(rollout, output.value, output.value, index, golden.agent.window)
+        batch = take_minibatch(golden.agent, rollout, output.value, output.value, index)
         slots = golden.agent.apply(golden.params, memory.hidden, memory.position, method="encode_slots")
         visible = episodic.visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], golden.agent.window)
-        learned = golden.agent.apply(golden.params, batch.obs, slots, visible).policy.log_prob(batch.action)
+        encoded = encode_minibatch(golden.agent, golden.params, batch)
+        learned = golden.agent.apply(golden.params, encoded, slots, visible, method="decide").policy.log_prob(
+            batch.action
+        )
         np.testing.assert_allclose(np.exp(learned - batch.log_prob), 1.0, atol=1e-5)

@@ -13,7 +13,7 @@ from trxl_jax.agent import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env
 from trxl_jax.memory import visible_slots
-from trxl_jax.ppo import minibatch_indices, ppo_loss, take_minibatch
+from trxl_jax.ppo import encode_minibatch, minibatch_indices, ppo_loss, take_minibatch
 from trxl_jax.rollout import Rollout, RolloutState, collect_rollout, start
 from trxl_jax.trainer import init_states, make_train_step
 
@@ -56,9 +56,9 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str) -> None
     slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
     zeros = jnp.zeros_like(rollout.transitions.reward)
     for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
-        batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
+        batch = take_minibatch(agent, rollout, zeros, zeros, index)
         visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], agent.window)
-        output = agent.apply(params, batch.obs, slots, visible)
+        output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
         np.testing.assert_allclose(jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob), 1.0, atol=1e-5)
         np.testing.assert_allclose(output.value, batch.value, atol=1e-5)
         _, metrics = ppo_loss(agent, params, batch, slots, config, jnp.float32(0))

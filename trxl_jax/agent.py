@@ -84,6 +84,7 @@ class ActorCritic(nn.Module):
         window: W.
         positional_encoding: absolute, learned or none.
         reconstruction: whether there is a decoder.
+        platform: what it is compiled for: cpu, gpu or tpu.
     """
 
     spec: EnvSpec
@@ -93,10 +94,11 @@ class ActorCritic(nn.Module):
     window: int
     positional_encoding: str
     reconstruction: bool = False
+    platform: str = "cpu"
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         pixels = len(self.spec.obs_shape) > 1
-        self.encoder = PixelEncoder(self.dim) if pixels else VectorEncoder(self.dim)
+        self.encoder = PixelEncoder(self.dim, self.platform) if pixels else VectorEncoder(self.dim)
         self.transformer = TransformerXL(
             self.num_layers,
             self.num_heads,
@@ -104,6 +106,7 @@ class ActorCritic(nn.Module):
             self.window,
             self.positional_encoding,
             self.spec.max_episode_steps,
+            self.platform,
         )
         self.post_transformer = orthogonal_dense(self.dim, self.dim, HIDDEN_GAIN)
         self.actor = [orthogonal_dense(n, self.dim, ACTOR_GAIN) for n in self.spec.action_nvec]
@@ -120,7 +123,19 @@ class ActorCritic(nn.Module):
             visible: bool[N, Q, S], from `memory.visible_slots`.
         """
         chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
-        x, hidden = self.transformer(self.encoder(obs), slots, visible)
+        return self.decide(self.encode(obs), slots, visible)
+
+    def encode(self, obs: jax.Array) -> jax.Array:
+        """Observations [..., *obs_shape] to what `decide` takes, f32[..., D]."""
+        return self.encoder(obs)
+
+    def encode_places(self, pool: jax.Array, places: jax.Array, count: jax.Array, chunk: int = 32) -> jax.Array:
+        """Frames picked from a pool to f32[B, D]; see `PixelEncoder.pick`."""
+        return self.encoder.pick(pool, places, count, chunk)
+
+    def decide(self, encoded: jax.Array, slots: jax.Array, visible: jax.Array) -> AgentOutput:
+        """The agent behind its encoder: f32[N, Q, D], and the rest as in `__call__`."""
+        x, hidden = self.transformer(encoded, slots, visible)
         features = nn.relu(self.post_transformer(x))
         logits = jnp.concatenate([branch(features) for branch in self.actor], axis=-1)
         value = jnp.squeeze(self.critic(features), axis=-1)
@@ -133,6 +148,11 @@ class ActorCritic(nn.Module):
     def reconstruct(self, features: jax.Array) -> jax.Array:
         """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
         return self.decoder(features)
+
+    @property
+    def shares_frames(self) -> bool:
+        """Whether each distinct frame is encoded once: pixels, on a CPU, whose loops may run as often as needed."""
+        return self.platform == "cpu" and len(self.spec.obs_shape) > 1
 
     @property
     def slots_have_parameters(self) -> bool:
@@ -152,10 +172,15 @@ class ActorCritic(nn.Module):
         return {"params": nn.init(everything, self)(key)["params"]}
 
 
-def make_agent(config: Config, spec: EnvSpec) -> ActorCritic:
+def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> ActorCritic:
     """The agent that a configuration asks for.
 
     The window is cut to the task's longest episode, as in the original.
+
+    Args:
+        config: sizes.
+        spec: the task's observations and actions.
+        platform: what to compile for, cpu, gpu or tpu; None: what JAX runs on. It changes the order of sums, no more.
 
     Raises:
         ConfigError: a reconstruction loss for vector observations.
@@ -172,4 +197,5 @@ def make_agent(config: Config, spec: EnvSpec) -> ActorCritic:
         window=min(config.trxl_memory_length, spec.max_episode_steps),
         positional_encoding=config.trxl_positional_encoding,
         reconstruction=config.reconstruction_coef > 0,
+        platform=platform or jax.default_backend(),
     )

@@ -1,15 +1,19 @@
 """Observations to D features, and features back to pixels."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import orthogonal
 
+from trxl_jax import pixel_encoder_cpu
 from trxl_jax.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
 
 # (channels, kernel, stride) of the encoder's convolutions; the decoder mirrors them.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 _LAST_GRID = (7, 7, 64)
+_FRAMES_A_CHUNK = 32
 
 
 class VectorEncoder(nn.Module):
@@ -27,33 +31,66 @@ class VectorEncoder(nn.Module):
         return orthogonal_dense(self.dim, obs.shape[-1], HIDDEN_GAIN, name="dense")(obs.astype(jnp.float32))
 
 
+class _Weights(nn.Module):
+    """Kernel and bias of a layer, for functions that apply them their own way."""
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> dict[str, jax.Array]:
+        kernel = self.param("kernel", orthogonal(HIDDEN_GAIN), self.shape)
+        bias = self.param("bias", torch_bias(math.prod(self.shape[:-1])), self.shape[-1:])
+        return {"kernel": kernel, "bias": bias}
+
+
 class PixelEncoder(nn.Module):
     """Three convolutions and a dense layer, each with ReLU (Mnih et al. 2015, with PPO's initialisation).
 
     Fields:
         dim: D.
+        platform: what it is compiled for: cpu, gpu or tpu. The CPU has a formulation of its own.
     """
 
     dim: int
+    platform: str
 
-    @nn.compact
+    def setup(self) -> None:  # noqa: D102 - Flax calls it
+        channels = 3
+        layers = {}
+        for i, (out, kernel, _) in enumerate(_CONVOLUTIONS):
+            layers[f"conv_{i}"] = _Weights((kernel, kernel, channels, out), name=f"conv_{i}")
+            channels = out
+        self.layers = layers | {"dense": _Weights((math.prod(_LAST_GRID), self.dim), name="dense")}
+
     def __call__(self, obs: jax.Array) -> jax.Array:
         """u8[..., 84, 84, 3] to f32[..., D]. Features are flattened channel-last; the original's, channel-first."""
-        x = obs.reshape(-1, *obs.shape[-3:]).astype(jnp.float32) / 255.0
-        for i, (channels, kernel, stride) in enumerate(_CONVOLUTIONS):
-            x = nn.relu(
-                nn.Conv(
-                    channels,
-                    (kernel, kernel),
-                    stride,
-                    padding="VALID",
-                    kernel_init=orthogonal(HIDDEN_GAIN),
-                    bias_init=torch_bias(x.shape[-1] * kernel * kernel),
-                    name=f"conv_{i}",
-                )(x)
+        frames = obs.reshape(-1, *obs.shape[-3:])
+        features = self.pick(frames, jnp.arange(frames.shape[0]))
+        return features.reshape(*obs.shape[:-3], self.dim)
+
+    def pick(
+        self, pool: jax.Array, places: jax.Array, count: jax.Array | None = None, chunk: int = _FRAMES_A_CHUNK
+    ) -> jax.Array:
+        """Features f32[B, D] of the frames at i32[B] `places` of a pool u8[M, 84, 84, 3].
+
+        Args:
+            pool: frames.
+            places: which of them.
+            count: only the first so many rows matter, i32[]; others are undefined. The CPU then does no more work.
+            chunk: frames that the CPU takes at a time.
+        """
+        weights = {name: layer() for name, layer in self.layers.items()}
+        if self.platform == "cpu":
+            return pixel_encoder_cpu.encode(weights, pool, places, count, chunk)
+        x = pool[places].astype(jnp.float32) / 255.0
+        for i, (_, _, stride) in enumerate(_CONVOLUTIONS):
+            layer = weights[f"conv_{i}"]
+            x = jax.lax.conv_general_dilated(
+                x, layer["kernel"], (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-        x = x.reshape(*obs.shape[:-3], -1)
-        return nn.relu(orthogonal_dense(self.dim, x.shape[-1], HIDDEN_GAIN, name="dense")(x))
+            x = nn.relu(x + layer["bias"])
+        dense = weights["dense"]
+        return nn.relu(x.reshape(x.shape[0], -1) @ dense["kernel"] + dense["bias"])
 
 
 class PixelDecoder(nn.Module):

@@ -10,6 +10,7 @@ from flax import struct
 
 from trxl_jax.agent import ActorCritic
 from trxl_jax.config import Config
+from trxl_jax.frames import Distinct, distinct
 from trxl_jax.memory import visible_slots
 from trxl_jax.rollout import Rollout
 
@@ -33,11 +34,24 @@ class TrainState:
     iteration: jax.Array
 
 
+class SharedFrames(NamedTuple):
+    """Observations as picks from a pool.
+
+    Fields:
+        pool: u8[M, 84, 84, 3].
+        distinct: which of them, without repeats; `inverse` has N * Q rows.
+    """
+
+    pool: jax.Array
+    distinct: Distinct
+
+
 class Minibatch(NamedTuple):
     """Q steps of each of N environments.
 
     Fields:
-        obs: [N, Q, *obs_shape].
+        obs: [N, Q, *obs_shape]; None where `frames` serve and nothing is reconstructed.
+        frames: the distinct ones among the observations, where frames are shared.
         action: i32[N, Q, A].
         log_prob: f32[N, Q, A], the behaviour policy's.
         value: f32[N, Q], the behaviour policy's.
@@ -47,7 +61,8 @@ class Minibatch(NamedTuple):
         episode_step: i32[N, Q].
     """
 
-    obs: jax.Array
+    obs: jax.Array | None
+    frames: SharedFrames | None
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -142,7 +157,7 @@ def ppo_loss(
         The loss f32[], and metrics f32[] by name.
     """
     visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], agent.window)
-    output = agent.apply(params, batch.obs, slots, visible)
+    output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
     log_prob = output.policy.log_prob(batch.action)
 
     policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
@@ -152,6 +167,7 @@ def ppo_loss(
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
         logits = agent.apply(params, output.features, method="reconstruct")
+        assert batch.obs is not None
         reconstruction = reconstruction_loss(logits, batch.obs)
         loss = loss + config.reconstruction_coef * reconstruction
 
@@ -170,6 +186,15 @@ def ppo_loss(
     }
 
 
+def encode_minibatch(agent: ActorCritic, params: Any, batch: Minibatch) -> jax.Array:
+    """f32[N, Q, D], each distinct frame encoded once where frames are shared."""
+    if batch.frames is None:
+        return agent.apply(params, batch.obs, method="encode")
+    pool, picked = batch.frames
+    features = agent.apply(params, pool, picked.places, picked.num_distinct, method="encode_places")
+    return features[picked.inverse].reshape(*batch.value.shape, -1)
+
+
 def minibatch_indices(key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int) -> jax.Array:
     """Permutes the T steps of each environment by itself; i32[num_minibatches, N, T / num_minibatches]."""
     permute = jax.vmap(lambda k: jax.random.permutation(k, num_steps))
@@ -178,27 +203,32 @@ def minibatch_indices(key: jax.Array, num_envs: int, num_steps: int, num_minibat
 
 
 def take_minibatch(
-    rollout: Rollout, advantage: jax.Array, returns: jax.Array, index: jax.Array, window: int
+    agent: ActorCritic, rollout: Rollout, advantage: jax.Array, returns: jax.Array, index: jax.Array
 ) -> Minibatch:
     """Picks steps from a time-major rollout into an environment-major minibatch.
 
     Args:
+        agent: the model, which says whether frames are shared.
         rollout: T steps of N environments.
         advantage: f32[T, N].
         returns: f32[T, N].
         index: i32[N, Q], steps of each environment.
-        window: W.
     """
     envs = jnp.arange(index.shape[0])[:, None]
     steps = rollout.transitions
+    frames = None
+    if rollout.first is not None:
+        pool = steps.obs.reshape(-1, *steps.obs.shape[2:])
+        frames = SharedFrames(pool, distinct(rollout.first[index, envs].reshape(-1)))
     return Minibatch(
-        obs=steps.obs[index, envs],
+        obs=steps.obs[index, envs] if frames is None or agent.reconstruction else None,
+        frames=frames,
         action=steps.action[index, envs],
         log_prob=steps.log_prob[index, envs],
         value=steps.value[index, envs],
         advantage=advantage[index, envs],
         returns=returns[index, envs],
-        query_slot=window + index,
+        query_slot=agent.window + index,
         episode_step=steps.episode_step[index, envs],
     )
 
@@ -267,7 +297,7 @@ def update(
         return ppo_loss(agent, params, batch, encode(params) if slots is None else slots, config, ent_coef)
 
     def minibatch_step(learner: _Learner, index: jax.Array) -> tuple[_Learner, Metrics]:
-        batch = take_minibatch(rollout, advantage, returns, index, agent.window)
+        batch = take_minibatch(agent, rollout, advantage, returns, index)
         if config.norm_adv:
             batch = batch._replace(advantage=normalise_advantage(batch.advantage))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)

@@ -10,7 +10,10 @@ from flax import struct
 from trxl_jax import memory as episodic
 from trxl_jax.agent import ActorCritic, AgentOutput
 from trxl_jax.envs.base import Environment, EpisodeStats, TimeStep
+from trxl_jax.frames import FrameTable, add_step, empty_table
 from trxl_jax.memory import EpisodicMemory, visible_slots
+
+_NEW_FRAMES_A_CHUNK = 16
 
 
 class Transition(NamedTuple):
@@ -26,7 +29,7 @@ class Transition(NamedTuple):
         episode_step: i32[T, N], k, counted from 0.
     """
 
-    obs: jax.Array
+    obs: Any
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -58,17 +61,20 @@ class Rollout(NamedTuple):
         memory: S = W + T slots; step t was written in slot W + t.
         last_value: f32[N], the value of the observations after the last step.
         episode: statistics of the episodes that ended, each [T, N].
+        first: i32[T, N], for each observation the place t * N + n of the first equal one, where frames are shared.
     """
 
     transitions: Transition
     memory: EpisodicMemory
     last_value: jax.Array
     episode: EpisodeStats
+    first: jax.Array | None = None
 
 
 class _Carry(NamedTuple):
     state: RolloutState
     slots: jax.Array  # f32[L, N, H, S, D / H]: the memory as queries see it, encoded once, when written
+    table: FrameTable | None  # features of the frames seen in this rollout; None if frames aren't shared
 
 
 def start(env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: str = "bfloat16") -> RolloutState:
@@ -79,14 +85,14 @@ def start(env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: st
 
 
 def act(
-    agent: ActorCritic, params: Any, obs: jax.Array, slots: jax.Array, slot: jax.Array, episode_step: jax.Array
+    agent: ActorCritic, params: Any, encoded: jax.Array, slots: jax.Array, slot: jax.Array, episode_step: jax.Array
 ) -> AgentOutput:
     """One step in every environment: Q = 1 on the W slots before `slot`.
 
     Args:
         agent: the model.
         params: its parameters.
-        obs: [N, *obs_shape].
+        encoded: f32[N, D], from `ActorCritic.encode`.
         slots: f32[L, N, H, S, D / H].
         slot: i32[], the slot in which this step is, or would be, written; at least W.
         episode_step: i32[N].
@@ -96,9 +102,9 @@ def act(
     """
     window = agent.window
     seen = jax.lax.dynamic_slice_in_dim(slots, slot - window, window, axis=3)
-    query_slot = jnp.full((obs.shape[0], 1), window)
+    query_slot = jnp.full((encoded.shape[0], 1), window)
     visible = visible_slots(query_slot, episode_step[:, None], window, window)
-    output = agent.apply(params, obs[:, None], seen, visible)
+    output = agent.apply(params, encoded[:, None], seen, visible, method="decide")
     return jax.tree.map(lambda x: jnp.squeeze(x, axis=1), output)
 
 
@@ -128,13 +134,20 @@ def collect_rollout(
     """
     window = agent.window
 
-    def encode(hidden: jax.Array, position: jax.Array) -> jax.Array:
+    def encode_slots(hidden: jax.Array, position: jax.Array) -> jax.Array:
         return agent.apply(params, hidden, position, method="encode_slots")
+
+    def encode(obs: jax.Array) -> jax.Array:
+        return agent.apply(params, obs, method="encode")
+
+    def encode_some(frames: jax.Array, count: jax.Array) -> jax.Array:
+        places = jnp.arange(frames.shape[0])
+        return agent.apply(params, frames, places, count, _NEW_FRAMES_A_CHUNK, method="encode_places")
 
     def bootstrap(step: TimeStep, slots: jax.Array, slot: jax.Array, episode_step: jax.Array) -> jax.Array:
         def value() -> jax.Array:
             assert step.final_obs is not None, "the environment was built without send_final_obs"
-            return act(agent, params, step.final_obs, slots, slot + 1, episode_step + 1).value
+            return act(agent, params, encode(step.final_obs), slots, slot + 1, episode_step + 1).value
 
         values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
         # An episode that terminated and was truncated in the same step has no value left.
@@ -145,14 +158,19 @@ def collect_rollout(
         slot = window + t
         obs, memory = carry.state.obs, carry.state.memory
         episode_step = memory.episode_step
-        output = act(agent, params, obs, carry.slots, slot, episode_step)
+        table = carry.table
+        if table is None:
+            encoded = encode(obs)
+        else:
+            table, encoded = add_step(table, t, obs, encode_some)
+        output = act(agent, params, encoded, carry.slots, slot, episode_step)
         action = output.policy.sample(action_key)
 
         memory = episodic.append(memory, slot, output.hidden)
         # Encoded from the rounded entry, so that acting sees what learning will see.
         entry = jax.lax.dynamic_slice_in_dim(memory.hidden, slot, 1, axis=1)
-        encoded = encode(entry, episode_step[:, None])
-        slots = jax.lax.dynamic_update_slice_in_dim(carry.slots, encoded, slot, axis=3)
+        new_slot = encode_slots(entry, episode_step[:, None])
+        slots = jax.lax.dynamic_update_slice_in_dim(carry.slots, new_slot, slot, axis=3)
 
         env_state, step = env.step(carry.state.env_state, action)
         done = step.terminated | step.truncated
@@ -161,7 +179,7 @@ def collect_rollout(
             reward = reward + bootstrap(step, slots, slot, episode_step)
         state = RolloutState(env_state=env_state, obs=step.obs, memory=episodic.advance(memory, done))
         transition = Transition(
-            obs=obs,
+            obs=obs if table is None else None,  # the table keeps them
             action=action,
             log_prob=output.policy.log_prob(action),
             value=output.value,
@@ -169,14 +187,20 @@ def collect_rollout(
             done=done,
             episode_step=episode_step,
         )
-        return _Carry(state, slots), (transition, step.episode)
+        return _Carry(state, slots, table), (transition, step.episode)
 
     extended = episodic.start_rollout(state.memory, num_steps)
-    carry = _Carry(dataclasses.replace(state, memory=extended), encode(extended.hidden, extended.position))
+    table = empty_table(num_steps, state.obs, agent.dim) if agent.shares_frames else None
+    slots = encode_slots(extended.hidden, extended.position)
+    carry = _Carry(dataclasses.replace(state, memory=extended), slots, table)
     inputs = (jnp.arange(num_steps), jax.random.split(key, num_steps))
     carry, (transitions, episode) = jax.lax.scan(one_step, carry, inputs)
 
     state, memory = carry.state, carry.state.memory
-    last = act(agent, params, state.obs, carry.slots, jnp.int32(window + num_steps), memory.episode_step)
+    first = None
+    if carry.table is not None:
+        transitions = transitions._replace(obs=carry.table.obs)
+        first = carry.table.first.reshape(num_steps, -1)
+    last = act(agent, params, encode(state.obs), carry.slots, jnp.int32(window + num_steps), memory.episode_step)
     next_state = dataclasses.replace(state, memory=episodic.end_rollout(memory, window))
-    return next_state, Rollout(transitions, memory, last.value, episode)
+    return next_state, Rollout(transitions, memory, last.value, episode, first)
