@@ -8,7 +8,7 @@ from trxl_jax.memory import visible_slots
 
 
 def seen(query_slot: int, episode_step: int, num_slots: int, window: int) -> list[int]:
-    mask = visible_slots(jnp.array([[query_slot]]), jnp.array([[episode_step]]), num_slots, window)
+    mask = visible_slots(jnp.array([[query_slot]]), jnp.array([[episode_step]]), jnp.arange(num_slots), window)
     return np.flatnonzero(mask[0, 0]).tolist()
 
 
@@ -51,3 +51,9 @@ def test_the_endless_preset_caches_57_megabytes_whatever_the_length_of_episodes(
     n, t, w, layers, dim = 32, 512, 256, 3, 384
     memory = jax.eval_shape(lambda: episodic.start_rollout(episodic.init(n, w, layers, dim), t))
     assert memory.hidden.size * memory.hidden.dtype.itemsize == n * (w + t) * layers * dim * 2 == 56_623_104
+
+
+def test_a_ring_holds_the_newest_slots() -> None:
+    assert episodic.ring_slots(jnp.int32(4), 4).tolist() == [0, 1, 2, 3]
+    assert episodic.ring_slots(jnp.int32(6), 4).tolist() == [4, 5, 2, 3]
+    assert episodic.ring_slots(jnp.int32(11), 4).tolist() == [8, 9, 10, 7]

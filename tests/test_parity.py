@@ -88,17 +88,19 @@ class Golden:
         replayed = []
         for index in range(self.meta["rollouts"]):
             data = self.rollout(index)
+            ring = encode(memory)
             memory = episodic.start_rollout(memory, config.num_steps)
             outputs = []
             for t in range(config.num_steps):
                 assert_close("episode_step", memory.episode_step, data["episode_step"][t], 0)
                 slot = jnp.int32(agent.window + t)
-                out = step(data["obs"][t], encode(memory), slot, memory.episode_step)
+                out = step(data["obs"][t], ring, slot, memory.episode_step)
                 outputs.append(out)
-                memory = episodic.advance(episodic.append(memory, slot, out.hidden), data["done"][t])
-            last = step(
-                data["next_obs"], encode(memory), jnp.int32(agent.window + config.num_steps), memory.episode_step
-            )
+                memory = episodic.append(memory, slot, out.hidden)
+                newest = np.argsort(np.arange(t + 1, slot + 1) % agent.window) + t + 1
+                ring = [layer[:, :, newest] for layer in encode(memory)]
+                memory = episodic.advance(memory, data["done"][t])
+            last = step(data["next_obs"], ring, jnp.int32(agent.window + config.num_steps), memory.episode_step)
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
             replayed.append({"output": stacked, "last_value": last.value, "memory": memory, "data": data})
             memory = episodic.end_rollout(memory, agent.window)
@@ -267,7 +269,9 @@ def test_ratios_are_one_before_the_first_update(path: Path) -> None:
         index = jnp.tile(jnp.arange(golden.config.num_steps), (golden.config.num_envs, 1))
         batch = take_minibatch(golden.agent, rollout, output.value, output.value, index)
         slots = golden.agent.apply(golden.params, memory.hidden, memory.position, method="encode_slots")
-        visible = episodic.visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], golden.agent.window)
+        visible = episodic.visible_slots(
+            batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), golden.agent.window
+        )
         encoded = encode_minibatch(golden.agent, golden.params, batch)
         learned = golden.agent.apply(golden.params, encoded, slots, visible, method="decide").policy.log_prob(
             batch.action

@@ -57,7 +57,7 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str) -> None
     zeros = jnp.zeros_like(rollout.transitions.reward)
     for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
         batch = take_minibatch(agent, rollout, zeros, zeros, index)
-        visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], agent.window)
+        visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), agent.window)
         output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
         np.testing.assert_allclose(jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob), 1.0, atol=1e-5)
         np.testing.assert_allclose(output.value, batch.value, atol=1e-5)
@@ -73,7 +73,9 @@ def test_the_memory_matters() -> None:
     slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
     slot = jnp.full((4, 1), agent.window + 10)
     values = [
-        agent.apply(params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), slots.shape[3], agent.window)).value
+        agent.apply(
+            params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), jnp.arange(slots[0].shape[2]), agent.window)
+        ).value
         for k in (0, 1, 3, 5, 6)
     ]
     for fewer, more in itertools.pairwise(values[:4]):
@@ -93,7 +95,7 @@ def test_truncated_episodes_bootstrap_with_their_final_observation() -> None:
     slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
     for t in (2, 5):
         slot, step = jnp.full((4, 1), agent.window + t + 1), jnp.full((4, 1), 3)
-        visible = visible_slots(slot, step, slots.shape[3], agent.window)
+        visible = visible_slots(slot, step, jnp.arange(slots[0].shape[2]), agent.window)
         np.testing.assert_array_equal(visible.sum(axis=-1), 3)
         value = agent.apply(params, jnp.full((4, 1, 1), 3.0), slots, visible).value[:, 0]
         np.testing.assert_allclose(added[t], 0.9 * value, rtol=1e-4)

@@ -74,7 +74,7 @@ def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))
     visible = jnp.zeros((1, 2, 6), bool).at[0, 1, 2:5].set(True)
-    params = model.init(jax.random.key(1), x, jnp.ones((2, 1, 2, 6, 4)), visible)
+    params = model.init(jax.random.key(1), x, [jnp.ones((1, 2, 6, 4))] * 2, visible)
     slots = model.apply(params, hidden, position, method="encode_slots")
     _, sown = model.apply(params, x, slots, visible, mutable="intermediates")
     for layer in ("layers_0", "layers_1"):

@@ -14,7 +14,7 @@ from trxl_jax.encoder import PixelDecoder, PixelEncoder, VectorEncoder
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.errors import ConfigError
 from trxl_jax.initializers import ACTOR_GAIN, CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
-from trxl_jax.transformer import TransformerXL
+from trxl_jax.transformer import Slots, TransformerXL
 
 
 @struct.dataclass
@@ -114,12 +114,12 @@ class ActorCritic(nn.Module):
         if self.reconstruction:
             self.decoder = PixelDecoder()
 
-    def __call__(self, obs: jax.Array, slots: jax.Array, visible: jax.Array) -> AgentOutput:
+    def __call__(self, obs: jax.Array, slots: Slots, visible: jax.Array) -> AgentOutput:
         """Looks at Q observations per environment.
 
         Args:
             obs: [N, Q, *obs_shape].
-            slots: f32[L, N, H, S, D / H], from `encode_slots`.
+            slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S], from `memory.visible_slots`.
         """
         chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
@@ -133,7 +133,7 @@ class ActorCritic(nn.Module):
         """Frames picked from a pool to f32[B, D]; see `PixelEncoder.pick`."""
         return self.encoder.pick(pool, places, count, chunk)
 
-    def decide(self, encoded: jax.Array, slots: jax.Array, visible: jax.Array) -> AgentOutput:
+    def decide(self, encoded: jax.Array, slots: Slots, visible: jax.Array) -> AgentOutput:
         """The agent behind its encoder: f32[N, Q, D], and the rest as in `__call__`."""
         x, hidden = self.transformer(encoded, slots, visible)
         features = nn.relu(self.post_transformer(x))
@@ -141,7 +141,7 @@ class ActorCritic(nn.Module):
         value = jnp.squeeze(self.critic(features), axis=-1)
         return AgentOutput(MultiCategorical(logits, self.spec.action_nvec), value, hidden, features)
 
-    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
         """Memory [N, S, L, D] with positions i32[N, S] to what queries attend to; see `TransformerXL`."""
         return self.transformer.encode_slots(hidden, position)
 

@@ -13,6 +13,7 @@ from trxl_jax.config import Config
 from trxl_jax.frames import Distinct, distinct
 from trxl_jax.memory import visible_slots
 from trxl_jax.rollout import Rollout
+from trxl_jax.transformer import Slots
 
 Metrics = dict[str, jax.Array]
 
@@ -141,7 +142,7 @@ def reconstruction_loss(logits: jax.Array, obs: jax.Array) -> jax.Array:
 
 
 def ppo_loss(
-    agent: ActorCritic, params: Any, batch: Minibatch, slots: jax.Array, config: Config, ent_coef: jax.Array
+    agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots, config: Config, ent_coef: jax.Array
 ) -> tuple[jax.Array, Metrics]:
     """The loss of a minibatch and what is logged of it.
 
@@ -149,14 +150,14 @@ def ppo_loss(
         agent: the model.
         params: its parameters.
         batch: Q steps of N environments; advantages are taken as they are.
-        slots: f32[L, N, H, S, D / H], from `encode_slots`.
+        slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
         config: coefficients.
         ent_coef: f32[], the entropy coefficient.
 
     Returns:
         The loss f32[], and metrics f32[] by name.
     """
-    visible = visible_slots(batch.query_slot, batch.episode_step, slots.shape[3], agent.window)
+    visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), agent.window)
     output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
     log_prob = output.policy.log_prob(batch.action)
 
@@ -288,7 +289,7 @@ def update(
     num_steps, num_envs = rollout.transitions.reward.shape
     memory = rollout.memory
 
-    def encode(params: Any) -> jax.Array:
+    def encode(params: Any) -> Slots:
         return agent.apply(params, memory.hidden, memory.position, method="encode_slots")
 
     slots = None if agent.slots_have_parameters else encode(train_state.params)

@@ -19,6 +19,9 @@ from trxl_jax.initializers import dense, torch_default
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
+
+Slots = list[jax.Array]
+"""What queries attend to: for each layer normalised slots f32[N, H, S, D / H], positions added."""
 _QUERIES_WORTH_A_PRODUCT = 16
 
 
@@ -181,7 +184,7 @@ class TransformerXL(nn.Module):
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
         self.layers = [TransformerLayer(self.num_heads, self.platform) for _ in range(self.num_layers)]
 
-    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
         """Positions added, normalised: what queries attend to.
 
         Args:
@@ -189,18 +192,19 @@ class TransformerXL(nn.Module):
             position: i32[N, S].
 
         Returns:
-            f32[L, N, H, S, D / H].
+            For each of the L layers f32[N, H, S, D / H].
         """
         chex.assert_shape(position, hidden.shape[:2])
         slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
-        return jnp.einsum("nslhd->lnhsd", slots.reshape(*hidden.shape[:3], self.num_heads, -1))
+        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1)
+        return [jnp.moveaxis(slots[:, :, layer], 1, 2) for layer in range(self.num_layers)]
 
-    def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, slots: Slots, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Lets Q queries per environment attend to the slots they may see.
 
         Args:
             x: f32[N, Q, D].
-            slots: f32[L, N, H, S, D / H], from `encode_slots`.
+            slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S].
 
         Returns:
