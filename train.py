@@ -10,7 +10,6 @@ import tyro
 from trxl_jax.cli import parse_flags, run_command
 from trxl_jax.config import PRESETS, Config, load_config, preset
 from trxl_jax.errors import ConfigError
-from trxl_jax.trainer import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,10 @@ def parse(flags: Sequence[str]) -> Arguments:
     if resume is not None:
         config = load_config(resume / "config.json")
     flags = flags[1:] if name is not None else flags
-    return parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
+    arguments = parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
+    if resume is not None and arguments.config.run_dir != config.run_dir:
+        raise ConfigError(f"--run_dir {arguments.config.run_dir}: a resumed run stays in {resume}; leave it out")
+    return arguments
 
 
 def _find_resume(flags: Sequence[str]) -> Path | None:
@@ -56,6 +58,8 @@ def _find_resume(flags: Sequence[str]) -> Path | None:
 
 def main(flags: Sequence[str]) -> int:
     """Trains; 0 when done, 128 plus the signal's number when stopped by one."""
+    from trxl_jax.trainer import train  # inside, because JAX takes seconds to import
+
     arguments = parse(flags)
     outcome = train(arguments.config, resume=arguments.resume)
     if outcome.signal is not None:

@@ -1,5 +1,6 @@
 """Small environments whose right answer is known, or which go wrong on purpose."""
 
+import os
 from typing import Any
 
 import gymnasium
@@ -52,5 +53,46 @@ class Continuous(Counter):
         super().__init__(action_space=gymnasium.spaces.Box(-1, 1, (2,)))
 
 
-for name, kind in {"Counter": Counter, "Failing": Failing, "Continuous": Continuous}.items():
-    gymnasium.register(f"{name}-v0", entry_point=kind, max_episode_steps=None)
+class IntegerVector(Counter):
+    """Its observations are whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Box(0, 100, (1,), np.int64)
+
+
+class FailingReset(Counter):
+    """The second one made can't be reset: the first is looked at only."""
+
+    made = 0
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        FailingReset.made += 1
+        if FailingReset.made > 1:
+            raise RuntimeError("no such level")
+        return super().reset(**kwargs)
+
+
+class Dying(Counter):
+    """Its process ends in the fifth step."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.time == 4:
+            os._exit(3)
+        return super().step(action)
+
+    def __init__(self) -> None:
+        super().__init__(length=50)
+
+
+class NotANumber(Counter):
+    """Pays NaN in the third step."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, float("nan") if self.time == 3 else 1.0, terminated, truncated, info
+
+
+KINDS = (Counter, Failing, Continuous, FailingReset, Dying, NotANumber)
+for kind in KINDS:
+    gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)

@@ -1,12 +1,14 @@
 """Gymnasium environments behind callbacks, real ones."""
 
+from typing import Any
+
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.probes import Counter, Failing
+from tests.probes import Counter, Failing, IntegerVector
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env, make_single
 from trxl_jax.envs.episode import EpisodeWrapper
@@ -264,3 +266,20 @@ def test_options_that_the_environment_refuses_name_the_flag() -> None:
 def test_unknown_ids_list_near_names(env_id: str, near: str) -> None:
     with pytest.raises(ConfigError, match=near):
         make_env(Config(env_id=env_id, **SMALL))
+
+
+def test_whole_numbers_become_float32() -> None:
+    env = HostEnvironment(IntegerVector, 2)
+    assert env.spec.obs_dtype == np.float32
+    assert play(env, 3)[2][0].obs.dtype == np.float32
+
+
+def test_an_environments_own_names_do_not_pass_for_ours() -> None:
+    class Misleading(Counter):
+        def step(self, action: Any) -> tuple:
+            return *super().step(action)[:4], {"l": 99, "r": -5.0, "zero_d": np.array(4.0)}
+
+    env = HostEnvironment(Misleading, 1)
+    play(env, 3)
+    (result,) = env.drain_results()
+    assert result | {"t": 0} == {"r": 3, "l": 3, "t": 0, "zero_d": 4}

@@ -32,6 +32,9 @@ from trxl_jax.rollout import Rollout, Transition, act
 from trxl_jax.torch_import import params_from_torch
 
 DIRECTORIES = [Path(__file__).parent / "golden", *map(Path, filter(None, [os.environ.get("TRXL_GOLDEN_DIR")]))]
+MISSING = [str(directory) for directory in DIRECTORIES if not directory.is_dir()]
+if MISSING:
+    raise FileNotFoundError(f"no reference files: {MISSING}")
 FILES = [path for directory in DIRECTORIES for path in sorted(directory.glob("*.npz"))]
 
 FLOAT32 = 1e-5

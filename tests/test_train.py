@@ -14,9 +14,9 @@ import pytest
 
 from tests import probes  # noqa: F401 - registers its environments
 from tests.probes import Failing
-from trxl_jax import PRESETS, checkpoint
+from trxl_jax import PRESETS, checkpoint, make_env
 from trxl_jax.cli import run_command
-from trxl_jax.config import Config
+from trxl_jax.config import Config, load_config
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 from trxl_jax.trainer import train
 
@@ -176,9 +176,16 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--num_steps", "100"], ["--num_steps 100", "--num_minibatches 8", "96 or 104"]),
         (["--trxl_num_heads", "5"], ["--trxl_dim 384", "--trxl_num_heads 5"]),
         (["--num_envs", "0"], ["--num_envs 0", "at least 1"]),
-        (["--num_envs", "many"], ["--num-envs", "many"]),
+        (["--num_envs", "many"], ["--num_envs", "many"]),
         (["--gamma", "1.5"], ["--gamma 1.5"]),
         (["--total_timesteps", "100"], ["--total_timesteps 100", "16384"]),
+        (["--seed", "99999999999999"], ["--seed", "2^32"]),
+        (["--env_id", "gymnax/Breakout-MinAtar"], ["10, 10, 4"]),
+        (["--env_id", "FrozenLake-v1"], ["Discrete"]),
+        ([*DEVICE, "--env_options", '{"max_steps_in_episode": "x"}'], ["max_steps_in_episode", "number"]),
+        ([*DEVICE, "--env_options", '{"replace": 1}'], ["replace"]),
+        (["--norm_adv", "--num_envs", "1", "--num_steps", "16", "--num_minibatches", "16"], ["--norm_adv"]),
+        (["--run_dir", "x" * 300], ["--run_dir"]),
         (["--no_such_flag", "3"], ["--no_such_flag"]),
         (["--trxl_positional_encoding", "rotary"], ["rotary"]),
         (["--env_options", "{"], ["--env_options", "JSON"]),
@@ -257,9 +264,10 @@ def test_a_foreign_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureF
     (finished / "checkpoints" / "7" / "weights.bin").write_text("something else")
     assert run("--resume", finished, "--total_timesteps", 640) == 2
     assert "not a complete checkpoint" in told(capsys)
-    (finished / "config.json").write_text('{"some": "thing"}')
-    assert run("--resume", finished) == 2
-    assert "config.json" in told(capsys)
+    for text in (b'{"some": "thing"}', b"\xff\xfe\x00", b'{"num_envs": 2.5}', b'{"env_id": 5}', b"[]"):
+        (finished / "config.json").write_bytes(text)
+        assert run("--resume", finished) == 2
+        assert "config.json" in told(capsys)
 
 
 def test_checkpoint_of_another_shape_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,6 +304,80 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
     assert err.count("\n") == 1, err
 
 
+@pytest.mark.parametrize(
+    ("env_id", "word", "flags"),
+    [
+        ("FailingReset", "no such level", []),
+        ("NotANumber", "reward nan is not finite", []),
+        ("Failing", "simulator crashed", ["--async_envs"]),
+        ("Dying", "failed", ["--async_envs"]),
+    ],
+)
+def test_other_failures_of_environments_end_in_one_line_too(
+    env_id: str, word: str, flags: list[str], tmp_path: Path
+) -> None:
+    process = start("--env_id", f"tests.probes:{env_id}-v0", *TINY, *flags, "--run_dir", tmp_path / "run")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1, err
+    assert word in err
+
+
+def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    flags = [*HOST, "--async_envs", "--total_timesteps", 10**7, "--run_dir", run_dir]
+    process = start(*flags, start_new_session=True)
+    wait_for_rows(run_dir, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == ""
+    assert checkpoint.latest(run_dir / "checkpoints") is not None
+
+
+def test_ctrl_c_while_starting_is_one_line() -> None:
+    process = start(*HOST)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.count("\n") <= 1, err
+
+
+def test_training_that_diverges_stops_and_keeps_the_state_before(tmp_path: Path) -> None:
+    flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", tmp_path / "run"]
+    process = start(*flags)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1, err
+    assert "diverged" in err
+
+
+def test_a_closed_stdout_does_not_end_a_run(tmp_path: Path) -> None:
+    process = start(*DEVICE, "--total_timesteps", 640, "--run_dir", tmp_path / "run")
+    process.stdout.close()
+    process.wait(timeout=120)
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints").name == "20"
+
+
+def test_a_run_without_a_checkpoint_can_be_started_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
+    subprocess.run(["rm", "-r", str(run_dir / "checkpoints")], check=True)
+    capsys.readouterr()
+    assert run("--resume", run_dir, "--total_timesteps", 96) == 2
+    assert f"--run_dir {run_dir}" in told(capsys)
+    assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
+    assert [row["iteration"] for row in rows(run_dir)] == [1, 2]
+
+
+def test_an_environment_object_may_be_passed(tmp_path: Path) -> None:
+    config = command.parse([*DEVICE, "--total_timesteps", "64", "--run_dir", str(tmp_path / "run")]).config
+    outcome = train(config, env=make_env(config))
+    assert outcome.global_step == 64
+    assert load_config(tmp_path / "run" / "config.json").env_id == "custom/DeviceEnvironment"
+
+
 def test_a_full_disk_for_metrics_saves_the_state(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -322,6 +404,19 @@ def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> Non
     assert err.count("\n") == 1, err
     assert "checkpoint" in err
     assert checkpoint.latest(run_dir / "checkpoints") == run_dir / "checkpoints" / "1"
+    assert run("--resume", run_dir, "--total_timesteps", 96) == 0
+
+
+def test_a_full_disk_leaves_the_configuration_whole(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cold")}
+    process = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {ROOT}/train.py --resume {run_dir} --total_timesteps 96"],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1, process.stderr
     assert run("--resume", run_dir, "--total_timesteps", 96) == 0
 
 

@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
     path = directory / str(iteration)
 
     def write() -> None:
+        _probe(directory, sum(leaf.nbytes for leaf in jax.tree.leaves(_with_key_data(state))))
         with _manager(directory, keep) as manager:
             items = {_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
             manager.save(iteration, args=ocp.args.Composite(**items), force=True)
@@ -50,6 +52,13 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
         kept = f"the newest complete one is {newest}" if newest else "there is none yet"
         raise CheckpointError(f"can't save checkpoint {path}: {problem}; free some disk space; {kept}")
     return path
+
+
+def _probe(directory: Path, size: int) -> None:
+    """Fails in one piece where the disk has no room: TensorStore's threads complain for long."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(size))
 
 
 def latest(directory: Path) -> Path | None:
@@ -116,7 +125,7 @@ def _manager(directory: Path, keep: int | None) -> ocp.CheckpointManager:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:200] + "..."
 
 

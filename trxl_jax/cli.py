@@ -1,14 +1,17 @@
 """What the commands share: flags parsed by tyro, errors told in one line, JAX set up for a command."""
 
 import io
+import logging
 import os
+import re
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TypeVar
 
-import jax
 import tyro
 
 from trxl_jax.errors import UserError
@@ -31,7 +34,7 @@ def parse_flags(
     told = io.StringIO()
     try:
         with redirect_stderr(told):
-            return tyro.cli(kind, default=default, args=flags, prog=prog, description=description)
+            return tyro.cli(kind, default=default, args=flags, prog=prog, description=description, use_underscores=True)
     except SystemExit as error:
         if error.code in (None, 0):
             raise
@@ -40,18 +43,26 @@ def parse_flags(
 
 def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
     """Runs a command and returns its exit status; a `UserError` becomes one line and status 2."""
+    # What a full disk keeps from a cache only costs time.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
     try:
+        import jax  # inside, because it takes seconds in which Ctrl-C may come
+
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            jax.config.update("jax_compilation_cache_dir", str(cache))
         return command(flags)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("error: interrupted; the newest checkpoint, if there is one, can be resumed", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _one_line(box: str) -> str:
     """Tyro's boxed message without its box and its pointer to the help."""
     lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line and "full helptext" not in line)
-    return text.split(" Argument helptext:")[0].removeprefix("Error parsing config: ")
+    return re.sub(r"^Error parsing (config|--env_options): (?=--)", "", text.split(" Argument helptext:")[0])

@@ -54,7 +54,7 @@ class Config:
     seed: int = 1
     """seed of everything random: parameters, actions, minibatches, environments"""
     run_dir: str | None = None
-    """directory of the run (default: runs/<env>__<exp_name>__<seed>__<time>)"""
+    """directory of the run; None: runs/<env>__<exp_name>__<seed>__<time>"""
     save_every: int = 25
     """updates between two checkpoints; 0 saves only at the end and on signals"""
     keep: int = 3
@@ -71,7 +71,7 @@ class Config:
     env_options: _JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: reset options of a Gymnasium task, parameter fields of a gymnax one"""
     max_episode_steps: int | None = None
-    """episode limit, the phase of the positional encoding (default: asked of the environment, 1024 if endless)"""
+    """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
     async_envs: bool = False
     """step host environments in one process each"""
 
@@ -140,6 +140,12 @@ class Config:
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
             self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")
+        self._require(self.seed < 2**32, "seed", "must be less than 2^32")
+        self._require(
+            not self.norm_adv or self.batch_size > self.num_minibatches,
+            "norm_adv",
+            "needs minibatches of more than one sample; lower --num_minibatches",
+        )
         self._require(self.max_grad_norm > 0, "max_grad_norm", "must be positive")
         self._require(self.target_kl is None or self.target_kl > 0, "target_kl", "must be positive, or left out")
         self._require(
@@ -207,12 +213,25 @@ class Config:
         """
         try:
             values = json.loads(text)
+            if not isinstance(values, dict):
+                raise TypeError("not an object")
             unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
             if unknown:
                 raise ConfigError(f"{origin}: unknown fields {sorted(unknown)}; written by another version?")
+            for field in dataclasses.fields(cls):
+                _check_type(field, values.get(field.name, getattr(cls, field.name, {})), origin)
             return cls(**values)
         except (json.JSONDecodeError, TypeError) as error:
             raise ConfigError(f"{origin} is not a configuration of trxl_jax ({error})") from None
+
+
+def _check_type(field: "dataclasses.Field[Any]", value: Any, origin: str) -> None:
+    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    name = str(getattr(field.type, "__name__", field.type)).removesuffix(" | None")
+    if name not in kinds or (value is None and field.default is None):
+        return
+    if not isinstance(value, kinds[name]) or (name != "bool" and isinstance(value, bool)):
+        raise ConfigError(f"{origin}: {field.name} must be of type {name}, not {value!r}")
 
 
 def _multiples(config: Config) -> str:
@@ -288,3 +307,5 @@ def load_config(path: Path) -> Config:
         return Config.from_json(path.read_text(), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name the directory of a run of train.py") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a configuration of trxl_jax (not text)") from None

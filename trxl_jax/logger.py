@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -31,12 +32,13 @@ class EpisodeWindow:
         self.results: deque[dict[str, float]] = deque(results, maxlen=EPISODE_WINDOW)
 
     def means(self) -> dict[str, float]:
-        """`episode/<name>_mean` of every number that a result holds; empty before the first episode's end."""
+        """`episode/<name>_mean` of every number, over the results that hold it; empty before an episode ended."""
         names = {name for result in self.results for name in result}
         means = {}
         for name in sorted(names):
-            values = [result[name] for result in self.results if name in result]
-            means[f"episode/{name}_mean"] = math.fsum(values) / len(values)
+            values = [result[name] for result in self.results if math.isfinite(result.get(name, math.nan))]
+            if values:
+                means[f"episode/{name}_mean"] = math.fsum(values) / len(values)
         return means
 
 
@@ -46,7 +48,7 @@ class Logger:
     Args:
         run_dir: the run's directory, which exists.
         config: the run's configuration.
-        iteration: updates already done; later rows of an interrupted session are dropped.
+        iteration: updates already done; rows of later ones, written by an interrupted session, are dropped.
 
     Raises:
         ConfigError: `--track` without the extra `wandb`.
@@ -56,13 +58,13 @@ class Logger:
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = _start_wandb(run_dir, config) if config.track else None
         path = run_dir / "metrics.jsonl"
-        if iteration and path.is_file():
+        if path.is_file():
             _drop_rows_after(path, iteration)
         self._rows = path.open("a")
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
-        self._write_event(
-            Event(step=iteration * config.batch_size, session_log=SessionLog(status=SessionLog.START)), flush=False
-        )
+        # TensorBoard then forgets what an interrupted session wrote from this step on.
+        resumed_at = iteration * config.batch_size + 1
+        self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
         self._progress = _ProgressLine(config, iteration)
 
@@ -102,12 +104,20 @@ class Logger:
             self._events.flush()
 
 
+class _LastingConsole(Console):
+    """Goes silent when its reader leaves (`train.py | head`), so that the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _ProgressLine:
     """Steps, steps a second, return and time left; a live line on a terminal, else a line now and then."""
 
     def __init__(self, config: Config, iteration: int) -> None:
         self._total = config.num_iterations * config.batch_size
-        self._console = Console(file=sys.stdout)
+        self._console = _LastingConsole(file=sys.stdout)
         self._printed = -math.inf
         self._progress: Progress | None = None
         if self._console.is_terminal:

@@ -1,5 +1,6 @@
 """The host loop: compile `train_step`, run it, log, checkpoint, resume."""
 
+import errno
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from trxl_jax.errors import CheckpointError, ConfigError, UserError
 from trxl_jax.logger import EpisodeWindow, Logger
 from trxl_jax.ppo import Metrics, TrainState, make_optimizer, update
 from trxl_jax.rollout import Rollout, RolloutState, collect_rollout
+
+_CUSTOM = "custom/"
 
 
 class Report(NamedTuple):
@@ -154,34 +157,43 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
-    run = _Run(config, env, resume)
+    if env is not None:  # so that no `--resume` takes a task of that id for it
+        config = config.replace(env_id=f"{_CUSTOM}{getattr(env, '__name__', type(env).__name__)}")
+    run_dir = resume or _new_run_dir(config)
+    batch = make_env(config, env)
     try:
-        return run.loop()
+        with _environment_errors(batch):
+            run = _Run(config, batch, run_dir, resumed=resume is not None)
+        try:
+            return run.loop()
+        finally:
+            run.logger.close()
     finally:
-        run.close()
+        batch.close()
 
 
 class _Run:
     """A run's parts and its counters."""
 
-    def __init__(self, config: Config, env: Any, resume: Path | None) -> None:
-        self.run_dir = resume or _new_run_dir(config)
-        batch = make_env(config, env)
-        self.env = batch
+    def __init__(self, config: Config, env: Environment, run_dir: Path, *, resumed: bool) -> None:
+        self.run_dir = run_dir
+        self.env = env
         self.notes: list[str] = []
-        self.config = self._fit(config, resume)
-        self.agent = make_agent(self.config, batch.spec)
+        self.config = self._fit(config, resumed)
+        self.agent = make_agent(self.config, env.spec)
+        with _disk_errors(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        self.train_state, self.rollout_state = init_states(self.config, batch, self.agent, init_key)
-        self.train_step = make_train_step(self.config, batch, self.agent)
+        states = init_states(self.config, env, self.agent, init_key)
+        self.train_state, self.rollout_state = jax.block_until_ready(states)
+        self.train_step = make_train_step(self.config, env, self.agent)
         self.episodes = EpisodeWindow()
         self.iteration = 0
         self.saved: int | None = None
-        if resume is not None:
+        if resumed:
             self._restore()
         with _disk_errors(self.run_dir):
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            (self.run_dir / "config.json").write_text(self.config.to_json())
+            _replace_text(self.run_dir / "config.json", self.config.to_json())
             self.logger = Logger(self.run_dir, self.config, self.iteration)
         for note in self.notes:
             self.logger.say(note)
@@ -194,7 +206,7 @@ class _Run:
     def global_step(self) -> int:
         return self.iteration * self.config.batch_size
 
-    def _fit(self, config: Config, resume: Path | None) -> Config:
+    def _fit(self, config: Config, resumed: bool) -> Config:
         """The configuration as this environment has it run, which is what `config.json` keeps."""
         limit = self.env.spec.max_episode_steps
         window = min(config.trxl_memory_length, limit)
@@ -203,14 +215,16 @@ class _Run:
                 f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
             )
         fitted = config.replace(max_episode_steps=limit, trxl_memory_length=window)
-        if resume is not None:
-            _check_same_run(fitted, load_config(resume / "config.json"), resume)
+        if resumed:
+            _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
         return fitted
 
     def _restore(self) -> None:
         newest = checkpoint.latest(self.checkpoints)
         if newest is None:
-            raise CheckpointError(f"--resume {self.run_dir}: no checkpoint in {self.checkpoints}; start a new run")
+            raise CheckpointError(
+                f"--resume {self.run_dir}: no checkpoint in it; start it anew with --run_dir {self.run_dir}"
+            )
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, rollout_state = states
         self.iteration = self.saved = int(run["iteration"])
@@ -218,7 +232,8 @@ class _Run:
         self.env.restore(run["env"])
         if self.env.on_host:
             env_key = jax.random.fold_in(self.key, self.iteration)
-            self.rollout_state = rollout.start(self.env, self.agent, env_key, self.config.memory_dtype)
+            fresh = rollout.start(self.env, self.agent, env_key, self.config.memory_dtype)
+            self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append("host environments start fresh episodes")
         else:
             self.rollout_state = rollout_state
@@ -233,25 +248,26 @@ class _Run:
                 if every and self.iteration % every == 0:
                     self.save()
             self.save()
-        return Outcome(self.run_dir, self.global_step, row, stop[0] if stop else None)
+        unfinished = self.iteration < self.config.num_iterations
+        return Outcome(self.run_dir, self.global_step, row, stop[0] if stop and unfinished else None)
 
     def _iterate(self) -> dict[str, float]:
         started = time.perf_counter()
         try:
-            states = self.train_step(self.train_state, self.rollout_state, self.key)
-            self.train_state, self.rollout_state, report = jax.block_until_ready(states)
-        except Exception:
-            failure = getattr(self.env, "failure", None)
-            if failure is None:
-                raise
-            raise self._with_saved_state(failure) from None
+            with _environment_errors(self.env):
+                states = self.train_step(self.train_state, self.rollout_state, self.key)
+                train_state, rollout_state, report = jax.block_until_ready(states)
+            _check_finite(report.metrics)
+        except UserError as error:
+            raise self._with_saved_state(error) from None
+        self.train_state, self.rollout_state = train_state, rollout_state
         seconds = time.perf_counter() - started
         self.iteration += 1
         results = self.env.drain_results()
         if results is None:
             results = _episode_results(report.episode, seconds / self.config.num_steps)
         self.episodes.results.extend(results)
-        row = {name: float(value) for name, value in report.metrics.items()} | self.episodes.means()
+        row = self.episodes.means() | {name: float(value) for name, value in report.metrics.items()}
         row["charts/SPS"] = self.config.batch_size / seconds
         try:
             with _disk_errors(self.run_dir):
@@ -279,21 +295,33 @@ class _Run:
             return type(error)(f"{error}; and {failed}")
         return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
 
-    def close(self) -> None:
-        self.logger.close()
-        self.env.close()
-
 
 def _new_run_dir(config: Config) -> Path:
-    env_name = config.env_id.replace("/", "_")
-    name = f"{env_name}__{config.exp_name}__{config.seed}__{int(time.time())}"
+    """Where a new run goes; a run without a checkpoint may be started anew in its place."""
+    name = f"{config.env_id}__{config.exp_name}__{config.seed}__{int(time.time())}".replace("/", "_")
     run_dir = Path(config.run_dir or Path("runs") / name)
-    for path in (run_dir, *run_dir.parents):
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
-    if (run_dir / "config.json").exists():
-        raise ConfigError(f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another")
+    with _disk_errors(run_dir):
+        for path in (run_dir, *run_dir.parents):
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
+        if checkpoint.latest(run_dir / "checkpoints") is not None:
+            raise ConfigError(
+                f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another"
+            )
     return run_dir
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Writes beside and renames: a full disk or a kill leaves the old file."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def _check_finite(metrics: Metrics) -> None:
+    for name in ("losses/loss", "losses/grad_norm"):
+        if not np.isfinite(metrics[name]):
+            raise UserError(f"{name} is {float(metrics[name])}: training has diverged; lower --init_lr")
 
 
 def _check_same_run(config: Config, old: Config, resume: Path) -> None:
@@ -322,8 +350,21 @@ def _disk_errors(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"can't write to {run_dir}: {reason}; free some disk space, then --resume {run_dir}") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some disk space" if full else "name another --run_dir"
+        raise UserError(f"can't write to {run_dir}: {error.strerror or error}; {remedy}") from error
+
+
+@contextmanager
+def _environment_errors(env: Environment) -> Iterator[None]:
+    """In place of what JAX makes of an exception in a callback, the exception itself."""
+    try:
+        yield
+    except Exception:
+        failure = getattr(env, "failure", None)
+        if failure is None:
+            raise
+        raise failure from None
 
 
 @contextmanager

@@ -25,13 +25,17 @@ def make_env(config: Config, env: Any = None) -> "Environment":
     Args:
         config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs and bootstrap_truncated matter.
         env: an object in place of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
-            environment, or a gymnax environment with its parameters as a pair. Anything that fulfils
-            `envs.base.Environment` needs no `make_env`.
+            environment, or a gymnax environment with its parameters as a pair. What fulfils
+            `envs.base.Environment` already is returned as it is.
 
     Raises:
         ConfigError: an unknown id (the line lists near ones), spaces that the agent can't take, or options that
             the environment refuses.
     """
+    if hasattr(env, "drain_results"):
+        if env.num_envs != config.num_envs:
+            raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
+        return env
     if env is None and config.env_id.startswith(DEVICE_PREFIX):
         env = _find_gymnax(config.env_id.removeprefix(DEVICE_PREFIX))
     elif env is None:
@@ -65,10 +69,12 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
 def _make_device(config: Config, env: Any, params: Any) -> "Environment":
     from trxl_jax.envs.device import DeviceEnvironment
 
-    unknown = [name for name in config.env_options if not hasattr(params, name)]
-    if unknown:
-        known = sorted(vars(params))
-        raise ConfigError(f"--env_options: {env.name} has no parameters {unknown}; it has {known}")
+    known = vars(params)
+    for name, value in config.env_options.items():
+        if name not in known:
+            raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
+        if isinstance(known[name], int | float) and not isinstance(value, int | float):
+            raise ConfigError(f"--env_options: {name} must be a number like {known[name]}, not {value!r}")
     if config.env_options:
         params = params.replace(**config.env_options)
     return DeviceEnvironment(
@@ -119,13 +125,15 @@ def _make_gymnasium(env_id: str, **kwargs: Any) -> Any:
     _find_gymnasium(env_id)
     try:
         if "MiniGrid" not in env_id:
-            return gymnasium.make(env_id, **kwargs)
+            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
         from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
-        env = gymnasium.make(env_id, agent_view_size=_MINIGRID_VIEW, tile_size=_MINIGRID_TILE, **kwargs)
+        env = gymnasium.make(
+            env_id, agent_view_size=_MINIGRID_VIEW, tile_size=_MINIGRID_TILE, disable_env_checker=True, **kwargs
+        )
         env = ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=_MINIGRID_TILE))
         return gymnasium.wrappers.TimeLimit(env, _MINIGRID_STEPS)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
+    except Exception as error:  # a constructor may raise anything
         raise ConfigError(f"--env_id {env_id} can't be made: {' '.join(str(error).split())}") from error
 
 
@@ -136,5 +144,5 @@ def _near(name: str, known: list[str], prefix: str = "") -> str:
     by_plain = {plain(text): text for text in known}
     near = difflib.get_close_matches(plain(name), by_plain, n=3, cutoff=0.6)
     if not near:
-        return "see the README for the tasks that are known"
+        return f"known are {', '.join(prefix + text for text in sorted(known)[:40])}, ..."
     return "did you mean " + ", ".join(prefix + by_plain[text] for text in near) + "?"

@@ -47,6 +47,8 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._return = 0.0
         self._started = 0.0
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
+        if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
+            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -59,31 +61,34 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         _forget_previous_episode(self.env.unwrapped)
         try:
             obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
+            return self._cast(obs), {}
         except Exception as error:
             raise self._failure(error) from error
-        return self._cast(obs), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Steps; the last step's info holds the episode's numbers under `RESULT`, all floats."""
         try:
             obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)
+            obs, reward = self._cast(obs), _finite("reward", float(reward))
         except Exception as error:
             raise self._failure(error) from error
         self._length += 1
-        self._return += float(reward)
+        self._return += reward
         result = {}
         if terminated or truncated:
-            result[RESULT] = {
+            # Ours last: an environment's own "l" must not pass for the length.
+            result[RESULT] = _numbers(info) | {
                 "r": self._return,
                 "l": float(self._length),
                 "t": time.perf_counter() - self._started,
-                **_numbers(info),
             }
-        return self._cast(obs), float(reward), bool(terminated), bool(truncated), result
+        return obs, reward, bool(terminated), bool(truncated), result
 
     def _cast(self, obs: Any) -> np.ndarray:
         obs = np.asarray(obs)
-        return obs if obs.dtype == np.uint8 and obs.ndim == 3 else obs.astype(np.float32)
+        if obs.shape != self.observation_space.shape:
+            raise ValueError(f"observation of shape {obs.shape} in a space of shape {self.observation_space.shape}")
+        return obs if obs.dtype == np.uint8 and obs.ndim == 3 else _finite("observation", obs.astype(np.float32))
 
     def _failure(self, error: Exception) -> EnvironmentFailure:
         name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
@@ -93,14 +98,23 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         )
 
 
+def _finite(what: str, value: Any) -> Any:
+    if not np.isfinite(value).all():
+        raise ValueError(f"{what} {value} is not finite")
+    return value
+
+
 def _numbers(info: dict[str, Any]) -> dict[str, float]:
     """The numeric entries of an info; a short vector becomes one entry an element."""
     numbers: dict[str, float] = {}
     for name, value in info.items():
-        if isinstance(value, bool | int | float | np.bool_ | np.number):
-            numbers[name] = float(value)
-        elif isinstance(value, np.ndarray) and value.ndim == 1 and value.size <= 8 and value.dtype.kind in "biuf":
-            numbers |= {f"{name}_{i}": float(element) for i, element in enumerate(value)}
+        if not isinstance(value, bool | int | float | np.bool_ | np.number | np.ndarray):
+            continue
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf" and array.ndim == 0:
+            numbers[name] = float(array)
+        elif array.dtype.kind in "biuf" and array.ndim == 1 and array.size <= 8:
+            numbers |= {f"{name}_{i}": float(element) for i, element in enumerate(array)}
     return numbers
 
 

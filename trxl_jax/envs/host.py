@@ -1,7 +1,9 @@
 """Gymnasium environments on the host, stepped as a batch from inside compiled programs by `io_callback`."""
 
+import contextlib
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -104,9 +106,15 @@ class HostEnvironment:
 
     def close(self) -> None:
         """Ends worker processes and frees the environments."""
-        if self._envs is not None:
-            self._envs.close()
-            self._envs = None
+        envs, self._envs = self._envs, None
+        if envs is None:
+            return
+        # Workers that died, or were interrupted in a step, make closing raise; there is nothing left to save in them.
+        with contextlib.suppress(Exception):
+            envs.close(**({"terminate": True} if self._asynchronous and self.failure else {}))
+        for process in getattr(envs, "processes", ()):
+            if process.is_alive():
+                process.kill()
 
     def _host_reset(self) -> np.ndarray:
         return self._guard(self._reset_all)
@@ -138,7 +146,9 @@ class HostEnvironment:
                 self._results.append({name: float(results[name][i]) for name in names if results[f"_{name}"][i]})
             episode_return[done], episode_length[done] = results["r"][done], results["l"][done]
         return _HostTimeStep(
-            obs=np.array(obs),  # a copy: JAX may alias it, and the vector environment writes the next one over it
+            obs=np.array(
+                obs, self.spec.obs_dtype
+            ),  # a copy: JAX may alias it, and the vector environment writes the next one over it
             reward=np.asarray(reward, np.float32),
             terminated=terminated,
             truncated=truncated,
@@ -175,6 +185,10 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
 def _make_wrapped(
     make: EnvFactory, seed: int, options: dict[str, Any] | None, index: int, episode: int
 ) -> EpisodeWrapper:
+    if multiprocessing.parent_process() is not None:
+        # A terminal and a scheduler signal the whole group; the run ends its update and closes its workers itself.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return EpisodeWrapper(make(), seed, index, options, episode)
 
 
@@ -183,6 +197,7 @@ def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: boo
     if not asynchronous:
         return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     # A fork of a process with XLA's threads may hang; a fork server that imported the wrapper once forks fast.
+    gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it prints a worker's traceback before we say it in a line
     multiprocessing.set_forkserver_preload(["trxl_jax.envs.episode"])
     return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
 

@@ -59,10 +59,10 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
         frozen = self.time < NUM_SHOW_STEPS
         self.time += 1
         if frozen:
-            return self._observe(goals_shown=True), 0.0, False, False, {}
+            return self._observe(goals_shown=True), 0.0, False, False, {"success": 0.0}
         self.cell += 1 if action == 1 else -1
         if abs(self.cell) < EDGE:
-            return self._observe(goals_shown=False), float(STEP_REWARD), False, False, {}
+            return self._observe(goals_shown=False), float(STEP_REWARD), False, False, {"success": 0.0}
         goal = self.left_goal if self.cell < 0 else -self.left_goal
         return self._observe(goals_shown=False), float(goal * GOAL_REWARD), True, False, {"success": float(goal > 0)}
 
