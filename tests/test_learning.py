@@ -21,7 +21,7 @@ def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.nd
         init_key, key = jax.random.split(jax.random.key(seed))
         states = init_states(config, env, agent, init_key)
 
-        def iterate(states, _):  # noqa: ANN001, ANN202 - a scan's body
+        def iterate(states, _):  # noqa: ANN202 - a scan's body
             train_state, rollout_state, report = train_step(*states, key)
             return (train_state, rollout_state), report.episode
 

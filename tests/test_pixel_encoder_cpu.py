@@ -1,4 +1,4 @@
-"""The encoder's CPU formulation against lax.conv_general_dilated: values and gradients, dynamic chunk counts, transformations."""
+"""The encoder's CPU formulation against lax.conv_general_dilated: values and gradients, dynamic chunk counts, vmap."""
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ def encode(params: dict, frames: jax.Array, num_chunks: int | None = None, chunk
 def make_params(seed: int = 0, width: int = D) -> dict:
     rng = np.random.default_rng(seed)
     params = {}
-    for name, shape in SHAPES.items():
-        shape = (*shape[:-1], width) if name == "dense" else shape
+    for name, default in SHAPES.items():
+        shape = (*default[:-1], width) if name == "dense" else default
         kernel = rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))
         bias = rng.normal(size=shape[-1]) * 0.1
         params[name] = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
@@ -47,7 +47,7 @@ def reference(params: dict, frames: jax.Array) -> jax.Array:
     return jax.nn.relu(x.reshape(x.shape[0], -1) @ dense["kernel"] + dense["bias"])
 
 
-def value_and_gradient(function, params, frames, cotangent, *arguments):
+def value_and_gradient(function, params, frames, cotangent, *arguments) -> tuple:
     value, pullback = jax.vjp(lambda p: function(p, frames, *arguments), params)
     return value, pullback(cotangent)[0]
 
@@ -56,11 +56,12 @@ def assert_close(actual, expected, tolerance: float = 1e-5) -> None:
     """Within `tolerance` of the largest magnitude of each array (a ReLU that flips would show as about 1e-3)."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.shape == e.shape and a.dtype == e.dtype
+        assert a.shape == e.shape
+        assert a.dtype == e.dtype
         assert float(jnp.abs(a - e).max()) <= tolerance * float(jnp.abs(e).max())
 
 
-@pytest.mark.parametrize("batch,chunk", [(1, 32), (16, 32), (32, 32), (40, 32), (65, 7), (33, 3), (36, 2)])
+@pytest.mark.parametrize(("batch", "chunk"), [(1, 32), (16, 32), (32, 32), (40, 32), (65, 7), (33, 3), (36, 2)])
 def test_equals_lax_conv(batch: int, chunk: int) -> None:
     arguments = make_params(), make_frames(batch), make_cotangent(batch)
     fast = jax.jit(lambda *a: value_and_gradient(lambda p, f: encode(p, f, chunk=chunk), *a))(*arguments)
@@ -107,8 +108,8 @@ def test_vmap_over_seeds() -> None:
 def test_inside_scan_cond_and_remat() -> None:
     params, frames, cotangent = make_params(), make_frames(12).reshape(3, 4, 84, 84, 3), make_cotangent(4)
 
-    def loss(encoder, params):
-        def step(total, x):
+    def loss(encoder, params) -> jax.Array:
+        def step(total, x) -> tuple:
             features = lax.cond(x.sum() >= 0, lambda: encoder(params, x), lambda: jnp.zeros((4, D)))
             return total + (features * cotangent).sum(), None
 

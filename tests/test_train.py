@@ -310,7 +310,7 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
         ("FailingReset", "no such level", []),
         ("NotANumber", "reward nan is not finite", []),
         ("Failing", "simulator crashed", ["--async_envs"]),
-        ("Dying", "failed", ["--async_envs"]),
+        ("Dying", "died", ["--async_envs"]),
     ],
 )
 def test_other_failures_of_environments_end_in_one_line_too(

@@ -112,6 +112,7 @@ class HostEnvironment:
         # Workers that died, or were interrupted in a step, make closing raise; there is nothing left to save in them.
         with contextlib.suppress(Exception):
             envs.close(**({"terminate": True} if self._asynchronous and self.failure else {}))
+        envs.closed = True  # or else it tries again when it is collected
         for process in getattr(envs, "processes", ()):
             if process.is_alive():
                 process.kill()
@@ -172,9 +173,17 @@ class HostEnvironment:
             self.failure = failure
             raise
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.failure = EnvironmentFailure(f"the vector environment failed: {reason}")
+            self.failure = EnvironmentFailure(self._explain(error))
             raise self.failure from error
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, EOFError | ConnectionError):
+            processes = self._envs.processes if self._envs is not None else []
+            for process in processes:
+                process.join(0.2)  # its pipe closes a moment before it ends
+            dead = [i for i, process in enumerate(processes) if process.exitcode is not None]
+            return f"the worker processes of environments {dead} died"
+        return "the environments failed: " + " ".join(f"{type(error).__name__} {error}".split())
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
