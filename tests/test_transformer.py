@@ -8,7 +8,7 @@ from trxl_jax.transformer import (
     PositionalEncoding,
     TransformerXL,
     attend,
-    attend_by_products,
+    attend_to_constants,
     normalise,
 )
 
@@ -48,7 +48,7 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
     query, slots = jax.random.normal(keys[0], (n, q, dim)), normalise(jax.random.normal(keys[1], (n, s, dim)))
     visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[0, 0].set(False)
     empty = normalise(jax.random.normal(keys[3], (4, dim)))
-    module = MemoryAttention(heads, "cpu")
+    module = MemoryAttention(heads, True, "cpu")
     by_head = jnp.moveaxis(slots.reshape(n, s, heads, -1), 2, 1)
     params = module.init(keys[4], query, by_head, visible, empty.mean(axis=0))["params"]
     # Gain and bias away from 1 and 0, where they would not show.
@@ -89,10 +89,27 @@ def test_both_ways_to_attend_agree_in_values_and_gradients() -> None:
     query, slots = jax.random.normal(keys[0], (n, q, heads, dim)), jax.random.normal(keys[1], (n, heads, s, dim))
     visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[:, :, 0].set(True)
     cotangent = jax.random.normal(keys[3], query.shape)
-    for ours, theirs in zip(attend_by_products(query, slots, visible), attend(query, slots, visible), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    gradients = [
-        jax.grad(lambda a, b, f=f: (f(a, b, visible)[0] * cotangent).sum(), argnums=(0, 1))(query, slots)
-        for f in (attend, attend_by_products)
-    ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)
+    np.testing.assert_allclose(attend_to_constants(query, slots, visible), attend(query, slots, visible)[0], atol=1e-6)
+    plain = jax.grad(lambda q: (attend(q, slots, visible)[0] * cotangent).sum())(query)
+    fast = jax.grad(lambda q: (attend_to_constants(q, slots, visible) * cotangent).sum())(query)
+    np.testing.assert_allclose(fast, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ["absolute", "learned"])
+def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU's formulation of the whole transformer against the general one, values and gradients."""
+    monkeypatch.setattr("trxl_jax.transformer._PRODUCTS_WORTH_A_LOOP", 1)
+    n, q, s, dim = 2, 5, 9, 8
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, hidden = jax.random.normal(keys[0], (n, q, dim)), jax.random.normal(keys[1], (n, s, 2, dim))
+    visible = jax.random.bernoulli(keys[2], 0.4, (n, q, s))
+    position = jnp.tile(jnp.arange(s), (n, 1))
+
+    def loss(params: dict, model: TransformerXL) -> jax.Array:
+        slots = model.apply(params, hidden, position, method="encode_slots")
+        return jnp.sin(model.apply(params, x, slots, visible)[0]).sum()
+
+    models = [TransformerXL(2, 2, dim, 4, encoding, 10, platform) for platform in ("cpu", "gpu")]
+    params = models[0].init(jax.random.key(1), x, [jnp.ones((n, 2, s, 4))] * 2, visible)
+    results = [jax.value_and_grad(loss)(params, model) for model in models]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)

@@ -9,6 +9,8 @@ the normalised slots, keys and values are linear in kv = g * n + b, and heads sh
 What is left on the memory's side, n, has no parameters unless positions are learned.
 """
 
+from collections.abc import Callable
+
 import chex
 import flax.linen as nn
 import jax
@@ -22,7 +24,7 @@ _MASKED = -1e30
 
 Slots = list[jax.Array]
 """What queries attend to: for each layer normalised slots f32[N, H, S, D / H], positions added."""
-_QUERIES_WORTH_A_PRODUCT = 16
+_PRODUCTS_WORTH_A_LOOP = 2**18  # multiplications of one head; with fewer, the loop costs more than it saves
 
 
 def normalise(x: jax.Array) -> jax.Array:
@@ -78,19 +80,55 @@ def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.
     return jnp.einsum("nhqs,nhsd->nqhd", weights, slots), weights
 
 
-def attend_by_products(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`attend` as one plain matrix product for each environment and head, which XLA's CPU backend does best."""
+@jax.custom_vjp
+def attend_to_constants(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend` without its weights and without a gradient for the slots, one environment and head at a time.
 
-    def one_environment(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        query, slots, visible = inputs
-        contexts, all_weights = [], []
-        for head_query, head_slots in zip(jnp.moveaxis(query, 1, 0), slots, strict=True):
-            weights = jax.nn.softmax(jnp.where(visible, head_query @ head_slots.T, _MASKED), axis=-1)
-            contexts.append(weights @ head_slots)
-            all_weights.append(weights)
-        return jnp.stack(contexts, axis=1), jnp.stack(all_weights)
+    On a CPU plain matrix products run at about twice the rate of batched ones, an environment's weights stay in cache
+    from one product to the next, and computing them again costs less than reading them back.
+    """
 
-    return jax.lax.map(one_environment, (query, slots, visible))
+    def environment(q: jax.Array, n: jax.Array, see: jax.Array) -> list[jax.Array]:
+        return [_weights(h_q, h_n, see) @ h_n for h_q, h_n in zip(q, n, strict=True)]
+
+    return _each_environment(environment, query, slots, visible)
+
+
+def _attend_fwd(
+    query: jax.Array, slots: jax.Array, visible: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    return attend_to_constants(query, slots, visible), (query, slots, visible)
+
+
+def _attend_bwd(saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    query, slots, visible = saved
+
+    def head(query: jax.Array, slots: jax.Array, visible: jax.Array, cotangent: jax.Array) -> jax.Array:
+        weights = _weights(query, slots, visible)
+        d_weights = cotangent @ slots.T
+        d_energy = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+        return d_energy @ slots
+
+    def environment(q: jax.Array, n: jax.Array, see: jax.Array, d: jax.Array) -> list[jax.Array]:
+        return [head(h_q, h_n, see, h_d) for h_q, h_n, h_d in zip(q, n, jnp.moveaxis(d, 1, 0), strict=True)]
+
+    return _each_environment(environment, query, slots, visible, cotangent), None, None
+
+
+attend_to_constants.defvjp(_attend_fwd, _attend_bwd)
+
+
+def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
+
+
+def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array, *rest: jax.Array) -> jax.Array:
+    """Maps a function of f32[H, Q, d] and more, which returns f32[Q, d] a head, over environments; f32[N, Q, H, d]."""
+
+    def one(inputs: tuple[jax.Array, ...]) -> jax.Array:
+        return jnp.stack(function(jnp.moveaxis(inputs[0], 1, 0), *inputs[1:]), axis=1)
+
+    return jax.lax.map(one, (query, *rest))
 
 
 class MemoryAttention(nn.Module):
@@ -98,15 +136,17 @@ class MemoryAttention(nn.Module):
 
     Fields:
         num_heads: H, a divisor of D.
+        constant_slots: whether the slots need no gradient.
         platform: what it is compiled for: cpu, gpu or tpu.
     """
 
     num_heads: int
+    constant_slots: bool
     platform: str
 
     @nn.compact
     def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
-        """Attends; sows the weights f32[N, H, Q, S] as `intermediates/weights`.
+        """Attends; while acting, sows the weights f32[N, H, Q, S] as `intermediates/weights`.
 
         Args:
             query: f32[N, Q, D], normalised.
@@ -129,9 +169,11 @@ class MemoryAttention(nn.Module):
         )
 
         projected = query.reshape(n, q, *heads) @ w_query @ w_key.T * (scale / np.sqrt(dim))
-        by_products = self.platform == "cpu" and q >= _QUERIES_WORTH_A_PRODUCT
-        context, weights = (attend_by_products if by_products else attend)(projected, slots, visible)
-        self.sow("intermediates", "weights", weights * visible[:, None])
+        if self.constant_slots and self.platform == "cpu" and q * s * head_dim >= _PRODUCTS_WORTH_A_LOOP:
+            context = attend_to_constants(projected, slots, visible)
+        else:
+            context, weights = attend(projected, slots, visible)
+            self.sow("intermediates", "weights", weights * visible[:, None])
         sees_any = visible.any(axis=-1)[..., None, None]
         context = jnp.where(sees_any, context, empty.reshape(heads))
         values = (context * scale + bias) @ w_value
@@ -143,10 +185,12 @@ class TransformerLayer(nn.Module):
 
     Fields:
         num_heads: H.
+        constant_slots: see `MemoryAttention`.
         platform: see `MemoryAttention`.
     """
 
     num_heads: int
+    constant_slots: bool
     platform: str
 
     @nn.compact
@@ -154,7 +198,8 @@ class TransformerLayer(nn.Module):
         """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
         dim = x.shape[-1]
         query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
-        x = x + MemoryAttention(self.num_heads, self.platform, name="attention")(query, slots, visible, empty)
+        attention = MemoryAttention(self.num_heads, self.constant_slots, self.platform, name="attention")
+        x = x + attention(query, slots, visible, empty)
         attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
         return x + nn.relu(dense(dim, dim, name="projection")(attended))
 
@@ -182,7 +227,8 @@ class TransformerXL(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
-        self.layers = [TransformerLayer(self.num_heads, self.platform) for _ in range(self.num_layers)]
+        constant = self.positional_encoding != "learned"
+        self.layers = [TransformerLayer(self.num_heads, constant, self.platform) for _ in range(self.num_layers)]
 
     def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
         """Positions added, normalised: what queries attend to.
