@@ -57,12 +57,12 @@ def measure(config: Config, iterations: int) -> dict[str, Any]:
         collected = time.perf_counter()
         train_state, _ = jax.block_until_ready(learn(train_state, rollout, key))
         env.drain_results()
+        del rollout  # as in `train_step`: the next rollout is collected when this one is gone
         ended = time.perf_counter()
         if i:
             seconds["rollout"].append(collected - started)
             seconds["update"].append(ended - collected)
             seconds["iteration"].append(ended - started)
-    del rollout
     if not env.on_host:
         train_step = compiled("train_step", make_train_step(config, env, agent), train_state, state, key)
         seconds["iteration"].clear()
