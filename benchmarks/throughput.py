@@ -26,7 +26,7 @@ from train import parse
 from trxl_jax import init_states, make_agent, make_env, make_train_step
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.trainer import make_phases
+from trxl_jax.train_step import make_phases
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:

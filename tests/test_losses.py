@@ -8,16 +8,8 @@ import pytest
 from trxl_jax.advantages import gae
 from trxl_jax.agent import MultiCategorical
 from trxl_jax.config import Config
-from trxl_jax.ppo import (
-    annealed,
-    apply_gradients,
-    make_optimizer,
-    minibatch_indices,
-    normalise_advantage,
-    policy_loss,
-    reconstruction_loss,
-    value_loss,
-)
+from trxl_jax.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
+from trxl_jax.ppo import annealed, apply_gradients, make_optimizer, minibatch_indices
 
 
 def test_gae_by_hand() -> None:

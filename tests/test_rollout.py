@@ -15,7 +15,7 @@ from trxl_jax.envs import make_env
 from trxl_jax.memory import visible_slots
 from trxl_jax.ppo import encode_minibatch, minibatch_indices, ppo_loss, take_minibatch
 from trxl_jax.rollout import Rollout, RolloutState, collect_rollout, start
-from trxl_jax.trainer import init_states, make_train_step
+from trxl_jax.train_step import init_states, make_train_step
 
 SIZES = {"num_envs": 4, "num_steps": 24, "num_minibatches": 4, "total_timesteps": 10_000, "trxl_dim": 16,
          "trxl_num_heads": 2, "trxl_num_layers": 2, "trxl_memory_length": 6}  # fmt: skip

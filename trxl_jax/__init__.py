@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from trxl_jax.memory import EpisodicMemory
     from trxl_jax.ppo import TrainState, make_optimizer, ppo_loss, update
     from trxl_jax.rollout import RolloutState, collect_rollout
-    from trxl_jax.trainer import init_states, make_train_step, train
+    from trxl_jax.train_step import init_states, make_train_step
+    from trxl_jax.trainer import train
 
 _HOME = {
     "gae": "advantages",
@@ -41,8 +42,8 @@ _HOME = {
     "update": "ppo",
     "RolloutState": "rollout",
     "collect_rollout": "rollout",
-    "init_states": "trainer",
-    "make_train_step": "trainer",
+    "init_states": "train_step",
+    "make_train_step": "train_step",
     "train": "trainer",
 }
 
