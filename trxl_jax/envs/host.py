@@ -147,9 +147,8 @@ class HostEnvironment:
                 self._results.append({name: float(results[name][i]) for name in names if results[f"_{name}"][i]})
             episode_return[done], episode_length[done] = results["r"][done], results["l"][done]
         return _HostTimeStep(
-            obs=np.array(
-                obs, self.spec.obs_dtype
-            ),  # a copy: JAX may alias it, and the vector environment writes the next one over it
+            # A copy: JAX may alias it, and the vector environment writes the next one over it.
+            obs=np.array(obs, self.spec.obs_dtype),
             reward=np.asarray(reward, np.float32),
             terminated=terminated,
             truncated=truncated,
