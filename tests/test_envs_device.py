@@ -11,7 +11,7 @@ import pytest
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env, make_single
 from trxl_jax.envs.device import DeviceEnvironment
-from trxl_jax.envs.proof_of_memory import ProofOfMemory, ProofOfMemoryState
+from trxl_jax.envs.proof_of_memory_device import ProofOfMemory, ProofOfMemoryState
 from trxl_jax.errors import ConfigError
 
 SMALL = {"num_envs": 3, "num_steps": 8, "total_timesteps": 1000}

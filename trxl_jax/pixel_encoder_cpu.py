@@ -7,7 +7,9 @@ each. `python benchmarks/encoder.py` measures it beside `lax.conv`. What makes t
 - *Space to depth.* 8x8 stride 4 over 3 channels is 2x2 stride 1 over 48, and 4x4 stride 2 over 32 is 2x2 over 128.
 - *Weight gradients are convolutions too*, with batch and channels exchanged; no patches in memory.
 - *Chunks* of 32 frames keep activations in cache. The dense layer takes 8 chunks in one product, or else its weight
-  gradient, 4.8 MB, would be read and written once a chunk.
+  gradient, 4.8 MB, would be read and written once a chunk. For the gradient the second and third layers' activations are
+  kept; the first's, 61% of all, are computed again: 5% more time where no frame repeats, less where most do, because
+  buffers are filled with zeros for all.
 
 On GPU and TPU `lax.conv_general_dilated` is the better choice. Only reverse mode is defined, and only once.
 """
@@ -37,15 +39,14 @@ class _Convolutions(NamedTuple):
     third: _Layer  # [3, 3, 64, 64]
 
 
-class _Activations(NamedTuple):
-    """After the ReLUs, of one chunk of c frames or, with another leading axis, of many."""
+class _Saved(NamedTuple):
+    """Activations after the ReLUs, of many chunks of c frames; the first layer's, 61% of all, are computed again."""
 
-    first: Array  # [c, 10, 10, 128], space to depth
-    second: Array  # [c, 9, 9, 64]
-    third: Array  # [c, 7, 7, 64]
+    second: Array  # [C, c, 9, 9, 64]
+    third: Array  # [C, c, 7, 7, 64]
 
 
-_Residuals = tuple[Params, Array, Array, Array, Array, _Activations]
+_Residuals = tuple[Params, Array, Array, Array, Array, _Saved]
 
 
 def encode(params: Params, pool: Array, places: Array, count: Array | int | None = None, chunk: int = 32) -> Array:
@@ -78,7 +79,7 @@ def _encode(params: Params, pool: Array, places: Array, count: Array) -> Array:
 
 
 def _encode_fwd(params: Params, pool: Array, places: Array, count: Array) -> tuple[Array, _Residuals]:
-    features, saved = _features_and_activations(params, pool, places, count)
+    features, saved = _features_and_saved(params, pool, places, count)
     return features, (params, pool, places, count, features, saved)
 
 
@@ -97,20 +98,20 @@ def _features(params: Params, pool: Array, places: Array, count: Array) -> Array
 
 
 @sequential_vmap
-def _features_and_activations(params: Params, pool: Array, places: Array, count: Array) -> tuple[Array, _Activations]:
+def _features_and_saved(params: Params, pool: Array, places: Array, count: Array) -> tuple[Array, _Saved]:
     features, buffers = _forward(params, pool, places, count, save=True)
-    return features, _Activations(*buffers)
+    return features, _Saved(*buffers)
 
 
 def _forward(params: Params, pool: Array, places: Array, count: Array, save: bool) -> tuple[Array, tuple[Array, ...]]:
-    """Features [C' * c, D] and, to save, all activations [C', ...]; else only the last block's third."""
+    """Features [C' * c, D] and, to save, activations [C', ...] of all chunks; else only the last block's third."""
     convolutions, dense = _layers(params)
     chunks, chunk = places.shape
     block = min(chunks, _CHUNKS_A_BLOCK)
     blocks = -(-chunks // block)
     # Loops need initialised buffers, and zeros for unused ones are not free: 4 to 20 us a sample.
     kept = blocks * block if save else block
-    shapes = ((10, 10, 128), (9, 9, 64), (7, 7, 64)) if save else ((7, 7, 64),)
+    shapes = ((9, 9, 64), (7, 7, 64)) if save else ((7, 7, 64),)
     buffers = tuple(jnp.zeros((kept, chunk, *shape)) for shape in shapes)
 
     def one_block(i: Array, state: tuple[tuple[Array, ...], Array]) -> tuple[tuple[Array, ...], Array]:
@@ -118,7 +119,7 @@ def _forward(params: Params, pool: Array, places: Array, count: Array, save: boo
         start = i * block if save else 0
 
         def one_chunk(j: Array, buffers: tuple[Array, ...]) -> tuple[Array, ...]:
-            new = tuple(_activations(convolutions, pool[places[i * block + j]]))[-len(buffers) :]
+            new = _later(convolutions, _first(convolutions, pool[places[i * block + j]]))[-len(buffers) :]
             return jax.tree.map(lambda b, n: lax.dynamic_update_index_in_dim(b, n, start + j, 0), buffers, new)
 
         buffers = lax.fori_loop(0, jnp.minimum(block, count - i * block), one_chunk, buffers)
@@ -133,7 +134,7 @@ def _forward(params: Params, pool: Array, places: Array, count: Array, save: boo
 
 @sequential_vmap
 def _gradient(
-    params: Params, pool: Array, places: Array, count: Array, features: Array, saved: _Activations, cotangent: Array
+    params: Params, pool: Array, places: Array, count: Array, features: Array, saved: _Saved, cotangent: Array
 ) -> Params:
     """Gradient in the parameters; features and cotangent [C' * c, D]."""
     (convolutions, dense), to_params = jax.vjp(_layers, params)
@@ -149,7 +150,7 @@ def _gradient(
 
         def one_chunk(j: Array, sums: _Convolutions) -> _Convolutions:
             k = i * block + j
-            new = _convolution_gradients(convolutions, pool[places[k]], saved.first[k], saved.second[k], d_flat[j])
+            new = _convolution_gradients(convolutions, pool[places[k]], saved.second[k], d_flat[j])
             return jax.tree.map(jnp.add, sums, new)
 
         new = lax.fori_loop(0, jnp.minimum(block, count - i * block), one_chunk, sums[0])
@@ -167,20 +168,23 @@ def _layers(params: Params) -> tuple[_Convolutions, _Layer]:
     return _Convolutions(_Layer(one, first.bias), _Layer(two, second.bias), third), dense
 
 
-def _activations(layers: _Convolutions, frames: Array) -> _Activations:
-    """Activations of frames [c, 84, 84, 3]."""
+def _first(layers: _Convolutions, frames: Array) -> Array:
+    """Activations [c, 10, 10, 128], space to depth, of frames [c, 84, 84, 3]."""
     pixels = frames.reshape(-1, 21, 4, 21, 12).transpose(0, 1, 3, 2, 4).reshape(-1, 21, 21, 48).astype(jnp.float32)
     first = jax.nn.relu(_conv(pixels, layers.first.kernel) + layers.first.bias)
-    first = first.reshape(-1, 10, 2, 10, 64).transpose(0, 1, 3, 2, 4).reshape(-1, 10, 10, 128)
+    return first.reshape(-1, 10, 2, 10, 64).transpose(0, 1, 3, 2, 4).reshape(-1, 10, 10, 128)
+
+
+def _later(layers: _Convolutions, first: Array) -> tuple[Array, Array]:
+    """Activations of the second and the third layer, [c, 9, 9, 64] and [c, 7, 7, 64]."""
     second = jax.nn.relu(_conv(first, layers.second.kernel) + layers.second.bias)
-    return _Activations(first, second, jax.nn.relu(_conv(second, layers.third.kernel) + layers.third.bias))
+    return second, jax.nn.relu(_conv(second, layers.third.kernel) + layers.third.bias)
 
 
-def _convolution_gradients(
-    layers: _Convolutions, frames: Array, first: Array, second: Array, d_third: Array
-) -> _Convolutions:
-    """Gradients of a chunk's convolutions from its activations and d_third [c, 7, 7, 64], before the third ReLU."""
+def _convolution_gradients(layers: _Convolutions, frames: Array, second: Array, d_third: Array) -> _Convolutions:
+    """Gradients of a chunk's convolutions: second [c, 9, 9, 64], and d_third [c, 7, 7, 64] before the third ReLU."""
     chunk = frames.shape[0]
+    first = _first(layers, frames)
     # One product, then nine shifted sums: 26 us a sample, and 39 as a padded convolution with its 65% more products.
     spread = (d_third.reshape(-1, 64) @ layers.third.kernel.reshape(576, 64).T).reshape(chunk, 7, 7, 3, 3, 64)
     shifts = [((0, 0), (i, 2 - i), (j, 2 - j), (0, 0)) for i in range(3) for j in range(3)]

@@ -21,8 +21,8 @@ class EpisodeTrace:
         entropies: f32[K], summed over branches.
         values: f32[K].
         rewards: f32[K].
-        attention: f32[K, L, H, W - 1]; `[k, l, h, j]` is the weight of step k - 1 - j in step k. A row sums to 1, but for
-            the first step's, which sees nothing, is all zero.
+        attention: f32[K, L, H, W - 1]; `[k, l, h, j]` is the weight of step k - 1 - j in step k. A row sums to 1; only
+            the first step, which sees nothing, has zeros.
         results: the episode's numbers: r, l, t and the task's own.
     """
 

@@ -89,7 +89,8 @@ def _make_device(config: Config, env: Any, params: Any) -> "Environment":
 def _find_gymnax(name: str) -> tuple[Any, Any]:
     import gymnax
 
-    from trxl_jax.envs.proof_of_memory import ENV_ID, ProofOfMemory
+    from trxl_jax.envs.proof_of_memory import ENV_ID
+    from trxl_jax.envs.proof_of_memory_device import ProofOfMemory
 
     if name == ENV_ID:
         env = ProofOfMemory()

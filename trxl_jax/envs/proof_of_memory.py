@@ -1,19 +1,13 @@
-"""Proof of Memory: remember for a few steps on which side the good goal is, then walk there.
+"""Proof of Memory for Gymnasium: remember for a few steps on which side the good goal is, then walk there.
 
-It exists twice, for Gymnasium and for gymnax; both share the tables below, so that the same layout and the same
-actions give the same numbers. Positions are cells -5..5 of width 0.2.
+Its twin for gymnax, `proof_of_memory_device`, shares the tables below, so that the same layout and the same actions
+give the same numbers. Positions are cells -5..5 of width 0.2.
 """
 
 from typing import Any
 
 import gymnasium
-import gymnax.environments.environment as gymnax_environment
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from gymnax.environments import spaces as gymnax_spaces
-from jax.typing import ArrayLike
 
 ENV_ID = "ProofofMemory-v0"
 MAX_EPISODE_STEPS = 16
@@ -24,7 +18,7 @@ GOAL_REWARD = np.float32(1.6)
 STEP_REWARD = np.float32(-0.1)
 
 # One division rounded in double precision, so that host and device read the same float32 numbers.
-_POSITIONS = (np.arange(-EDGE, EDGE + 1) / EDGE).astype(np.float32)
+POSITIONS = (np.arange(-EDGE, EDGE + 1) / EDGE).astype(np.float32)
 
 
 class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
@@ -68,14 +62,14 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def _observe(self, *, goals_shown: bool) -> np.ndarray:
         goal = self.left_goal if goals_shown else 0
-        return np.array([goal, _POSITIONS[self.cell + EDGE], -goal], np.float32)
+        return np.array([goal, POSITIONS[self.cell + EDGE], -goal], np.float32)
 
     def render(self) -> np.ndarray:
         """The corridor as u8[80, 440, 3]: the agent blue, the good goal green, the bad one red; grey once hidden."""
-        frame = np.full((80, 40 * len(_POSITIONS), 3), 255, np.uint8)
+        frame = np.full((80, 40 * len(POSITIONS), 3), 255, np.uint8)
         frame[:, ::40] = 200
         shown = self.time < NUM_SHOW_STEPS + 1
-        for column, goal in ((0, self.left_goal), (len(_POSITIONS) - 1, -self.left_goal)):
+        for column, goal in ((0, self.left_goal), (len(POSITIONS) - 1, -self.left_goal)):
             colour = ((40, 160, 60) if goal > 0 else (200, 50, 50)) if shown else (200, 200, 200)
             frame[:, 40 * column : 40 * column + 40] = colour
         start = 40 * (self.cell + EDGE)
@@ -89,71 +83,3 @@ if ENV_ID not in gymnasium.registry:
         entry_point="trxl_jax.envs.proof_of_memory:ProofOfMemoryEnv",
         max_episode_steps=MAX_EPISODE_STEPS,
     )
-
-
-@struct.dataclass
-class ProofOfMemoryState(gymnax_environment.EnvState):
-    """State of one episode: time i32[], cell i32[] in -5..5, left_goal i32[] in {-1, 1}."""
-
-    time: Any  # gymnax says int and means an array
-    cell: jax.Array
-    left_goal: jax.Array
-
-
-@struct.dataclass
-class ProofOfMemoryParams(gymnax_environment.EnvParams):
-    """Parameters of the task."""
-
-    max_steps_in_episode: int = MAX_EPISODE_STEPS
-
-
-class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMemoryParams]):
-    """The task for gymnax."""
-
-    @property
-    def default_params(self) -> ProofOfMemoryParams:
-        """16 steps an episode."""
-        return ProofOfMemoryParams()
-
-    def reset_env(self, key: jax.Array, params: ProofOfMemoryParams) -> tuple[jax.Array, ProofOfMemoryState]:
-        """Draws a start cell and the goals' order."""
-        cell_key, goal_key = jax.random.split(key)
-        cell = jax.random.choice(cell_key, jnp.array(START_CELLS, jnp.int32))
-        left_goal = jnp.where(jax.random.bernoulli(goal_key), 1, -1).astype(jnp.int32)
-        state = ProofOfMemoryState(time=jnp.int32(0), cell=cell, left_goal=left_goal)
-        return _observe(state, True), state
-
-    def step_env(
-        self, key: jax.Array, state: ProofOfMemoryState, action: ArrayLike, params: ProofOfMemoryParams
-    ) -> tuple[jax.Array, ProofOfMemoryState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Stands still while the goals are shown, then moves one cell."""
-        frozen = jnp.asarray(state.time) < NUM_SHOW_STEPS
-        cell = state.cell + jnp.where(frozen, 0, jnp.where(jnp.asarray(action) == 1, 1, -1))
-        state = state.replace(time=state.time + 1, cell=cell)
-        goal = jnp.where(cell < 0, state.left_goal, -state.left_goal)
-        terminated = jnp.abs(cell) == EDGE
-        reward = jnp.where(terminated, goal * GOAL_REWARD, jnp.where(frozen, 0.0, STEP_REWARD))
-        return _observe(state, frozen), state, reward, terminated, {}
-
-    def action_space(self, params: ProofOfMemoryParams | None = None) -> gymnax_spaces.Discrete:
-        """0 left, 1 right."""
-        return gymnax_spaces.Discrete(2)
-
-    def observation_space(self, params: ProofOfMemoryParams) -> gymnax_spaces.Box:
-        """[left goal, position, right goal]."""
-        return gymnax_spaces.Box(-1.0, 1.0, (3,), jnp.float32)
-
-    @property
-    def name(self) -> str:
-        """Id of the task."""
-        return ENV_ID
-
-    @property
-    def num_actions(self) -> int:
-        """Left and right."""
-        return 2
-
-
-def _observe(state: ProofOfMemoryState, goals_shown: ArrayLike) -> jax.Array:
-    goal = jnp.where(goals_shown, state.left_goal, 0)
-    return jnp.stack([goal, jnp.asarray(_POSITIONS)[state.cell + EDGE], -goal]).astype(jnp.float32)
