@@ -23,10 +23,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from train import parse
-from trxl_jax import init_states, make_agent, make_env, make_train_step
+from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.train_step import make_phases
+from trxl_jax.train_step import compile_phases, compile_train_step
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:
@@ -39,17 +39,13 @@ def measure(config: Config, iterations: int) -> dict[str, Any]:
 
     compile_seconds: dict[str, float] = {}
 
-    def compiled(name: str, function: Any, *arguments: Any) -> Any:
+    def compiled(name: str, function: Any) -> Any:
         started = time.perf_counter()
-        program = jax.jit(function).lower(*arguments).compile()
+        program = function(config, env, agent, (train_state, state), key)
         compile_seconds[name] = time.perf_counter() - started
         return program
 
-    collect, learn = make_phases(config, env, agent)
-    collect = compiled("rollout", collect, train_state, state, key)
-    shapes = jax.eval_shape(make_phases(config, env, agent)[0], train_state, state, key)[1]
-    learn = compiled("update", learn, train_state, shapes, key)
-
+    collect, learn = compiled("rollout and update", compile_phases)
     seconds: dict[str, list[float]] = {"rollout": [], "update": [], "iteration": []}
     for i in range(iterations + 1):
         started = time.perf_counter()
@@ -64,7 +60,7 @@ def measure(config: Config, iterations: int) -> dict[str, Any]:
             seconds["update"].append(ended - collected)
             seconds["iteration"].append(ended - started)
     if not env.on_host:
-        train_step = compiled("train_step", make_train_step(config, env, agent), train_state, state, key)
+        train_step = compiled("train_step", compile_train_step)
         seconds["iteration"].clear()
         for i in range(iterations + 1):
             started = time.perf_counter()

@@ -7,9 +7,9 @@ each. `python benchmarks/encoder.py` measures it beside `lax.conv`. What makes t
 - *Space to depth.* 8x8 stride 4 over 3 channels is 2x2 stride 1 over 48, and 4x4 stride 2 over 32 is 2x2 over 128.
 - *Weight gradients are convolutions too*, with batch and channels exchanged; no patches in memory.
 - *Chunks* of 32 frames keep activations in cache. The dense layer takes 8 chunks in one product, or else its weight
-  gradient, 4.8 MB, would be read and written once a chunk. For the gradient the second and third layers' activations are
-  kept; the first's, 61% of all, are computed again: 5% more time where no frame repeats, less where most do, because
-  buffers are filled with zeros for all.
+  gradient, 4.8 MB, would be read and written once a chunk. For the gradient the activations of the second and third
+  layer are kept; those of the first, 61% of all, are computed again: 5% more time where no frame repeats, and less
+  where most do, because buffers are filled with zeros for all.
 
 On GPU and TPU `lax.conv_general_dilated` is the better choice. Only reverse mode is defined, and only once.
 """

@@ -20,7 +20,7 @@ from trxl_jax.envs.base import Environment, EpisodeStats
 from trxl_jax.errors import CheckpointError, ConfigError, UserError
 from trxl_jax.logger import EpisodeWindow, Logger
 from trxl_jax.ppo import Metrics
-from trxl_jax.train_step import init_states, make_train_step
+from trxl_jax.train_step import TrainStep, compile_train_step, init_states
 
 _CUSTOM = "custom/"
 
@@ -83,7 +83,6 @@ class _Run:
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
         states = init_states(self.config, env, self.agent, init_key)
         self.train_state, self.rollout_state = jax.block_until_ready(states)
-        self.train_step = make_train_step(self.config, env, self.agent)
         self.episodes = EpisodeWindow()
         self.iteration = 0
         self.saved: int | None = None
@@ -139,8 +138,9 @@ class _Run:
     def loop(self) -> Outcome:
         row: dict[str, float] = {}
         with _signal_flag() as stop:
+            train_step = self._compile()
             while self.iteration < self.config.num_iterations and not stop:
-                row = self._iterate()
+                row = self._iterate(train_step)
                 every = self.config.save_every
                 if every and self.iteration % every == 0:
                     self.save()
@@ -148,11 +148,18 @@ class _Run:
         unfinished = self.iteration < self.config.num_iterations
         return Outcome(self.run_dir, self.global_step, row, stop[0] if stop and unfinished else None)
 
-    def _iterate(self) -> dict[str, float]:
+    def _compile(self) -> TrainStep:
+        started = time.perf_counter()
+        states = (self.train_state, self.rollout_state)
+        train_step = compile_train_step(self.config, self.env, self.agent, states, self.key)
+        self.logger.say(f"compiled in {time.perf_counter() - started:.0f} s")
+        return train_step
+
+    def _iterate(self, train_step: TrainStep) -> dict[str, float]:
         started = time.perf_counter()
         try:
             with _environment_errors(self.env):
-                states = self.train_step(self.train_state, self.rollout_state, self.key)
+                states = train_step(self.train_state, self.rollout_state, self.key)
                 train_state, rollout_state, report = jax.block_until_ready(states)
             _check_finite(report.metrics)
         except UserError as error:
