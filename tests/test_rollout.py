@@ -13,7 +13,8 @@ from trxl_jax.agent import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env
 from trxl_jax.memory import visible_slots
-from trxl_jax.ppo import encode_minibatch, minibatch_indices, ppo_loss, take_minibatch
+from trxl_jax.minibatch import look, minibatch_indices, take_minibatch
+from trxl_jax.ppo import ppo_loss
 from trxl_jax.rollout import Rollout, RolloutState, collect_rollout, start
 from trxl_jax.train_step import init_states, make_train_step
 

@@ -97,7 +97,7 @@ def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Arr
     Args:
         query_slot: i32[N, Q], the slot in which the query's own step is, or would be, written.
         episode_step: i32[N, Q], the query's step k in its episode.
-        slots: i32[S], the slots that are looked at.
+        slots: i32[S], the slots that are looked at, or i32[N, Q, S], those of each query.
         window: W.
 
     Returns:
@@ -108,3 +108,8 @@ def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Arr
     count = jnp.minimum(episode_step, window - 1)[..., None]
     query = query_slot[..., None]
     return (query - count <= slots) & (slots < query)
+
+
+def window_slots(query_slot: jax.Array, window: int) -> jax.Array:
+    """The W - 1 slots just before each query's own, i32[N, Q] to i32[N, Q, W - 1]; no query sees any other."""
+    return query_slot[..., None] - jnp.arange(window - 1, 0, -1)

@@ -9,9 +9,8 @@ from flax import struct
 
 from trxl_jax.agent import ActorCritic
 from trxl_jax.config import Config
-from trxl_jax.frames import Distinct, distinct
 from trxl_jax.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
-from trxl_jax.memory import visible_slots
+from trxl_jax.minibatch import Minibatch, look, minibatch_indices, take_minibatch
 from trxl_jax.rollout import Rollout
 from trxl_jax.transformer import Slots
 
@@ -31,44 +30,6 @@ class TrainState:
     params: Any
     opt_state: Any
     iteration: jax.Array
-
-
-class SharedFrames(NamedTuple):
-    """Observations as picks from a pool.
-
-    Fields:
-        pool: u8[M, 84, 84, 3].
-        distinct: which of them, without repeats; `inverse` has N * Q rows.
-    """
-
-    pool: jax.Array
-    distinct: Distinct
-
-
-class Minibatch(NamedTuple):
-    """Q steps of each of N environments.
-
-    Fields:
-        obs: [N, Q, *obs_shape]; None where `frames` serve and nothing is reconstructed.
-        frames: the distinct ones among the observations, where frames are shared.
-        action: i32[N, Q, A].
-        log_prob: f32[N, Q, A], the behaviour policy's.
-        value: f32[N, Q], the behaviour policy's.
-        advantage: f32[N, Q].
-        returns: f32[N, Q].
-        query_slot: i32[N, Q], the slot in which each step was written.
-        episode_step: i32[N, Q].
-    """
-
-    obs: jax.Array | None
-    frames: SharedFrames | None
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    returns: jax.Array
-    query_slot: jax.Array
-    episode_step: jax.Array
 
 
 def make_optimizer() -> optax.GradientTransformation:
@@ -103,8 +64,7 @@ def ppo_loss(
     Returns:
         The loss f32[], and metrics f32[] by name.
     """
-    visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), agent.window)
-    output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
+    output = look(agent, params, batch, slots)
     log_prob = output.policy.log_prob(batch.action)
 
     policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
@@ -131,53 +91,6 @@ def ppo_loss(
         "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
         "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
     }
-
-
-def encode_minibatch(agent: ActorCritic, params: Any, batch: Minibatch) -> jax.Array:
-    """f32[N, Q, D], each distinct frame encoded once where frames are shared."""
-    if batch.frames is None:
-        return agent.apply(params, batch.obs, method="encode")
-    pool, picked = batch.frames
-    features = agent.apply(params, pool, picked.places, picked.num_distinct, method="encode_places")
-    return features[picked.inverse].reshape(*batch.value.shape, -1)
-
-
-def minibatch_indices(key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int) -> jax.Array:
-    """Permutes the T steps of each environment by itself; i32[num_minibatches, N, T / num_minibatches]."""
-    permute = jax.vmap(lambda k: jax.random.permutation(k, num_steps))
-    order = permute(jax.random.split(key, num_envs))
-    return jnp.moveaxis(order.reshape(num_envs, num_minibatches, -1), 1, 0)
-
-
-def take_minibatch(
-    agent: ActorCritic, rollout: Rollout, advantage: jax.Array, returns: jax.Array, index: jax.Array
-) -> Minibatch:
-    """Picks steps from a time-major rollout into an environment-major minibatch.
-
-    Args:
-        agent: the model, which says whether frames are shared.
-        rollout: T steps of N environments.
-        advantage: f32[T, N].
-        returns: f32[T, N].
-        index: i32[N, Q], steps of each environment.
-    """
-    envs = jnp.arange(index.shape[0])[:, None]
-    steps = rollout.transitions
-    frames = None
-    if rollout.first is not None:
-        pool = steps.obs.reshape(-1, *steps.obs.shape[2:])
-        frames = SharedFrames(pool, distinct(rollout.first[index, envs].reshape(-1)))
-    return Minibatch(
-        obs=steps.obs[index, envs] if frames is None or agent.reconstruction else None,
-        frames=frames,
-        action=steps.action[index, envs],
-        log_prob=steps.log_prob[index, envs],
-        value=steps.value[index, envs],
-        advantage=advantage[index, envs],
-        returns=returns[index, envs],
-        query_slot=agent.window + index,
-        episode_step=steps.episode_step[index, envs],
-    )
 
 
 def apply_gradients(

@@ -6,10 +6,13 @@ the normalised slots, keys and values are linear in kv = g * n + b, and heads sh
     (W_q q) . (W_k kv_s)  =  (g * W_k^T W_q q) . n_s + a term that is the same for every slot and leaves the softmax,
     sum_s a_s W_v kv_s    =  W_v (g * sum_s a_s n_s + b).
 
-What is left on the memory's side, n, has no parameters unless positions are learned.
+What is left on the memory's side, n, has no parameters unless positions are learned. Matrices that follow one another,
+W_k^T W_q and, behind the weighted sum, W_v and the output's, are multiplied first: two products with queries in place
+of four.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -17,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trxl_jax.initializers import dense, torch_default
+from trxl_jax.initializers import dense, torch_bias, torch_default
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
 
 Slots = list[jax.Array]
 """What queries attend to: for each layer normalised slots f32[N, H, S, D / H], positions added."""
-_PRODUCTS_WORTH_A_LOOP = 2**18  # multiplications of one head; with fewer, the loop costs more than it saves
+_PRODUCTS_WORTH_A_LOOP = 2**15  # multiplications of one head; with fewer, the loop costs more than it saves
 
 
 def normalise(x: jax.Array) -> jax.Array:
@@ -94,13 +97,11 @@ def attend_to_constants(query: jax.Array, slots: jax.Array, visible: jax.Array) 
     return _each_environment(environment, query, slots, visible)
 
 
-def _attend_fwd(
-    query: jax.Array, slots: jax.Array, visible: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+def _attend_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
     return attend_to_constants(query, slots, visible), (query, slots, visible)
 
 
-def _attend_bwd(saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+def _attend_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
     query, slots, visible = saved
 
     def head(query: jax.Array, slots: jax.Array, visible: jax.Array, cotangent: jax.Array) -> jax.Array:
@@ -118,6 +119,31 @@ def _attend_bwd(saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Ar
 attend_to_constants.defvjp(_attend_fwd, _attend_bwd)
 
 
+@jax.custom_vjp
+def attend_alone(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend_to_constants` for one query an environment, Q = 1.
+
+    Slots are the left factor wherever they are multiplied along d: as the right one XLA would transpose them first.
+    """
+    return _attend_alone_fwd(query, slots, visible)[0]
+
+
+def _attend_alone_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
+    energy = jnp.einsum("nhsd,nqhd->nhs", slots, query)
+    weights = jax.nn.softmax(jnp.where(visible, energy, _MASKED), axis=-1)
+    return jnp.einsum("nhs,nhsd->nhd", weights, slots)[:, None], (weights, slots)
+
+
+def _attend_alone_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    weights, slots = saved
+    d_weights = jnp.einsum("nhsd,nqhd->nhs", slots, cotangent)
+    d_energy = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+    return jnp.einsum("nhs,nhsd->nhd", d_energy, slots)[:, None], None, None
+
+
+attend_alone.defvjp(_attend_alone_fwd, _attend_alone_bwd)
+
+
 def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
     return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
 
@@ -129,6 +155,22 @@ def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array
         return jnp.stack(function(jnp.moveaxis(inputs[0], 1, 0), *inputs[1:]), axis=1)
 
     return jax.lax.map(one, (query, *rest))
+
+
+class _Dense(NamedTuple):
+    kernel: jax.Array
+    bias: jax.Array
+
+
+class _DenseWeights(nn.Module):
+    """Weights of `initializers.dense` from D to D, not applied."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self) -> _Dense:
+        kernel = self.param("kernel", torch_default, (self.dim, self.dim))
+        return _Dense(kernel, self.param("bias", torch_bias(self.dim), (self.dim,)))
 
 
 class MemoryAttention(nn.Module):
@@ -168,16 +210,21 @@ class MemoryAttention(nn.Module):
             self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
         )
 
-        projected = query.reshape(n, q, *heads) @ w_query @ w_key.T * (scale / np.sqrt(dim))
-        if self.constant_slots and self.platform == "cpu" and q * s * head_dim >= _PRODUCTS_WORTH_A_LOOP:
-            context = attend_to_constants(projected, slots, visible)
-        else:
+        projected = query.reshape(n, q, *heads) @ (w_query @ w_key.T) * (scale / np.sqrt(dim))
+        context, weights = None, None
+        if self.constant_slots and self.platform == "cpu" and not self.is_mutable_collection("intermediates"):
+            if q == 1:
+                context = attend_alone(projected, slots, visible)
+            elif q * s * head_dim >= _PRODUCTS_WORTH_A_LOOP:
+                context = attend_to_constants(projected, slots, visible)
+        if context is None:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
         sees_any = visible.any(axis=-1)[..., None, None]
         context = jnp.where(sees_any, context, empty.reshape(heads))
-        values = (context * scale + bias) @ w_value
-        return dense(dim, dim, name="out")(values.reshape(n, q, dim))
+        out = _DenseWeights(dim, name="out")()
+        combined = jnp.einsum("de,hef->hdf", w_value, out.kernel.reshape(*heads, dim)).reshape(dim, dim)
+        return (context * scale + bias).reshape(n, q, dim) @ combined + out.bias
 
 
 class TransformerLayer(nn.Module):
