@@ -9,7 +9,8 @@ from trxl_jax.advantages import gae
 from trxl_jax.agent import MultiCategorical
 from trxl_jax.config import Config
 from trxl_jax.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
-from trxl_jax.ppo import annealed, apply_gradients, make_optimizer, minibatch_indices
+from trxl_jax.minibatch import minibatch_indices
+from trxl_jax.ppo import annealed, apply_gradients, make_optimizer
 
 
 def test_gae_by_hand() -> None:

@@ -20,14 +20,8 @@ from trxl_jax.agent import ActorCritic, make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, EpisodeStats
 from trxl_jax.memory import EpisodicMemory
-from trxl_jax.ppo import (
-    apply_gradients,
-    encode_minibatch,
-    make_optimizer,
-    normalise_advantage,
-    ppo_loss,
-    take_minibatch,
-)
+from trxl_jax.minibatch import look, take_minibatch
+from trxl_jax.ppo import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 from trxl_jax.rollout import Rollout, Transition, act
 from trxl_jax.torch_import import params_from_torch
 
@@ -272,11 +266,5 @@ def test_ratios_are_one_before_the_first_update(path: Path) -> None:
         index = jnp.tile(jnp.arange(golden.config.num_steps), (golden.config.num_envs, 1))
         batch = take_minibatch(golden.agent, rollout, output.value, output.value, index)
         slots = golden.agent.apply(golden.params, memory.hidden, memory.position, method="encode_slots")
-        visible = episodic.visible_slots(
-            batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), golden.agent.window
-        )
-        encoded = encode_minibatch(golden.agent, golden.params, batch)
-        learned = golden.agent.apply(golden.params, encoded, slots, visible, method="decide").policy.log_prob(
-            batch.action
-        )
+        learned = look(golden.agent, golden.params, batch, slots).policy.log_prob(batch.action)
         np.testing.assert_allclose(np.exp(learned - batch.log_prob), 1.0, atol=1e-5)

@@ -3,12 +3,14 @@
 import itertools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.probes import Counter
+from trxl_jax import minibatch
 from trxl_jax.agent import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env
@@ -58,12 +60,31 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str) -> None
     zeros = jnp.zeros_like(rollout.transitions.reward)
     for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
         batch = take_minibatch(agent, rollout, zeros, zeros, index)
-        visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), agent.window)
-        output = agent.apply(params, encode_minibatch(agent, params, batch), slots, visible, method="decide")
+        output = look(agent, params, batch, slots)
         np.testing.assert_allclose(jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob), 1.0, atol=1e-5)
         np.testing.assert_allclose(output.value, batch.value, atol=1e-5)
         _, metrics = ppo_loss(agent, params, batch, slots, config, jnp.float32(0))
         assert metrics["losses/clipfrac"] == 0
+
+
+@pytest.mark.parametrize("encoding", ["absolute", "learned"])
+def test_windows_of_their_own_and_all_slots_give_the_same(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small minibatches copy each query's window; values and gradients are those of products with all slots."""
+    config = Config(env_id="gymnax/ProofofMemory-v0", trxl_positional_encoding=encoding, **SIZES)
+    agent, params, _, rollout = collect(config)
+    zeros = jnp.zeros_like(rollout.transitions.reward)
+    index = minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches)[0]
+    batch = take_minibatch(agent, rollout, zeros, zeros, index)
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+        output = look(agent, params, batch, slots)
+        return jnp.square(output.policy.logits).sum() + jnp.square(output.value).sum(), output
+
+    copied = jax.grad(loss, has_aux=True)(params)
+    monkeypatch.setattr(minibatch, "_WORTHWHILE_COPIES", 0)
+    dense = jax.grad(loss, has_aux=True)(params)
+    chex.assert_trees_all_close(copied, dense, atol=1e-5)
 
 
 def test_the_memory_matters() -> None:

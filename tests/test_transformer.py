@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from trxl_jax.transformer import (
     PositionalEncoding,
     TransformerXL,
     attend,
+    attend_alone,
     attend_to_constants,
     normalise,
 )
@@ -83,15 +86,16 @@ def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
         assert not weights[..., [0, 1, 5]].any()
 
 
-def test_both_ways_to_attend_agree_in_values_and_gradients() -> None:
-    n, q, s, heads, dim = 3, 5, 9, 2, 4
+@pytest.mark.parametrize(("way", "q"), [(attend_to_constants, 5), (attend_to_constants, 1), (attend_alone, 1)])
+def test_ways_to_attend_agree_in_values_and_gradients(way: Any, q: int) -> None:
+    n, s, heads, dim = 3, 9, 2, 4
     keys = jax.random.split(jax.random.key(0), 4)
     query, slots = jax.random.normal(keys[0], (n, q, heads, dim)), jax.random.normal(keys[1], (n, heads, s, dim))
     visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[:, :, 0].set(True)
     cotangent = jax.random.normal(keys[3], query.shape)
-    np.testing.assert_allclose(attend_to_constants(query, slots, visible), attend(query, slots, visible)[0], atol=1e-6)
+    np.testing.assert_allclose(way(query, slots, visible), attend(query, slots, visible)[0], atol=1e-6)
     plain = jax.grad(lambda q: (attend(q, slots, visible)[0] * cotangent).sum())(query)
-    fast = jax.grad(lambda q: (attend_to_constants(q, slots, visible) * cotangent).sum())(query)
+    fast = jax.grad(lambda q: (way(q, slots, visible) * cotangent).sum())(query)
     np.testing.assert_allclose(fast, plain, atol=1e-5)
 
 
