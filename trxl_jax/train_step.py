@@ -166,7 +166,7 @@ def _in_turn(collect: Collect, learn: Learn) -> TrainStep:
     return train_step
 
 
-def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str]:
+def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
     """For small minibatches on CPUs: only products by YNNPACK, which takes 50 us or more for the smallest of sums.
 
     An update of Proof of Memory takes 110 ms so, and 178 without; one of MiniGrid, whose minibatches are larger, would
