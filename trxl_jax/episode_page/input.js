@@ -1,0 +1,181 @@
+// Keys, pointers and the address; at the end the page starts.
+
+// A thin line at a past step that is pointed at elsewhere; null takes it away.
+function pointAt(step) {
+  const { style } = byId("timeline");
+  if (step === null) style.removeProperty("--pointed-at");
+  else style.setProperty("--pointed-at", positionOf(step, episode.steps));
+}
+
+function cycle(choices, now, by) {
+  return choices[(choices.indexOf(now) + by + choices.length) % choices.length];
+}
+
+const KEYS = {
+  " ": togglePlay,
+  k: togglePlay,
+  ArrowLeft: (event) => goTo(state.step - (event.shiftKey ? 10 : 1)),
+  ArrowRight: (event) => goTo(state.step + (event.shiftKey ? 10 : 1)),
+  Home: () => goTo(0),
+  End: () => goTo(episode.steps - 1),
+  "+": () => changeSpeed(1),
+  "=": () => changeSpeed(1),
+  "-": () => changeSpeed(-1),
+  l: (event) => select(cycle(episode.layerChoices(), state.layer, event.shiftKey ? -1 : 1), state.head),
+  h: (event) => select(state.layer, cycle(episode.headChoices(), state.head, event.shiftKey ? -1 : 1)),
+  m: () => select(episode.layerChoices().at(-1), episode.headChoices().at(-1)),
+  "?": () => byId("keys").showModal(),
+};
+
+function togglePlay() {
+  if (state.playing) pause();
+  else play();
+}
+
+function changeSpeed(by) {
+  setSpeed(SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, SPEEDS.indexOf(state.speed) + by))]);
+}
+
+function onKey(event) {
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action || event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
+  if (event.target.matches("select") || (event.key === " " && event.target.matches("button"))) return;
+  event.preventDefault();
+  action(event);
+  announce();
+}
+
+let announcing = 0;
+
+// Tells a screen reader where it is, once keys have come to rest.
+function announce() {
+  clearTimeout(announcing);
+  announcing = setTimeout(() => {
+    if (state.playing) return;
+    const { branches, actions, values } = episode;
+    const taken = branches.map(({ choices }, b) => choices[actions[state.step * branches.length + b]]).join(", ");
+    byId("announcer").textContent = `Step ${state.step}. Took ${taken}. Value ${formatNumber(values[state.step])}. `
+      + `Attention: ${byId("attention-through").textContent}.`;
+  }, 600);
+}
+
+let keeping = 0;
+
+// The address tells step, layer and head, so that it can be sent on; not at every step of play, which browsers refuse.
+function keepAddress() {
+  clearTimeout(keeping);
+  if (state.playing) return;
+  const number = (choice) => (choice === MEAN ? MEAN : choice + 1);
+  const address = `#step=${state.step}&layer=${number(state.layer)}&head=${number(state.head)}`;
+  keeping = setTimeout(() => history.replaceState(null, "", address), 200);
+}
+
+function readAddress() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const chosen = (name, choices, now) => {
+    const choice = address.get(name) === MEAN ? MEAN : Number(address.get(name) ?? NaN) - 1;
+    return choices.includes(choice) ? choice : now;
+  };
+  goTo(Number(address.get("step") ?? state.step) || 0);
+  return select(chosen("layer", episode.layerChoices(), state.layer), chosen("head", episode.headChoices(), state.head));
+}
+
+// The step under the pointer, across a plot and down it.
+function underPointer(event) {
+  const box = event.currentTarget.getBoundingClientRect();
+  return {
+    across: stepAt((event.clientX - box.left) / box.width, episode.steps),
+    down: stepAt((event.clientY - box.top) / box.height, episode.steps),
+  };
+}
+
+function showTip(event, step, text) {
+  const tip = byId("tip");
+  tip.hidden = false;
+  tip.lastElementChild.textContent = text;
+  seen.draw(tip.firstElementChild, step);
+  const left = event.clientX + 16 + tip.offsetWidth > innerWidth ? event.clientX - 12 - tip.offsetWidth : event.clientX + 16;
+  tip.style.left = `${left}px`;
+  tip.style.top = `${Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 8)}px`;
+  pointAt(step);
+}
+
+function hideTip() {
+  byId("tip").hidden = true;
+  pointAt(null);
+}
+
+// A plot that is clicked or dragged over goes to `pick(place)`, and tells `tell(place)` where the pointer rests.
+function listenTo(plot, pick, tell) {
+  plot.addEventListener("pointerdown", (event) => {
+    plot.setPointerCapture(event.pointerId);
+    goTo(pick(underPointer(event)));
+  });
+  plot.addEventListener("pointermove", (event) => {
+    const place = underPointer(event);
+    if (event.buttons && plot.id !== "profile-plot") goTo(pick(place));
+    const text = tell(place);
+    if (text === null) hideTip();
+    else showTip(event, place.across, text);
+  });
+  plot.addEventListener("pointerleave", hideTip);
+}
+
+function tellWeight(step, past) {
+  if (!state.plane || past >= step || step - past > episode.ages) return null;
+  return `step ${step} → ${past}, ${step - past} back: ${formatWeight(state.plane.weight(step, past))}`;
+}
+
+function listen() {
+  for (const name of ["value", "reward", "entropy"]) {
+    const numbers = { value: episode.values, reward: episode.rewards, entropy: episode.entropies }[name];
+    listenTo(byId(`${name}-plot`), ({ across }) => across, ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`);
+  }
+  listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => tellWeight(state.step, across));
+  listenTo(byId("map-plot"), ({ down }) => down, ({ across, down }) => tellWeight(down, across));
+  const clicks = {
+    first: () => goTo(0), back: () => goTo(state.step - 1), play: togglePlay, forward: () => goTo(state.step + 1),
+    last: () => goTo(episode.steps - 1), help: () => byId("keys").showModal(), copy: copyCommand,
+  };
+  for (const [id, click] of Object.entries(clicks)) byId(id).addEventListener("click", click);
+  byId("scrubber").addEventListener("input", (event) => goTo(event.target.valueAsNumber));
+  byId("speed").addEventListener("change", (event) => setSpeed(Number(event.target.value)));
+  byId("scale").addEventListener("change", (event) => setScale(event.target.value));
+  document.addEventListener("keydown", onKey);
+  // A mouse leaves the focus where it is, so that the space bar plays after a click.
+  document.addEventListener("mousedown", (event) => {
+    if (event.target.closest("main button, .transport button")) event.preventDefault();
+  });
+  window.addEventListener("hashchange", readAddress);
+  darkScheme.addEventListener("change", () => { showEpisode(); picker.paint(makeRamp(darkScheme.matches)); });
+  new ResizeObserver(showEpisode).observe(byId("timeline"));
+}
+
+async function copyCommand() {
+  try {
+    await navigator.clipboard.writeText(episode.record.command);
+    byId("copy").textContent = "Copied";
+  } catch { // without a clipboard the text is ready for the keyboard's own copy
+    getSelection().selectAllChildren(byId("command"));
+  }
+}
+
+async function start() {
+  const { record } = episode;
+  byId("task").textContent = record.env_id;
+  byId("model").textContent = record.model;
+  byId("command").textContent = record.command;
+  byId("scrubber").max = episode.steps - 1;
+  byId("entropy-limit").textContent = `of ${formatNumber(episode.branches.reduce((sum, b) => sum + Math.log(b.choices.length), 0))} at most`;
+  byId("speed").append(...SPEEDS.map((speed) => element("option", { value: speed, textContent: `${speed}/s` })));
+  document.documentElement.style.setProperty("--steps", episode.steps);
+  showFacts(byId("facts"), record);
+  showDetails(byId("details"), record.details);
+  setSpeed(state.speed);
+  listen();
+  await readAddress();
+  await picker.paint(makeRamp(darkScheme.matches));
+}
+
+window.episode = episode;
+window.player = { state, goTo, play, pause, setSpeed, setScale, select, started: start() };

@@ -1,0 +1,159 @@
+// The page's state, what changes it, and what it shows.
+
+const SPEEDS = [1, 2, 5, 10, 20, 30, 60]; // steps a second
+
+const episode = new Episode(JSON.parse(byId("record").textContent));
+const seen = episode.record.frames
+  ? new Frames(episode.record.frames)
+  : new VectorGlyphs(episode.vectors, episode.record.vectors.names.length);
+const pictures = episode.record.pictures && new Frames(episode.record.pictures);
+const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
+
+// layer and head count from 0, or are MEAN; plane is their attention, null until it is decoded; scale is weight or row.
+const state = {
+  step: 0,
+  playing: false,
+  speed: 10,
+  layer: episode.layerChoices().at(-1),
+  head: episode.headChoices().at(-1),
+  plane: null,
+  scale: "weight",
+};
+
+const showViews = makeViews(byId("views"), episode, seen, pictures);
+const showBranches = makeBranches(byId("branches"), episode);
+const showStrongest = makeStrongest(byId("strongest"), seen, goTo, pointAt);
+const picker = makePicker(byId("picker"), episode, select);
+const returns = Float64Array.from(episode.rewards);
+returns.forEach((reward, k) => { returns[k] = reward + (returns[k - 1] ?? 0); });
+
+function goTo(step) {
+  state.step = Math.max(0, Math.min(episode.steps - 1, Math.round(step)));
+  showStep();
+  keepAddress();
+}
+
+// Shows the attention of a layer and head, or MEAN of them; resolves when it is on the page.
+async function select(layer, head) {
+  Object.assign(state, { layer, head });
+  picker.mark(layer, head);
+  keepAddress();
+  const plane = await episode.plane(layer, head);
+  if (state.layer !== layer || state.head !== head) return;
+  state.plane = plane;
+  byId("attention-through").textContent = byId("looked-through").textContent = nameOf(layer, head, episode);
+  showMap();
+  showAttention();
+}
+
+function setScale(scale) {
+  state.scale = byId("scale").value = scale;
+  showMap();
+}
+
+function setSpeed(speed) {
+  state.speed = speed;
+  byId("speed").value = String(speed);
+}
+
+function play() {
+  if (state.playing) return;
+  if (state.step === episode.steps - 1) goTo(0);
+  state.playing = true;
+  showPlaying();
+  let before = performance.now();
+  let due = 0;
+  const advance = (now) => {
+    if (!state.playing) return;
+    due += ((now - before) / 1000) * state.speed;
+    before = now;
+    if (due >= 1) {
+      goTo(state.step + Math.floor(due));
+      due %= 1;
+    }
+    if (state.step === episode.steps - 1) pause();
+    else requestAnimationFrame(advance);
+  };
+  requestAnimationFrame(advance);
+}
+
+function pause() {
+  state.playing = false;
+  showPlaying();
+  keepAddress();
+}
+
+function showPlaying() {
+  byId("play").ariaLabel = state.playing ? "Pause" : "Play";
+  document.body.classList.toggle("playing", state.playing);
+}
+
+// Everything that depends on the step.
+function showStep() {
+  const { step } = state;
+  const lastStep = episode.steps - 1;
+  byId("scrubber").value = step;
+  byId("scrubber").ariaValueText = `step ${step} of ${lastStep}`;
+  byId("position").value = `step ${step} / ${lastStep}`;
+  document.documentElement.style.setProperty("--now-at", positionOf(step, episode.steps));
+  showViews(step);
+  showBranches(step);
+  byId("value").value = formatNumber(episode.values[step]);
+  byId("reward").value = formatNumber(episode.rewards[step]);
+  byId("return-so-far").textContent = `${formatNumber(returns[step])} so far`;
+  byId("entropy").value = formatNumber(episode.entropies[step]);
+  showAttention();
+}
+
+// What the step attends to.
+function showAttention() {
+  const { plane, step } = state;
+  if (!plane) return;
+  const row = plane.row(step);
+  const weights = new Float32Array(episode.steps);
+  row.forEach((weight, age) => { weights[step - 1 - age] = weight; });
+  const largest = row.reduce((a, b) => Math.max(a, b), 0);
+  drawBars(byId("profile-plot"), weights, { low: 0, high: largest || 1 }, "--seen");
+  showTicks(byId("profile-range"), [{ at: 0, text: formatWeight(largest) }, { at: 1, text: "0" }], "top");
+  byId("profile-step").textContent = `Weights in step ${step}`;
+  byId("largest").value = formatWeight(largest);
+  byId("spread").textContent = row.length ? `largest; spread ${plane.spread(step).toFixed(1)} of ${row.length}` : "nothing to see";
+  byId("looked-none").hidden = row.length > 0;
+  showStrongest(plane, step);
+}
+
+function showMap() {
+  const { plane, scale } = state;
+  if (!plane) return;
+  const ramp = makeRamp(darkScheme.matches);
+  const limit = scale === "row" ? null : colourLimit(plane);
+  fitCanvas(byId("map-plot"));
+  paintPlane(byId("map-plot"), plane, ramp, limit);
+  paintLegend(byId("legend"), ramp);
+  const top = limit ?? 1;
+  const ticks = [0, 0.25, 1].map((share) => ({ at: Math.sqrt(share), text: formatTick(share * top) }));
+  if (limit) ticks.at(-1).text = `≥ ${ticks.at(-1).text}`;
+  showTicks(byId("legend-ticks"), ticks, "left");
+}
+
+// The parts that only a new size or colour scheme changes.
+function showEpisode() {
+  const curves = [
+    ["value", episode.values, rangeOf(episode.values, false)],
+    ["reward", episode.rewards, rangeOf(episode.rewards, true)],
+    ["entropy", episode.entropies, rangeOf(episode.entropies, true)],
+  ];
+  for (const [name, numbers, range] of curves) {
+    if (name === "reward") drawBars(byId("reward-plot"), numbers, range, "--ink");
+    else drawLine(byId(`${name}-plot`), numbers, range);
+    const ends = [{ at: 0, text: formatTick(range.high) }, { at: 1, text: formatTick(range.low) }];
+    showTicks(byId(`${name}-range`), ends, "top");
+  }
+  const { clientWidth: width, clientHeight: height } = byId("map-plot");
+  const ticks = (pixels) => niceTicks(episode.steps, pixels / 44).map((step) => (
+    { at: positionOf(step, episode.steps), text: String(step) }));
+  showTicks(byId("map-rows"), ticks(height), "top");
+  showTicks(byId("map-columns"), ticks(width), "left");
+  showMap();
+  showStep();
+}
