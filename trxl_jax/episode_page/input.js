@@ -77,7 +77,9 @@ function readAddress() {
     return choices.includes(choice) ? choice : now;
   };
   goTo(Number(address.get("step") ?? state.step) || 0);
-  return select(chosen("layer", episode.layerChoices(), state.layer), chosen("head", episode.headChoices(), state.head));
+  const layer = chosen("layer", episode.layerChoices(), state.layer);
+  const head = chosen("head", episode.headChoices(), state.head);
+  return select(layer, head);
 }
 
 // The step under the pointer, across a plot and down it.
@@ -94,8 +96,8 @@ function showTip(event, step, text) {
   tip.hidden = false;
   tip.lastElementChild.textContent = text;
   seen.draw(tip.firstElementChild, step);
-  const left = event.clientX + 16 + tip.offsetWidth > innerWidth ? event.clientX - 12 - tip.offsetWidth : event.clientX + 16;
-  tip.style.left = `${left}px`;
+  const fits = event.clientX + 16 + tip.offsetWidth <= innerWidth;
+  tip.style.left = `${event.clientX + (fits ? 16 : -12 - tip.offsetWidth)}px`;
   tip.style.top = `${Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 8)}px`;
   pointAt(step);
 }
@@ -105,15 +107,15 @@ function hideTip() {
   pointAt(null);
 }
 
-// A plot that is clicked or dragged over goes to `pick(place)`, and tells `tell(place)` where the pointer rests.
-function listenTo(plot, pick, tell) {
+// A plot that is clicked goes to `pick(place)`, dragged over too if asked for, and tells `tell(place)` to the pointer.
+function listenTo(plot, pick, tell, drags = true) {
   plot.addEventListener("pointerdown", (event) => {
     plot.setPointerCapture(event.pointerId);
     goTo(pick(underPointer(event)));
   });
   plot.addEventListener("pointermove", (event) => {
     const place = underPointer(event);
-    if (event.buttons && plot.id !== "profile-plot") goTo(pick(place));
+    if (drags && plot.hasPointerCapture(event.pointerId)) goTo(pick(place));
     const text = tell(place);
     if (text === null) hideTip();
     else showTip(event, place.across, text);
@@ -127,11 +129,12 @@ function tellWeight(step, past) {
 }
 
 function listen() {
-  for (const name of ["value", "reward", "entropy"]) {
-    const numbers = { value: episode.values, reward: episode.rewards, entropy: episode.entropies }[name];
-    listenTo(byId(`${name}-plot`), ({ across }) => across, ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`);
+  const curves = { value: episode.values, reward: episode.rewards, entropy: episode.entropies };
+  for (const [name, numbers] of Object.entries(curves)) {
+    const tell = ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`;
+    listenTo(byId(`${name}-plot`), ({ across }) => across, tell);
   }
-  listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => tellWeight(state.step, across));
+  listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => tellWeight(state.step, across), false);
   listenTo(byId("map-plot"), ({ down }) => down, ({ across, down }) => tellWeight(down, across));
   const clicks = {
     first: () => goTo(0), back: () => goTo(state.step - 1), play: togglePlay, forward: () => goTo(state.step + 1),
@@ -147,7 +150,10 @@ function listen() {
     if (event.target.closest("main button, .transport button")) event.preventDefault();
   });
   window.addEventListener("hashchange", readAddress);
-  darkScheme.addEventListener("change", () => { showEpisode(); picker.paint(makeRamp(darkScheme.matches)); });
+  darkScheme.addEventListener("change", () => {
+    showEpisode();
+    picker.paint(makeRamp(darkScheme.matches));
+  });
   new ResizeObserver(showEpisode).observe(byId("timeline"));
 }
 
@@ -166,7 +172,8 @@ async function start() {
   byId("model").textContent = record.model;
   byId("command").textContent = record.command;
   byId("scrubber").max = episode.steps - 1;
-  byId("entropy-limit").textContent = `of ${formatNumber(episode.branches.reduce((sum, b) => sum + Math.log(b.choices.length), 0))} at most`;
+  const limit = episode.branches.reduce((sum, { choices }) => sum + Math.log(choices.length), 0);
+  byId("entropy-limit").textContent = `of ${formatNumber(limit)} at most`;
   byId("speed").append(...SPEEDS.map((speed) => element("option", { value: speed, textContent: `${speed}/s` })));
   document.documentElement.style.setProperty("--steps", episode.steps);
   showFacts(byId("facts"), record);

@@ -1,6 +1,7 @@
 // Panels of the page. Each `make...` builds its part once and returns a function that shows a moment in it.
 
 const THUMBNAILS = 8;
+const MANY = 12; // choices or numbers that would make the page long
 
 function byId(id) {
   return document.getElementById(id);
@@ -70,8 +71,10 @@ function makeVector(container, names, glyphs) {
       element("td", { className: "signed" }, bar), element("td", {}, number));
     return { row, bar, number };
   });
-  const table = element("table", { className: "vector" }, element("tbody", {}, ...rows.map(({ row }) => row)));
-  container.append(element("figure", { className: "wide" }, table,
+  const body = element("tbody", {}, ...rows.map(({ row }) => row));
+  const table = element("table", { className: "vector" }, body);
+  const scroller = element("div", { className: "scroller", tabIndex: names.length > MANY ? 0 : -1 }, table);
+  container.append(element("figure", { className: "wide" }, scroller,
     element("figcaption", { textContent: "the agent’s observation" })));
   return (step) => glyphs.at(step).forEach((x, i) => {
     const share = x / glyphs.limit;
@@ -89,9 +92,11 @@ function makeBranches(container, episode) {
       const number = element("span", { className: "number" });
       const taken = element("span", { className: "unseen" });
       const label = element("span", { className: "choice" }, choice, taken);
-      return { row: element("li", {}, label, element("span", { className: "share" }, bar), number, element("span", { className: "dot" })), bar, number, taken };
+      const share = element("span", { className: "share" }, bar);
+      const row = element("li", {}, label, share, number, element("span", { className: "dot" }));
+      return { row, bar, number, taken };
     });
-    container.append(element("div", { className: "branch" },
+    container.append(element("div", { className: choices.length > MANY ? "branch many" : "branch" },
       element("h3", { textContent: name, hidden: episode.branches.length === 1 }),
       element("ol", {}, ...rows.map(({ row }) => row))));
     return rows;
@@ -161,7 +166,8 @@ function nameOf(layer, head, episode) {
 // A small map for every layer and head and their means; a radio group that arrow keys walk.
 function makePicker(container, episode, onPick) {
   const [layers, heads] = [episode.layerChoices(), episode.headChoices()];
-  const label = (choice) => element("span", { textContent: choice === MEAN ? "mean" : String(choice + 1), ariaHidden: true });
+  const mean = heads.length > 6 ? "x̄" : "mean"; // as there is room
+  const label = (choice) => element("span", { textContent: choice === MEAN ? mean : choice + 1, ariaHidden: true });
   container.style.setProperty("--heads", heads.length);
   byId("picker-key").textContent = heads.length > 1 ? "layers down, heads across" : "layers down";
   container.append(element("span"), ...heads.map(label));

@@ -65,7 +65,7 @@ function play() {
   let due = 0;
   const advance = (now) => {
     if (!state.playing) return;
-    due += ((now - before) / 1000) * state.speed;
+    due += (Math.min(250, now - before) / 1000) * state.speed; // what passed while the page was hidden doesn't count
     before = now;
     if (due >= 1) {
       goTo(state.step + Math.floor(due));
@@ -94,14 +94,14 @@ function showStep() {
   const lastStep = episode.steps - 1;
   byId("scrubber").value = step;
   byId("scrubber").ariaValueText = `step ${step} of ${lastStep}`;
-  byId("position").value = `step ${step} / ${lastStep}`;
+  byId("position").textContent = `step ${step} / ${lastStep}`;
   document.documentElement.style.setProperty("--now-at", positionOf(step, episode.steps));
   showViews(step);
   showBranches(step);
-  byId("value").value = formatNumber(episode.values[step]);
-  byId("reward").value = formatNumber(episode.rewards[step]);
+  byId("value").textContent = formatNumber(episode.values[step]);
+  byId("reward").textContent = formatNumber(episode.rewards[step]);
   byId("return-so-far").textContent = `${formatNumber(returns[step])} so far`;
-  byId("entropy").value = formatNumber(episode.entropies[step]);
+  byId("entropy").textContent = formatNumber(episode.entropies[step]);
   showAttention();
 }
 
@@ -116,8 +116,9 @@ function showAttention() {
   drawBars(byId("profile-plot"), weights, { low: 0, high: largest || 1 }, "--seen");
   showTicks(byId("profile-range"), [{ at: 0, text: formatWeight(largest) }, { at: 1, text: "0" }], "top");
   byId("profile-step").textContent = `Weights in step ${step}`;
-  byId("largest").value = formatWeight(largest);
-  byId("spread").textContent = row.length ? `largest; spread ${plane.spread(step).toFixed(1)} of ${row.length}` : "nothing to see";
+  byId("largest").textContent = formatWeight(largest);
+  const spread = `largest; spread ${plane.spread(step).toFixed(1)} of ${row.length}`;
+  byId("spread").textContent = row.length ? spread : "nothing to see";
   byId("looked-none").hidden = row.length > 0;
   showStrongest(plane, step);
 }
