@@ -343,6 +343,15 @@ def test_smallest_episodes(page: Page, window: int) -> None:
 
 
 @pytest.mark.browser
+def test_ticks_stand_beside_the_map_however_many_layers(page: Page) -> None:
+    page.open(record("ProofofMemory-v0", steps=12, window=16, layers=12, heads=1))
+    heights = page.run("return ['map-rows', 'map-plot'].map(id => document.getElementById(id).clientHeight)")
+    assert heights[0] == heights[1] > 500
+    page.click_at("#map-plot", across=0.1, down=0.96)
+    assert page.step == 11
+
+
+@pytest.mark.browser
 def test_every_control_and_picture_has_a_name(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     page.open(traces["memory-gym"], "#step=20")
     controls = page.browser.find_elements("css selector", "button, select, input, [role=img], [role=radiogroup]")

@@ -170,7 +170,7 @@ function makePicker(container, episode, onPick) {
   const label = (choice) => element("span", { textContent: choice === MEAN ? mean : choice + 1, ariaHidden: true });
   container.style.setProperty("--heads", heads.length);
   byId("picker-key").textContent = heads.length > 1 ? "layers down, heads across" : "layers down";
-  container.append(element("span"), ...heads.map(label));
+  if (heads.length > 1) container.append(element("span"), ...heads.map(label));
   const cells = layers.map((layer, row) => {
     container.append(label(layer));
     return heads.map((head, column) => {
