@@ -27,8 +27,8 @@ def write_page(
     path: Path,
     trace: EpisodeTrace,
     *,
-    model: str,
-    command: str,
+    model: str = "",
+    command: str = "",
     title: str | None = None,
     details: Mapping[str, str] | None = None,
 ) -> None:
@@ -38,7 +38,7 @@ def write_page(
         path: where to; a file that is there is replaced.
         trace: the episode.
         model: one line that names the agent, such as its run and checkpoint.
-        command: what to type to play this episode again.
+        command: what to type to play this episode again; without it the page has no such part.
         title: of the browser's tab; None: task, episode and seed.
         details: further lines about the agent, by name.
 

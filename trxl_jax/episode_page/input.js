@@ -170,6 +170,7 @@ async function start() {
   const { record } = episode;
   byId("task").textContent = record.env_id;
   byId("model").textContent = record.model;
+  byId("again").hidden = !record.command;
   byId("command").textContent = record.command;
   byId("scrubber").max = episode.steps - 1;
   const limit = episode.branches.reduce((sum, { choices }) => sum + Math.log(choices.length), 0);

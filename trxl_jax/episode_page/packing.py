@@ -59,12 +59,12 @@ def pack_attention(attention: np.ndarray) -> dict[str, Any]:
 
 def _deflate(levels: np.ndarray) -> str:
     # High bytes first, then the low ones: the high ones are nearly all zero.
-    return _text(zlib.compress((levels >> 8).astype(np.uint8).tobytes() + levels.astype(np.uint8).tobytes(), 9))
+    return _text(zlib.compress((levels >> 8).astype(np.uint8).tobytes() + levels.astype(np.uint8).tobytes(), 6))
 
 
 def _webp(sheet: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(sheet).save(file, "webp", lossless=True, quality=75, method=4)
+    Image.fromarray(sheet).save(file, "webp", lossless=True, quality=20, method=3)  # quality is effort
     return _text(file.getvalue())
 
 
