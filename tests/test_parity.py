@@ -23,7 +23,7 @@ from trxl_jax.memory import EpisodicMemory
 from trxl_jax.minibatch import look, take_minibatch
 from trxl_jax.ppo import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 from trxl_jax.rollout import Rollout, Transition, act
-from trxl_jax.torch_import import params_from_torch
+from trxl_jax.torch_weights import params_from_torch
 
 DIRECTORIES = [Path(__file__).parent / "golden", *map(Path, filter(None, [os.environ.get("TRXL_GOLDEN_DIR")]))]
 MISSING = [str(directory) for directory in DIRECTORIES if not directory.is_dir()]
@@ -66,7 +66,8 @@ class Golden:
     def tree(self, prefix: str) -> Any:
         """Arrays `prefix/NAME` as our variables."""
         return params_from_torch(
-            {k.removeprefix(f"{prefix}/"): v for k, v in self.data.items() if k.startswith(f"{prefix}/")}
+            {k.removeprefix(f"{prefix}/"): v for k, v in self.data.items() if k.startswith(f"{prefix}/")},
+            self.agent,
         )
 
     def rollout(self, index: int) -> dict[str, np.ndarray]:

@@ -1,97 +1,202 @@
-"""Parameters of the original PyTorch implementation, renamed and laid out for ours."""
+"""Checkpoints of the original PyTorch implementation: as an agent to play with, or as a run to fine-tune.
+
+    python -m trxl_jax.torch_import FILE RUN_DIR [--flags]
+
+A file is what the original's `--save_model` writes: `{"model_weights": state_dict, "args": vars(args)}`.
+"""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-_ENCODER_GRID = (64, 7, 7)
-_BUFFERS = {"transformer.pos_embedding.inv_freqs"}
-_ATTENTION = {"norm_kv.weight": "kv_scale", "norm_kv.bias": "kv_bias"}
-_MODULES = {"layer_norm_q": "norm_query", "layer_norm_attn": "norm_attention", "fc_projection.0": "projection"}
+from trxl_jax.agent import make_agent
+from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.config import Config
+from trxl_jax.envs import make_env
+from trxl_jax.envs.base import IMAGE_SHAPE, EnvSpec
+from trxl_jax.errors import CheckpointError, ConfigError, UserError
+from trxl_jax.torch_args import config_from_args
+from trxl_jax.torch_file import read_torch_file
+from trxl_jax.torch_weights import FREQUENCIES, params_from_torch
+from trxl_jax.trainer import write_start
+from trxl_jax.transformer import position_frequencies
 
 
-def params_from_torch(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The variables of `ActorCritic` from a state dict of the original's `Agent`.
+class TorchCheckpoint(NamedTuple):
+    """An agent of the original as ours.
 
-    Linear weights are [out, in] there and [in, out] here; convolutions [out, in, h, w] and [h, w, in, out]; transposed
-    ones [in, out, h, w] and, flipped in space, [h, w, in, out]. The original flattens pictures channel-first.
+    Fields:
+        config: its settings, with `max_episode_steps`.
+        spec: the task's observations, actions and longest episode.
+        params: the variables of `make_agent(config, spec)`.
+        notes: what a person should know: settings that were missing, unknown or changed.
+    """
+
+    config: Config
+    spec: EnvSpec
+    params: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+class _File(NamedTuple):
+    path: Path
+    weights: dict[str, np.ndarray]
+    config: Config  # with `max_episode_steps` if positions are learned
+    notes: list[str]
+
+
+def load_torch_checkpoint(
+    path: Path | str, *, spec: EnvSpec | None = None, max_episode_steps: int | None = None
+) -> TorchCheckpoint:
+    """Reads a file of the original's `--save_model`, or one that its author published.
+
+    Nothing in it is run. Files don't hold the task's longest episode E, which sets the phase of absolute positions.
 
     Args:
-        weights: arrays by PyTorch name.
+        path: the file.
+        spec: the task, if it is known.
+        max_episode_steps: E. None: the number of learned positions, or that of `spec`, or else that of the file's own
+            environment, which is made to ask it.
 
     Raises:
-        ValueError: a name that the original's agent doesn't have.
+        CheckpointError: the file can't be read, or its parameters are not those of its settings and task.
     """
-    params: dict[str, Any] = {}
-    for name, value in weights.items():
-        if name in _BUFFERS:
-            continue
-        path, array = _translate(name, np.asarray(value))
-        node = params
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = array
-    return {"params": jax.tree.map(jnp.asarray, params)}
+    file = _open(Path(path))
+    limit = max_episode_steps or file.config.max_episode_steps
+    if spec is not None:
+        spec = spec if limit is None else spec._replace(max_episode_steps=limit)
+    elif limit is not None:
+        spec = _spec_of_weights(file, limit)
+    else:
+        spec = _ask_environment(file)
+    return _fit(file, file.config, spec)
 
 
-def _translate(name: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    if name == "transformer.pos_embedding":
-        return ["transformer", "positions", "table"], value
-    module, _, kind = name.rpartition(".")
-    if found := re.fullmatch(r"transformer\.transformer_layers\.(\d+)\.(.+)", module):
-        return _translate_layer(["transformer", f"layers_{found[1]}"], found[2], kind, value)
-    if module == "encoder":
-        return _dense(["encoder", "dense"], kind, value)
-    if found := re.fullmatch(r"encoder\.([0247])", module):
-        return _translate_encoder(int(found[1]), kind, value)
-    if found := re.fullmatch(r"transposed_cnn\.([0357])", module):
-        return _translate_decoder(int(found[1]), kind, value)
-    if found := re.fullmatch(r"actor_branches\.(\d+)", module):
-        return _dense([f"actor_{found[1]}"], kind, value)
-    if module == "hidden_post_trxl.0":
-        return _dense(["post_transformer"], kind, value)
-    if module == "critic":
-        return _dense(["critic"], kind, value)
-    raise ValueError(f"{name!r} is not a parameter of the original's agent")
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
-def _translate_layer(path: list[str], module: str, kind: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    if f"{module}.{kind}" in _ATTENTION:
-        return [*path, "attention", _ATTENTION[f"{module}.{kind}"]], value
-    if module == "attention.fc_out":
-        return _dense([*path, "attention", "out"], kind, value)
-    if module in ("attention.queries", "attention.keys", "attention.values"):
-        return [*path, *module.split(".")], value.T
-    if module == "fc_projection.0":
-        return _dense([*path, _MODULES[module]], kind, value)
-    if module in _MODULES:
-        return [*path, _MODULES[module], "scale" if kind == "weight" else "bias"], value
-    raise ValueError(f"{module!r} is not a part of the original's transformer layer")
+def _open(path: Path) -> _File:
+    content = read_torch_file(path)
+    with _told_of(path):
+        match content:
+            case {"model_weights": dict() as weights, "args": dict() as args}:
+                pass
+            case _:
+                raise CheckpointError("holds no model_weights and args; name a file of the original's --save_model")
+        if not all(isinstance(value, np.ndarray) for value in weights.values()):
+            raise CheckpointError("not all of its model_weights are tensors")
+        config, notes = config_from_args(args)
+        _check_sizes(weights, config)
+        if config.trxl_positional_encoding == "learned":
+            config = config.replace(max_episode_steps=_size(weights, "transformer.pos_embedding", 0))
+    return _File(path, weights, config, notes)
 
 
-def _translate_encoder(index: int, kind: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    if index < 7:
-        path = ["encoder", f"conv_{index // 2}"]
-        return ([*path, "kernel"], value.transpose(2, 3, 1, 0)) if kind == "weight" else ([*path, "bias"], value)
-    if kind == "weight":
-        value = value.reshape(-1, *_ENCODER_GRID).transpose(0, 2, 3, 1).reshape(value.shape)
-    return _dense(["encoder", "dense"], kind, value)
+def _check_sizes(weights: Mapping[str, np.ndarray], config: Config) -> None:
+    """Holds sizes against the parameters before anything is built of them: args can say any number."""
+    prefix = "transformer.transformer_layers."
+    layers = len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})
+    for name, size in (("trxl_num_layers", layers), ("trxl_dim", _size(weights, "critic.weight", 1))):
+        if getattr(config, name) != size:
+            raise CheckpointError(f"its args say {name} {getattr(config, name)}, its parameters {size}")
 
 
-def _translate_decoder(index: int, kind: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    if index == 0:
-        # Here the *output* is an image: its channels move last.
-        value = np.moveaxis(value.reshape(*_ENCODER_GRID, *value.shape[1:]), 0, 2).reshape(value.shape)
-        return _dense(["decoder", "dense"], kind, value)
-    path = ["decoder", f"deconv_{(index - 3) // 2}"]
-    if kind == "weight":
-        return [*path, "kernel"], value[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
-    return [*path, "bias"], value
+def _size(weights: Mapping[str, np.ndarray], name: str, axis: int) -> int:
+    """Size of a matrix along an axis."""
+    if name not in weights:
+        raise CheckpointError(f"it lacks {name}, expected of every agent with its args")
+    if weights[name].ndim != 2:
+        raise CheckpointError(f"{name} has shape {weights[name].shape}, expected a matrix")
+    return weights[name].shape[axis]
 
 
-def _dense(path: list[str], kind: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    return ([*path, "kernel"], value.T) if kind == "weight" else ([*path, "bias"], value)
+def _spec_of_weights(file: _File, max_episode_steps: int) -> EnvSpec:
+    weights = file.weights
+    with _told_of(file.path):
+        branches = sum(re.fullmatch(r"actor_branches\.\d+\.weight", name) is not None for name in weights)
+        nvec = tuple(_size(weights, f"actor_branches.{i}.weight", 0) for i in range(branches))
+        if "encoder.weight" in weights:
+            shape = (_size(weights, "encoder.weight", 1),)
+            return EnvSpec(shape, np.dtype(np.float32), nvec, max_episode_steps)
+    return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), nvec, max_episode_steps)
+
+
+def _ask_environment(file: _File) -> EnvSpec:
+    try:
+        env = make_env(Config(env_id=file.config.env_id, num_envs=1))
+    except UserError as error:
+        raise CheckpointError(
+            f"{file.path}: its environment can't be asked for its longest episode ({error}); give max_episode_steps"
+        ) from None
+    env.close()
+    return env.spec
+
+
+def _fit(file: _File, config: Config, spec: EnvSpec) -> TorchCheckpoint:
+    """The file's parameters as those of a configuration and a task."""
+    notes = file.notes
+    window = min(config.trxl_memory_length, spec.max_episode_steps)
+    if window < config.trxl_memory_length:
+        cut = f"trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
+        notes = [*notes, cut]
+    with _told_of(file.path):
+        config = config.replace(trxl_memory_length=window, max_episode_steps=spec.max_episode_steps)
+        _check_frequencies(file.weights, config)
+        params = params_from_torch(file.weights, make_agent(config, spec))
+    return TorchCheckpoint(config, spec, params, tuple(notes))
+
+
+def _check_frequencies(weights: Mapping[str, np.ndarray], config: Config) -> None:
+    """Absolute positions have no parameters: only this constant tells whether an agent was trained with them."""
+    kind, found = config.trxl_positional_encoding, weights.get(FREQUENCIES)
+    if (found is not None) != (kind == "absolute"):
+        raise CheckpointError(f"its encoding is {kind}, and it {'lacks' if found is None else 'holds'} {FREQUENCIES}")
+    expected = position_frequencies(config.trxl_dim)
+    if found is not None and (found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-5, atol=0)):
+        raise CheckpointError(f"its {FREQUENCIES} are not 10000^(-j / {config.trxl_dim}), j = 0, 2, 4, ...")
+
+
+DESCRIPTION = """Turns a checkpoint of the original into a run directory, which train.py --resume fine-tunes.
+
+python -m trxl_jax.torch_import FILE RUN_DIR [--flags]; flags change what the file says of its own training. The
+optimiser starts fresh, and the run at update 0."""
+
+
+def main(flags: Sequence[str]) -> int:
+    """Writes a run directory from a file; 0 when done."""
+    places = [flag for flag in flags[:2] if not flag.startswith("-")]
+    prog = "python -m trxl_jax.torch_import"
+    if len(places) < 2:
+        parse_flags(Config, Config(), flags[len(places) :], prog=prog, description=DESCRIPTION)  # for --help
+        raise ConfigError(f"name a file and a new directory: {prog} FILE RUN_DIR [--flags]")
+    file, run_dir = _open(Path(places[0])), places[1]
+    for note in file.notes:
+        print(note)
+    default = file.config.replace(run_dir=run_dir)
+    config = parse_flags(Config, default, flags[2:], prog=prog, description=DESCRIPTION)
+    if config.run_dir != run_dir:
+        raise ConfigError(f"--run_dir {config.run_dir}: the run goes to {run_dir}; leave it out")
+    env = make_env(config)
+    try:
+        checkpoint = _fit(file, config, env.spec)
+        write_start(checkpoint.config, env, checkpoint.params)
+    finally:
+        env.close()
+    for note in checkpoint.notes[len(file.notes) :]:
+        print(note)
+    print(f"wrote {run_dir}; fine-tune it with: python train.py --resume {run_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

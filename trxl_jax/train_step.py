@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,17 +43,18 @@ def init_states(
     agent: ActorCritic,
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
+    params: Any = None,
 ) -> tuple[TrainState, RolloutState]:
-    """Fresh parameters, and environments at the start of their first episodes."""
+    """Fresh parameters unless some are given, and environments at the start of their first episodes."""
     params_key, env_key = jax.random.split(key)
     optimizer = optimizer or make_optimizer()
 
     @jax.jit  # one program in place of a hundred, which would occupy 0.2 GB
-    def init_train_state(key: jax.Array) -> TrainState:
-        params = agent.init_params(key)
+    def init_train_state(key: jax.Array, params: Any) -> TrainState:
+        params = agent.init_params(key) if params is None else params
         return TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
 
-    return init_train_state(params_key), rollout.start(env, agent, env_key, config.memory_dtype)
+    return init_train_state(params_key, params), rollout.start(env, agent, env_key, config.memory_dtype)
 
 
 def make_phases(

@@ -61,6 +61,7 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     try:
         with _environment_errors(batch):
             run = _Run(config, batch, run_dir, resumed=resume is not None)
+        run.start_logger()
         try:
             return run.loop()
         finally:
@@ -69,10 +70,40 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
         batch.close()
 
 
+def write_start(config: Config, env: Environment, params: Any) -> Path:
+    """Writes a run of no updates with given parameters, for `train(..., resume=...)` to go on with.
+
+    The optimiser's state is fresh, and the environments are at the start of their first episodes.
+
+    Args:
+        config: the run's configuration; `run_dir`, if given, is a new or an empty directory.
+        env: what `make_env` makes of it.
+        params: the agent's variables.
+
+    Returns:
+        The run's directory.
+
+    Raises:
+        UserError: a directory that holds something, an environment that failed or a disk that is full.
+    """
+    run_dir = _new_run_dir(config)
+    with _disk_errors(run_dir):
+        if run_dir.is_dir() and any(run_dir.iterdir()):
+            raise ConfigError(f"--run_dir {run_dir}: it is not empty; name a new directory")
+    with _environment_errors(env):
+        run = _Run(config, env, run_dir, params=params)
+    run.save()
+    return run_dir
+
+
 class _Run:
     """A run's parts and its counters."""
 
-    def __init__(self, config: Config, env: Environment, run_dir: Path, *, resumed: bool) -> None:
+    logger: Logger
+
+    def __init__(
+        self, config: Config, env: Environment, run_dir: Path, *, resumed: bool = False, params: Any = None
+    ) -> None:
         self.run_dir = run_dir
         self.env = env
         self.notes: list[str] = []
@@ -81,7 +112,7 @@ class _Run:
         with _disk_errors(run_dir):
             run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        states = init_states(self.config, env, self.agent, init_key)
+        states = init_states(self.config, env, self.agent, init_key, params=params)
         self.train_state, self.rollout_state = jax.block_until_ready(states)
         self.episodes = EpisodeWindow()
         self.iteration = 0
@@ -90,9 +121,6 @@ class _Run:
             self._restore()
         with _disk_errors(self.run_dir):
             _replace_text(self.run_dir / "config.json", self.config.to_json())
-            self.logger = Logger(self.run_dir, self.config, self.iteration)
-        for note in self.notes:
-            self.logger.say(note)
 
     @property
     def checkpoints(self) -> Path:
@@ -134,6 +162,13 @@ class _Run:
         else:
             self.rollout_state = rollout_state
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
+
+    def start_logger(self) -> None:
+        """Opens the sinks of metrics and tells what there is to say of the start."""
+        with _disk_errors(self.run_dir):
+            self.logger = Logger(self.run_dir, self.config, self.iteration)
+        for note in self.notes:
+            self.logger.say(note)
 
     def loop(self) -> Outcome:
         row: dict[str, float] = {}

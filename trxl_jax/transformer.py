@@ -37,6 +37,14 @@ def normalise(x: jax.Array) -> jax.Array:
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPS)
 
 
+def position_frequencies(dim: int) -> np.ndarray:
+    """Of absolute positions, f32[D / 2]: 10000^(-j / D) for even j."""
+    # The exponent is rounded to float32 before the power, as in the original: at step 1,000 a frequency's last bit is
+    # worth 6e-5 in the sine.
+    exponent = -np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    return (10000.0 ** exponent.astype(np.float64)).astype(np.float32)
+
+
 class PositionalEncoding(nn.Module):
     """Encodings of episode steps.
 
@@ -58,11 +66,7 @@ class PositionalEncoding(nn.Module):
         if self.kind == "learned":
             table = self.param("table", nn.initializers.normal(1.0), (self.max_episode_steps, self.dim))
             return table[jnp.minimum(position, self.max_episode_steps - 1)]
-        # The exponent is rounded to float32 before the power, as in the original: at step 1,000 a frequency's last
-        # bit is worth 6e-5 in the sine.
-        exponent = -np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
-        frequency = (10000.0 ** exponent.astype(np.float64)).astype(np.float32)
-        angle = (self.max_episode_steps - 1 - position).astype(jnp.float32)[..., None] * frequency
+        angle = (self.max_episode_steps - 1 - position).astype(jnp.float32)[..., None] * position_frequencies(self.dim)
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
