@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trxl_jax.memory import EpisodicMemory
     from trxl_jax.ppo import TrainState, make_optimizer, ppo_loss, update
     from trxl_jax.rollout import RolloutState, collect_rollout
+    from trxl_jax.torch_import import load_torch_checkpoint
     from trxl_jax.train_step import init_states, make_train_step
     from trxl_jax.trainer import train
 
@@ -42,6 +43,7 @@ _HOME = {
     "update": "ppo",
     "RolloutState": "rollout",
     "collect_rollout": "rollout",
+    "load_torch_checkpoint": "torch_import",
     "init_states": "train_step",
     "make_train_step": "train_step",
     "train": "trainer",
@@ -68,6 +70,7 @@ __all__ = [  # noqa: RUF022 - in the order of the modules
     "update",
     "RolloutState",
     "collect_rollout",
+    "load_torch_checkpoint",
     "init_states",
     "make_train_step",
     "train",

@@ -23,8 +23,7 @@ _TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
 def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
     """A configuration from the original's `vars(args)`, and notes on what was missing, unknown or changed.
 
-    The memory is in float32, as the original's was. `args` may come from a stranger: what they say of directories,
-    accounts and modules to import is not followed.
+    `args` may come from a stranger: what they say of directories, accounts and modules to import is not followed.
 
     Raises:
         ConfigError: a setting that can't be.

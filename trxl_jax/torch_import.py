@@ -31,7 +31,7 @@ class TorchCheckpoint(NamedTuple):
     """An agent of the original as ours.
 
     Fields:
-        config: its settings, with `max_episode_steps`.
+        config: its settings, with `max_episode_steps`, and with the memory in float32 as the original's was.
         spec: the task's observations, actions and longest episode.
         params: the variables of `make_agent(config, spec)`.
         notes: what a person should know: settings that were missing, unknown or changed.
@@ -174,12 +174,12 @@ optimiser starts fresh, and the run at update 0."""
 
 def main(flags: Sequence[str]) -> int:
     """Writes a run directory from a file; 0 when done."""
-    places = [flag for flag in flags[:2] if not flag.startswith("-")]
     prog = "python -m trxl_jax.torch_import"
-    if len(places) < 2:
-        parse_flags(Config, Config(), flags[len(places) :], prog=prog, description=DESCRIPTION)  # for --help
+    if len(flags) < 2 or any(flag.startswith("-") for flag in flags[:2]):
+        if "--help" in flags or "-h" in flags:
+            parse_flags(Config, Config(), ["--help"], prog=prog, description=DESCRIPTION)
         raise ConfigError(f"name a file and a new directory: {prog} FILE RUN_DIR [--flags]")
-    file, run_dir = _open(Path(places[0])), places[1]
+    file, run_dir = _open(Path(flags[0])), flags[1]
     for note in file.notes:
         print(note)
     default = file.config.replace(run_dir=run_dir)
