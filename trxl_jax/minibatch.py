@@ -114,8 +114,7 @@ def look(agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots) -> Age
     encoded = _encode(agent, params, batch)
     n, q = batch.value.shape
     num_slots, window = slots[0].shape[2], agent.window
-    copies = n * q * (window - 1) * agent.dim
-    if agent.platform != "cpu" or not 0 < copies <= _WORTHWHILE_COPIES or num_slots < _SLOTS_A_WINDOW * window:
+    if not copies_windows(n * q, num_slots, window, agent.dim, agent.platform):
         visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(num_slots), window)
         return agent.apply(params, encoded, slots, visible, method="decide")
     # Each query as an environment of its own, whose slots are its window.
@@ -128,3 +127,9 @@ def look(agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots) -> Age
     alone = encoded.reshape(n * q, 1, -1)
     output = agent.apply(params, alone, windows, visible.reshape(n * q, 1, -1), method="decide")
     return jax.tree.map(lambda x: x.reshape(n, q, *x.shape[2:]), output)
+
+
+def copies_windows(num_queries: int, num_slots: int, window: int, dim: int, platform: str) -> bool:
+    """Whether `look` copies the window of each query instead of letting all of them look at all slots."""
+    copies = num_queries * (window - 1) * dim
+    return platform == "cpu" and 0 < copies <= _WORTHWHILE_COPIES and num_slots >= _SLOTS_A_WINDOW * window

@@ -148,6 +148,11 @@ def _attend_alone_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None
 attend_alone.defvjp(_attend_alone_fwd, _attend_alone_bwd)
 
 
+def takes_plain_products(num_queries: int, num_slots: int, head_dim: int, platform: str) -> bool:
+    """Whether queries attend to constant slots by `attend_to_constants`."""
+    return platform == "cpu" and num_queries * num_slots * head_dim >= _PRODUCTS_WORTH_A_LOOP
+
+
 def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
     return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
 
@@ -215,15 +220,15 @@ class MemoryAttention(nn.Module):
         )
 
         projected = query.reshape(n, q, *heads) @ (w_query @ w_key.T) * (scale / np.sqrt(dim))
-        context, weights = None, None
-        if self.constant_slots and self.platform == "cpu" and not self.is_mutable_collection("intermediates"):
-            if q == 1:
-                context = attend_alone(projected, slots, visible)
-            elif q * s * head_dim >= _PRODUCTS_WORTH_A_LOOP:
-                context = attend_to_constants(projected, slots, visible)
-        if context is None:
+        if self.is_mutable_collection("intermediates") or not self.constant_slots or self.platform != "cpu":
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
+        elif q == 1:
+            context = attend_alone(projected, slots, visible)
+        elif takes_plain_products(q, s, head_dim, self.platform):
+            context = attend_to_constants(projected, slots, visible)
+        else:
+            context, _ = attend(projected, slots, visible)
         sees_any = visible.any(axis=-1)[..., None, None]
         context = jnp.where(sees_any, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()

@@ -1,0 +1,121 @@
+"""Attention of one layer and minibatch, forward and backward, by each way there is, beside the floor.
+
+    python benchmarks/attention.py [--presets mortar-mayhem-grid ...] [--repeats 7]
+
+- *projected*: as the original does, a copy of the window for every sample, keys and values of each of its slots.
+- *all slots*: one batched product of projected queries with all slots, masked (`transformer.attend`).
+- *plain products*: the same, an environment and head at a time (`attend_to_constants`).
+- *windows*: a copy of the window for every sample, short products of its own (`attend_alone`).
+
+`used` is what training takes. The floor is the larger of the operations with visible slots over the rate of a large
+product, and the bytes of the slots, read once forward and once backward, over the bandwidth of a copy.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from encoder import fastest
+from rich.console import Console
+from rich.table import Table
+
+from trxl_jax.config import PRESETS, Config
+from trxl_jax.memory import visible_slots, window_slots
+from trxl_jax.minibatch import copies_windows
+from trxl_jax.transformer import attend, attend_alone, attend_to_constants, takes_plain_products
+
+MEMORY_CHAIN = Config(
+    env_id="gymnax/MemoryChain-bsuite", num_envs=512, num_steps=128, update_epochs=4, trxl_num_layers=2, trxl_dim=256,
+    trxl_num_heads=8, trxl_memory_length=128,
+)  # fmt: skip
+SIZES = {name: PRESETS[name] for name in ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9",
+                                          "proof-of-memory")} | {"memory-chain": MEMORY_CHAIN}  # fmt: skip
+
+
+def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
+    """Milliseconds of each way; the floor; which way is used."""
+    n, q, window = config.num_envs, config.num_steps // config.num_minibatches, config.trxl_memory_length
+    heads, dim = config.trxl_num_heads, config.trxl_dim
+    s, d = window + config.num_steps, dim // heads
+    rng = np.random.default_rng(seed)
+    slots = jnp.asarray(rng.normal(size=(n, heads, s, d)), jnp.float32)
+    query = jnp.asarray(rng.normal(size=(n, q, heads, d)) / np.sqrt(d), jnp.float32)
+    step = np.stack([rng.permutation(config.num_steps)[:q] for _ in range(n)])
+    query_slot = jnp.asarray(window + step)
+    episode_step = jnp.full_like(query_slot, s)  # long episodes: every window is full
+    visible = visible_slots(query_slot, episode_step, jnp.arange(s), window)
+    places = window_slots(query_slot, window)
+    w_key, w_value = (jnp.asarray(rng.normal(size=(d, d)) / np.sqrt(d), jnp.float32) for _ in range(2))
+
+    def copied(slots: jax.Array) -> jax.Array:
+        envs, head = jnp.arange(n)[:, None, None, None], jnp.arange(heads)[:, None]
+        return slots[envs, head, places[:, :, None]].reshape(n * q, heads, window - 1, d)
+
+    def alone(query: jax.Array) -> jax.Array:
+        shown = jnp.ones((n * q, 1, window - 1), bool)
+        return attend_alone(query.reshape(n * q, 1, heads, d), copied(slots), shown).reshape(query.shape)
+
+    def projected(query: jax.Array) -> jax.Array:
+        windows = copied(slots)
+        keys, values = windows @ w_key, windows @ w_value
+        weights = jax.nn.softmax(jnp.einsum("bhd,bhsd->bhs", query.reshape(n * q, heads, d), keys))
+        return jnp.einsum("bhs,bhsd->bhd", weights, values).reshape(query.shape)
+
+    ways: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "projected": projected,
+        "all slots": lambda query: attend(query, slots, visible)[0],
+        "plain products": lambda query: attend_to_constants(query, slots, visible),
+        "windows": alone,
+    }
+    if n * q * window * dim > 2**28:  # a copy of the windows would take gigabytes
+        ways = {name: way for name, way in ways.items() if name not in ("projected", "windows")}
+    programs = {
+        name: jax.jit(jax.grad(lambda query, way=way: jnp.square(way(query)).sum())).lower(query).compile()
+        for name, way in ways.items()
+    }
+    functions: dict[str, Callable[[], Any]] = {
+        name: lambda program=program: program(query) for name, program in programs.items()
+    }
+    square, long = jnp.ones((2048, 2048)), jnp.ones(2**26)
+    product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
+    functions |= {"product": lambda: product(square), "copy": lambda: copy(long)}
+    seconds = fastest(functions, repeats)
+    rate, bandwidth = 2 * 2048**3 / seconds.pop("product"), 2 * long.nbytes / seconds.pop("copy")
+    operations = 5 * 2 * n * q * (window - 1) * dim
+    used = "all slots"
+    if copies_windows(n * q, s, window, dim, "cpu"):
+        used = "windows"
+    elif takes_plain_products(q, s, d, "cpu"):
+        used = "plain products"
+    return {
+        "milliseconds": {name: value * 1e3 for name, value in seconds.items()},
+        "floor": max(operations / rate, 2 * slots.nbytes / bandwidth) * 1e3,
+        "used": used,
+        "rate": rate,
+        "bandwidth": bandwidth,
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    table = Table(title="milliseconds of a layer and minibatch, forward and backward")
+    columns = ("projected", "all slots", "plain products", "windows")
+    for column in ("preset", *columns, "floor", "used"):
+        table.add_column(column, justify="left" if column in ("preset", "used") else "right")
+    for name in options.presets:
+        figures = measure(SIZES[name], options.repeats)
+        cells = (f"{figures['milliseconds'][way]:.2f}" if way in figures["milliseconds"] else "-" for way in columns)
+        table.add_row(name, *cells, f"{figures['floor']:.2f}", figures["used"])
+    Console(width=100).print(table)
+    print(f"a large product: {figures['rate'] / 1e9:.0f} GFLOP/s; a copy: {figures['bandwidth'] / 1e9:.0f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
