@@ -84,6 +84,11 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
             }
         return obs, reward, bool(terminated), bool(truncated), result
 
+    def close(self) -> None:
+        """Frees the environment; Memory Gym's tasks would end pygame, and with it every other task of the process."""
+        if not is_memory_gym(self.env):
+            super().close()
+
     def _cast(self, obs: Any) -> np.ndarray:
         obs = np.asarray(obs)
         if obs.shape != self.observation_space.shape:
@@ -96,6 +101,11 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         return EnvironmentFailure(
             f"environment {name} failed (index {self.index}, seed {self.episode_seed}, step {self._length}): {reason}"
         )
+
+
+def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether it is one of Memory Gym's tasks, which share one screen and see their pictures with x first."""
+    return type(env.unwrapped).__module__.startswith("memory_gym.")
 
 
 def _finite(what: str, value: Any) -> Any:
@@ -119,7 +129,8 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
 
 
 def _forget_previous_episode(env: Any) -> None:
-    # Endless-MortarMayhem keeps its agent's sprite across resets and draws the old one for three frames.
-    if type(env).__name__ == "EndlessMortarMayhemEnv":
+    # Memory Gym keeps its agent's sprite across resets: Endless-MortarMayhem shows the old one for three frames, and
+    # most tasks draw it into the first picture for people.
+    if is_memory_gym(env):
         env.rotated_agent_surface = None
         env.rotated_agent_rect = None

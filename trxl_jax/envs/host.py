@@ -213,12 +213,13 @@ def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: boo
 def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None) -> EnvSpec:
     """Makes one environment, resets it with the run's options and reads what the agent must know of it."""
     env = make()
+    wrapped = EpisodeWrapper(env, seed, 0, options)
     try:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
         nvec = _action_nvec(name, env.action_space)
         shape, dtype = _observation(name, env.observation_space)
         try:
-            EpisodeWrapper(env, seed, 0, options).reset()
+            wrapped.reset()
         except EnvironmentFailure as error:
             if options:
                 raise ConfigError(f"--env_options {options}: {error.__cause__ or error}") from error
@@ -231,7 +232,7 @@ def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_ep
         limit = next((n for n in limits if n is not None and n > 0), ENDLESS_MAX_EPISODE_STEPS)
         return EnvSpec(shape, dtype, nvec, int(limit))
     finally:
-        env.close()
+        wrapped.close()
 
 
 def _action_nvec(name: str, space: gymnasium.Space[Any]) -> tuple[int, ...]:
