@@ -1,5 +1,10 @@
 """Errors that are the user's to mend: each carries one line that names the cause and the remedy."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake in flags, files or environments. `train.py` prints the line and exits with status 2."""
@@ -15,3 +20,14 @@ class EnvironmentFailure(UserError, RuntimeError):
 
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that can't be written or read."""
+
+
+@contextmanager
+def disk_errors(directory: Path, flag: str) -> Iterator[None]:
+    """A `UserError` in place of the error of a directory, named by a flag, that can't be written."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some disk space" if full else f"name another {flag}"
+        raise UserError(f"can't write to {directory}: {error.strerror or error}; {remedy}") from error

@@ -6,8 +6,6 @@ import math
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +19,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
 
-EPISODE_WINDOW = 100
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class EpisodeWindow:
-    """Results of the last 100 finished episodes, over which `episode/*_mean` are taken."""
-
-    def __init__(self, results: Iterable[dict[str, float]] = ()) -> None:
-        self.results: deque[dict[str, float]] = deque(results, maxlen=EPISODE_WINDOW)
-
-    def means(self) -> dict[str, float]:
-        """`episode/<name>_mean` of every number, over the results that hold it; empty before an episode ended."""
-        names = {name for result in self.results for name in result}
-        means = {}
-        for name in sorted(names):
-            values = [result[name] for result in self.results if math.isfinite(result.get(name, math.nan))]
-            if values:
-                means[f"episode/{name}_mean"] = math.fsum(values) / len(values)
-        return means
 
 
 class Logger:

@@ -1,6 +1,5 @@
 """The host loop: run `train_step`, log, checkpoint, resume."""
 
-import errno
 import signal
 import time
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ import numpy as np
 from trxl_jax import checkpoint, rollout
 from trxl_jax.agent import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
-from trxl_jax.envs import make_env
-from trxl_jax.envs.base import Environment, EpisodeStats
-from trxl_jax.errors import CheckpointError, ConfigError, UserError
-from trxl_jax.logger import EpisodeWindow, Logger
+from trxl_jax.envs import CUSTOM_PREFIX, make_env
+from trxl_jax.envs.base import Environment, original_errors
+from trxl_jax.errors import CheckpointError, ConfigError, UserError, disk_errors
+from trxl_jax.logger import Logger
 from trxl_jax.ppo import Metrics
+from trxl_jax.results import EpisodeWindow, from_stats
 from trxl_jax.train_step import TrainStep, compile_train_step, init_states
-
-_CUSTOM = "custom/"
 
 
 class Outcome(NamedTuple):
@@ -55,11 +53,11 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
     if env is not None:  # so that no `--resume` takes a task of that id for it
-        config = config.replace(env_id=f"{_CUSTOM}{getattr(env, '__name__', type(env).__name__)}")
+        config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
     run_dir = resume or _new_run_dir(config)
     batch = make_env(config, env)
     try:
-        with _environment_errors(batch):
+        with original_errors(batch):
             run = _Run(config, batch, run_dir, resumed=resume is not None)
         run.start_logger()
         try:
@@ -87,10 +85,10 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
         UserError: a directory that holds something, an environment that failed or a disk that is full.
     """
     run_dir = _new_run_dir(config)
-    with _disk_errors(run_dir):
+    with disk_errors(run_dir, "--run_dir"):
         if run_dir.is_dir() and any(run_dir.iterdir()):
             raise ConfigError(f"--run_dir {run_dir}: it is not empty; name a new directory")
-    with _environment_errors(env):
+    with original_errors(env):
         run = _Run(config, env, run_dir, params=params)
     run.save()
     return run_dir
@@ -109,7 +107,7 @@ class _Run:
         self.notes: list[str] = []
         self.config = self._fit(config, resumed)
         self.agent = make_agent(self.config, env.spec)
-        with _disk_errors(run_dir):
+        with disk_errors(run_dir, "--run_dir"):
             run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
         states = init_states(self.config, env, self.agent, init_key, params=params)
@@ -119,7 +117,7 @@ class _Run:
         self.saved: int | None = None
         if resumed:
             self._restore()
-        with _disk_errors(self.run_dir):
+        with disk_errors(self.run_dir, "--run_dir"):
             _replace_text(self.run_dir / "config.json", self.config.to_json())
 
     @property
@@ -165,7 +163,7 @@ class _Run:
 
     def start_logger(self) -> None:
         """Opens the sinks of metrics and tells what there is to say of the start."""
-        with _disk_errors(self.run_dir):
+        with disk_errors(self.run_dir, "--run_dir"):
             self.logger = Logger(self.run_dir, self.config, self.iteration)
         for note in self.notes:
             self.logger.say(note)
@@ -193,7 +191,7 @@ class _Run:
     def _iterate(self, train_step: TrainStep) -> dict[str, float]:
         started = time.perf_counter()
         try:
-            with _environment_errors(self.env):
+            with original_errors(self.env):
                 states = train_step(self.train_state, self.rollout_state, self.key)
                 train_state, rollout_state, report = jax.block_until_ready(states)
             _check_finite(report.metrics)
@@ -204,12 +202,13 @@ class _Run:
         self.iteration += 1
         results = self.env.drain_results()
         if results is None:
-            results = _episode_results(report.episode, seconds / self.config.num_steps)
+            seconds_per_step = seconds / self.config.num_steps
+            results = [result | {"t": result["l"] * seconds_per_step} for result in from_stats(report.episode)]
         self.episodes.results.extend(results)
         row = self.episodes.means() | {name: float(value) for name, value in report.metrics.items()}
         row["charts/SPS"] = self.config.batch_size / seconds
         try:
-            with _disk_errors(self.run_dir):
+            with disk_errors(self.run_dir, "--run_dir"):
                 self.logger.write(self.global_step, self.iteration, row)
         except UserError as error:
             raise self._with_saved_state(error) from error
@@ -239,7 +238,7 @@ def _new_run_dir(config: Config) -> Path:
     """Where a new run goes; a run without a checkpoint may be started anew in its place."""
     name = f"{config.env_id}__{config.exp_name}__{config.seed}__{int(time.time())}".replace("/", "_")
     run_dir = Path(config.run_dir or Path("runs") / name)
-    with _disk_errors(run_dir):
+    with disk_errors(run_dir, "--run_dir"):
         for path in (run_dir, *run_dir.parents):
             if path.exists() and not path.is_dir():
                 raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
@@ -269,41 +268,6 @@ def _check_same_run(config: Config, old: Config, resume: Path) -> None:
             raise ConfigError(
                 f"--{name} {value}: {resume} was started with {getattr(old, name)}; leave it out, or start a new run"
             )
-
-
-def _episode_results(episode: EpisodeStats, seconds_per_step: float) -> list[dict[str, float]]:
-    """Results of a device environment's episodes in order of time; their seconds are steps times the mean of one."""
-    stats = jax.tree.map(np.asarray, episode)
-    return [
-        {
-            "r": float(stats.episode_return[t, n]),
-            "l": float(stats.episode_length[t, n]),
-            "t": float(stats.episode_length[t, n]) * seconds_per_step,
-        }
-        for t, n in zip(*np.nonzero(stats.done), strict=True)
-    ]
-
-
-@contextmanager
-def _disk_errors(run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some disk space" if full else "name another --run_dir"
-        raise UserError(f"can't write to {run_dir}: {error.strerror or error}; {remedy}") from error
-
-
-@contextmanager
-def _environment_errors(env: Environment) -> Iterator[None]:
-    """In place of what JAX makes of an exception in a callback, the exception itself."""
-    try:
-        yield
-    except Exception:
-        failure = getattr(env, "failure", None)
-        if failure is None:
-            raise
-        raise failure from None
 
 
 @contextmanager

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trxl_jax.envs.base import Environment
 
 DEVICE_PREFIX = "gymnax/"
+CUSTOM_PREFIX = "custom/"
+"""What `train` calls a task that was passed as an object."""
 
 # MiniGrid as the original presents it: the three cells in front of the agent, 28 pixels each.
 _MINIGRID_VIEW, _MINIGRID_TILE, _MINIGRID_STEPS = 3, 28, 96
@@ -36,18 +38,13 @@ def make_env(config: Config, env: Any = None) -> "Environment":
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
         return env
-    if env is None and config.env_id.startswith(DEVICE_PREFIX):
-        env = _find_gymnax(config.env_id.removeprefix(DEVICE_PREFIX))
-    elif env is None:
-        env = _find_gymnasium(config.env_id)
-    if isinstance(env, tuple) or hasattr(env, "step_env") or hasattr(env, "default_params"):
-        return _make_device(config, *(env if isinstance(env, tuple) else (env, env.default_params)))
-    if not callable(env):
-        raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
+    found = find_env(config.env_id, env)
+    if isinstance(found, tuple):
+        return _make_device(config, *found)
     from trxl_jax.envs.host import HostEnvironment
 
     return HostEnvironment(
-        env,
+        found,
         config.num_envs,
         seed=config.seed,
         options=config.env_options,
@@ -55,6 +52,27 @@ def make_env(config: Config, env: Any = None) -> "Environment":
         asynchronous=config.async_envs,
         send_final_obs=config.bootstrap_truncated,
     )
+
+
+def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, Any]:
+    """What makes one Gymnasium environment, or a gymnax environment with its parameters; arguments as for `make_env`.
+
+    Raises:
+        ConfigError: an unknown id, or an object that is neither.
+    """
+    if env is None and env_id.startswith(CUSTOM_PREFIX):
+        raise ConfigError(f"{env_id} was passed as an object when it was trained on; pass it again as `env`")
+    if env is None and env_id.startswith(DEVICE_PREFIX):
+        return _find_gymnax(env_id.removeprefix(DEVICE_PREFIX))
+    if env is None:
+        return _find_gymnasium(env_id)
+    if isinstance(env, tuple):
+        return env
+    if hasattr(env, "step_env") or hasattr(env, "default_params"):
+        return env, env.default_params
+    if not callable(env):
+        raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
+    return env
 
 
 def make_single(env_id: str, **kwargs: Any) -> Any:

@@ -4,6 +4,8 @@ N environments are two pure functions. Randomness is their own: a device state c
 environment draws its seeds from the run's seed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -108,3 +110,15 @@ class Environment(Protocol):
     def close(self) -> None:
         """Frees processes and windows."""
         ...
+
+
+@contextmanager
+def original_errors(env: Environment) -> Iterator[None]:
+    """In place of what JAX makes of an exception in a callback, the exception itself."""
+    try:
+        yield
+    except Exception:
+        failure = getattr(env, "failure", None)
+        if failure is None:
+            raise
+        raise failure from None

@@ -1,0 +1,41 @@
+"""Numbers of finished episodes: r (return), l (length), t (seconds) and whatever the environment tells."""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from trxl_jax.envs.base import EpisodeStats
+
+EPISODE_WINDOW = 100
+
+Result = dict[str, float]
+
+
+class EpisodeWindow:
+    """Results of the last 100 finished episodes, over which `episode/*_mean` are taken."""
+
+    def __init__(self, results: Iterable[Result] = ()) -> None:
+        self.results: deque[Result] = deque(results, maxlen=EPISODE_WINDOW)
+
+    def means(self) -> dict[str, float]:
+        """`episode/<name>_mean` of every number; empty before an episode ended."""
+        return {f"episode/{name}_mean": value for name, value in means(self.results).items()}
+
+
+def means(results: Iterable[Result]) -> dict[str, float]:
+    """The mean of every number over the results that hold it."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for name, value in result.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: math.fsum(found) / len(found) for name, found in sorted(values.items())}
+
+
+def from_stats(episode: EpisodeStats) -> list[Result]:
+    """Return and length of the episodes that ended, in order of time, from statistics [T, N]."""
+    done, episode_return, episode_length = (np.asarray(x) for x in episode)
+    ended = zip(*np.nonzero(done), strict=True)
+    return [{"r": float(episode_return[place]), "l": float(episode_length[place])} for place in ended]
