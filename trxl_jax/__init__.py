@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from trxl_jax.envs.base import Environment, EnvSpec, EpisodeStats, TimeStep
     from trxl_jax.envs.device import DeviceEnvironment
     from trxl_jax.envs.host import HostEnvironment
+    from trxl_jax.evaluation import Evaluation, evaluate
     from trxl_jax.memory import EpisodicMemory
+    from trxl_jax.policy import Policy, PolicyMemory, load
     from trxl_jax.ppo import TrainState, make_optimizer, ppo_loss, update
     from trxl_jax.rollout import RolloutState, collect_rollout
     from trxl_jax.torch_import import load_torch_checkpoint
@@ -36,7 +38,12 @@ _HOME = {
     "TimeStep": "envs.base",
     "DeviceEnvironment": "envs.device",
     "HostEnvironment": "envs.host",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
     "EpisodicMemory": "memory",
+    "Policy": "policy",
+    "PolicyMemory": "policy",
+    "load": "policy",
     "TrainState": "ppo",
     "make_optimizer": "ppo",
     "ppo_loss": "ppo",
@@ -63,7 +70,12 @@ __all__ = [  # noqa: RUF022 - in the order of the modules
     "TimeStep",
     "DeviceEnvironment",
     "HostEnvironment",
+    "Evaluation",
+    "evaluate",
     "EpisodicMemory",
+    "Policy",
+    "PolicyMemory",
+    "load",
     "TrainState",
     "make_optimizer",
     "ppo_loss",

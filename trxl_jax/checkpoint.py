@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from trxl_jax.errors import CheckpointError
@@ -96,6 +97,36 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
             f"can't read checkpoint {path}: {problem}; if it is damaged, remove it to use an earlier one"
         )
     return restored
+
+
+def restore_params(path: Path) -> Any:
+    """Reads the agent's parameters alone, onto the default device; the rest of the state isn't touched.
+
+    Args:
+        path: one checkpoint of a run, as `latest` names it.
+
+    Raises:
+        CheckpointError: it is incomplete, damaged or not ours.
+    """
+    if not (path / _STATE).is_dir():
+        raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; name an earlier one")
+    directory = (path / _STATE).absolute()
+
+    def read() -> Any:
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            stored = checkpointer.metadata(directory).item_metadata.tree  # (train state, rollout state)
+            target = jax.tree.map(lambda _: ocp.PLACEHOLDER, stored)
+            target[0]["params"] = stored[0]["params"]
+            # By way of NumPy, so that it doesn't matter on which devices they were.
+            kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+            restored = checkpointer.restore(directory, ocp.args.PyTreeRestore(target, kinds))
+            return jax.tree.map(jnp.asarray, restored[0]["params"])
+
+    params, problem = _attempt(read)
+    if problem is not None:
+        raise CheckpointError(f"can't read checkpoint {path}: {problem}; if it is damaged, name an earlier one")
+    return params
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:

@@ -14,7 +14,10 @@ PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 MemoryDtype = Literal["bfloat16", "float32"]
 
 # Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
-RESUMABLE_FIELDS = frozenset({"total_timesteps", "save_every", "keep", "track", "wandb_project_name", "wandb_entity"})
+RESUMABLE_FIELDS = frozenset(
+    {"total_timesteps", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every", "track",
+     "wandb_project_name", "wandb_entity"}
+)  # fmt: skip
 
 
 def _parse_options(text: str) -> dict[str, Any]:
@@ -29,7 +32,9 @@ def _parse_options(text: str) -> dict[str, Any]:
     return options
 
 
-_JsonObject = Annotated[
+_HALF_THE_SEEDS = 2**31
+
+JsonObject = Annotated[
     dict[str, Any],
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -59,6 +64,14 @@ class Config:
     """updates between two checkpoints; 0 saves only at the end and on signals"""
     keep: int = 3
     """number of newest checkpoints to keep"""
+    eval_every: int = 0
+    """updates between two evaluations in environments of their own, on seeds held out; 0: none"""
+    eval_episodes: int = 100
+    """episodes of an evaluation, the same ones each time"""
+    capture_video: bool = False
+    """film an episode every video_every updates: the whole task beside what the agent sees of it"""
+    video_every: int = 100
+    """updates between two videos"""
     track: bool = False
     """also log to Weights & Biases (needs the extra `wandb`)"""
     wandb_project_name: str = "trxl_jax"
@@ -68,7 +81,7 @@ class Config:
 
     env_id: str = "MortarMayhem-Grid-v0"
     """a Gymnasium id (stepped on the host) or gymnax/<id> (on the device)"""
-    env_options: _JsonObject = dataclasses.field(default_factory=dict)
+    env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: reset options of a Gymnasium task, parameter fields of a gymnax one"""
     max_episode_steps: int | None = None
     """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
@@ -133,10 +146,11 @@ class Config:
         if self.trxl_positional_encoding == "":
             object.__setattr__(self, "trxl_positional_encoding", "none")
         for name in ("num_envs", "num_steps", "num_minibatches", "update_epochs", "total_timesteps", "keep",
+                     "eval_episodes", "video_every",
                      "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length"):  # fmt: skip
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
-        for name in ("anneal_steps", "save_every", "seed", "init_lr", "final_lr", "clip_coef", "init_ent_coef",
-                     "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
+        for name in ("anneal_steps", "save_every", "eval_every", "seed", "init_lr", "final_lr", "clip_coef",
+                     "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
             self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")
@@ -195,6 +209,24 @@ class Config:
     def replace(self, **changes: Any) -> "Config":
         """A copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
+
+    def for_evaluation(self, num_envs: int, seed: int) -> "Config":
+        """The same task and agent, for playing instead of training.
+
+        Args:
+            num_envs: environments side by side.
+            seed: as users give it. The environments' own is half the range away, so that their episodes are held out
+                from those of a run trained with this seed, or any other in the same half.
+        """
+        return self.replace(
+            num_envs=num_envs,
+            seed=(seed + _HALF_THE_SEEDS) % (2 * _HALF_THE_SEEDS),
+            num_steps=1,
+            num_minibatches=1,
+            total_timesteps=num_envs,
+            norm_adv=False,
+            bootstrap_truncated=False,
+        )
 
     def to_json(self) -> str:
         """All fields as a JSON object."""

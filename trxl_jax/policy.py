@@ -1,0 +1,217 @@
+"""A trained agent as a pure function: an observation and a memory to an action and the next memory."""
+
+import dataclasses
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from trxl_jax import checkpoint
+from trxl_jax import memory as episodic
+from trxl_jax.agent import ActorCritic, AgentOutput, make_agent
+from trxl_jax.config import Config, load_config
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec
+from trxl_jax.errors import CheckpointError, ConfigError
+from trxl_jax.rollout import act
+from trxl_jax.transformer import Slots
+
+
+@struct.dataclass
+class PolicyMemory:
+    """What an agent remembers between two steps of N environments; of a single one, without the leading N.
+
+    Fields:
+        ring: for each layer f32[N, H, W, D / H], the W newest slots as queries see them; slot s has place s modulo W.
+        slot: i32[], the slot that is written next, the same everywhere; at least W.
+        episode_step: i32[N], the episode step that comes next.
+    """
+
+    ring: Slots
+    slot: jax.Array
+    episode_step: jax.Array
+
+
+@struct.dataclass
+class Policy:
+    """An agent with its parameters. Acting is what `collect_rollout` does; all methods are pure and may be jitted.
+
+    Fields:
+        params: the agent's variables.
+        agent: the model.
+        config: the configuration with which it was trained.
+    """
+
+    params: Any
+    agent: ActorCritic = struct.field(pytree_node=False)
+    config: Config = struct.field(pytree_node=False)
+
+    @partial(jax.jit, static_argnames="num_envs")
+    def init(self, num_envs: int | None = None) -> PolicyMemory:
+        """The memory at the start of an episode: of one environment, or of N, whose arrays have a leading N."""
+        agent = self.agent
+        blank = episodic.init(
+            num_envs or 1, agent.window, agent.num_layers, agent.dim, jnp.dtype(self.config.memory_dtype)
+        )
+        ring = self._encode_slots(blank.hidden, blank.position)
+        memory = PolicyMemory(ring=ring, slot=jnp.int32(agent.window), episode_step=blank.episode_step)
+        return memory if num_envs is not None else _single(memory)
+
+    @partial(jax.jit, static_argnames="deterministic")
+    def step(
+        self, obs: Any, memory: PolicyMemory, key: jax.Array | None = None, *, deterministic: bool = False
+    ) -> tuple[jax.Array, PolicyMemory]:
+        """Acts.
+
+        Args:
+            obs: [*obs_shape] for the memory of one environment, or [N, *obs_shape] for that of N.
+            memory: as the last call returned it.
+            key: source of the action; not needed if deterministic.
+            deterministic: the most probable action in place of a sampled one.
+
+        Returns:
+            The action, i32[] if the task's actions are Discrete (counted from 0) and i32[A] if MultiDiscrete, with a
+            leading N for N environments; and the next memory.
+        """
+        output, memory = self.decide(obs, memory)
+        action = choose(output, key, deterministic=deterministic)
+        return action if len(self.agent.spec.action_nvec) > 1 else jnp.squeeze(action, axis=-1), memory
+
+    def reset(self, memory: PolicyMemory, done: Any) -> PolicyMemory:
+        """Starts new episodes where bool[N] `done`: nothing from before is seen again."""
+        return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step))
+
+    @jax.jit
+    def decide(self, obs: Any, memory: PolicyMemory) -> tuple[AgentOutput, PolicyMemory]:
+        """What `step` chooses from, and the memory after this step, whatever is chosen; arguments as for `step`.
+
+        Returns:
+            The output without the query axis, as of `act`, for one environment without the leading N either.
+        """
+        if memory.episode_step.ndim == 0:
+            output, memory = self.decide(jnp.asarray(obs)[None], _batch_of_one(memory))
+            return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), _single(memory)
+        slot, episode_step = memory.slot, memory.episode_step
+        output = act(self.agent, self.params, self._encode(obs), memory.ring, slot, episode_step)
+        # As in `collect_rollout`: the write waits for the ring's last read, and is rounded as the memory is.
+        hidden = (output.hidden + 0.0 * output.value[:, None, None]).astype(jnp.dtype(self.config.memory_dtype))
+        entry = self._encode_slots(hidden[:, None], episode_step[:, None])
+        place = slot % self.agent.window
+        ring = [
+            jax.lax.dynamic_update_slice_in_dim(layer, new, place, axis=2)
+            for layer, new in zip(memory.ring, entry, strict=True)
+        ]
+        return output, PolicyMemory(ring=ring, slot=slot + 1, episode_step=episode_step + 1)
+
+    @jax.jit
+    def attention(self, obs: Any, memory: PolicyMemory) -> jax.Array:
+        """Weights with which a step attends to those before it; arguments as for `step`.
+
+        Returns:
+            f32[N, L, H, W - 1], of one environment without N: `[..., j]` is the weight of the step j + 1 ago. A row
+            sums to 1; an episode's first step sees nothing, and its rows are zero.
+        """
+        if memory.episode_step.ndim == 0:
+            return self.attention(jnp.asarray(obs)[None], _batch_of_one(memory))[0]
+        window = self.agent.window
+        query_slot = jnp.broadcast_to(memory.slot, (memory.episode_step.shape[0], 1))
+        slots = episodic.ring_slots(memory.slot, window)
+        visible = episodic.visible_slots(query_slot, memory.episode_step[:, None], slots, window)
+        # On a CPU attention over long windows keeps no weights; as written for other platforms it always does.
+        agent = self.agent.clone(platform="gpu")
+        encoded = self._encode(obs)[:, None]
+        _, sown = agent.apply(self.params, encoded, memory.ring, visible, method="decide", mutable="intermediates")
+        layers = sown["intermediates"]["transformer"]
+        weights = jnp.stack([layers[f"layers_{i}"]["attention"]["weights"][0] for i in range(agent.num_layers)], axis=1)
+        ages = jnp.arange(1, window)
+        return jnp.squeeze(weights, axis=3)[..., (memory.slot - ages) % window]
+
+    def require(self, spec: EnvSpec) -> None:
+        """Checks that a task has the observations and actions that the agent knows.
+
+        Raises:
+            ConfigError: it has others.
+        """
+        known = self.agent.spec
+        if (spec.obs_shape, spec.action_nvec) != (known.obs_shape, known.action_nvec):
+            raise ConfigError(
+                f"the agent was trained on observations {known.obs_shape} and actions {known.action_nvec}; "
+                f"this task has {spec.obs_shape} and {spec.action_nvec}"
+            )
+
+    def _encode(self, obs: Any) -> jax.Array:
+        return self.agent.apply(self.params, jnp.asarray(obs), method="encode")
+
+    def _encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
+        return self.agent.apply(self.params, hidden, position, method="encode_slots")
+
+
+def choose(output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:
+    """The most probable action or a sampled one, i32[..., A]."""
+    if deterministic:
+        return output.policy.mode()
+    if key is None:
+        raise ValueError("a sampled action needs a key; or ask for deterministic=True")
+    return output.policy.sample(key)
+
+
+def load(path: str | Path) -> Policy:
+    """Reads a trained agent. The environment isn't needed.
+
+    Args:
+        path: a run's directory (its newest checkpoint is read), one checkpoint in it, or a file of the PyTorch
+            original (.nn or .cleanrl_model).
+
+    Raises:
+        UserError: there is nothing of the kind, or it can't be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        from trxl_jax.torch_import import load_torch_checkpoint  # type: ignore[attr-defined]
+
+        loaded = load_torch_checkpoint(path)
+        for note in loaded.notes:
+            logging.getLogger(__name__).warning("%s: %s", path, note)
+        return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
+    run_dir = path if (path / "config.json").is_file() else path.parent.parent
+    if not (run_dir / "config.json").is_file():
+        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name a directory that train.py wrote")
+    newest = checkpoint.latest(run_dir / "checkpoints") if path == run_dir else path
+    if newest is None:
+        raise CheckpointError(f"{run_dir} has no checkpoint yet")
+    config = load_config(run_dir / "config.json")
+    params = checkpoint.restore_params(newest)
+    agent = make_agent(config, _spec(params["params"], config))
+    expected = jax.eval_shape(agent.init_params, jax.random.key(0))
+    try:
+        chex.assert_trees_all_equal_shapes_and_dtypes(params, expected)
+    except AssertionError:
+        raise CheckpointError(f"{newest} does not fit {run_dir / 'config.json'}, which has other sizes") from None
+    return Policy(params=params, agent=agent, config=config)
+
+
+def _spec(params: dict[str, Any], config: Config) -> EnvSpec:
+    """The task's observations and actions, as the shapes of an agent's parameters tell them."""
+    branches = sorted((name for name in params if name.startswith("actor_")), key=lambda name: int(name[6:]))
+    nvec = tuple(params[name]["bias"].shape[0] for name in branches)
+    limit = config.max_episode_steps or ENDLESS_MAX_EPISODE_STEPS
+    if "conv_0" in params["encoder"]:
+        return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), nvec, limit)
+    features = params["encoder"]["dense"]["kernel"].shape[0]
+    return EnvSpec((features,), np.dtype(np.float32), nvec, limit)
+
+
+def _single(memory: PolicyMemory) -> PolicyMemory:
+    ring = [jnp.squeeze(layer, axis=0) for layer in memory.ring]
+    return dataclasses.replace(memory, ring=ring, episode_step=jnp.squeeze(memory.episode_step, axis=0))
+
+
+def _batch_of_one(memory: PolicyMemory) -> PolicyMemory:
+    return dataclasses.replace(
+        memory, ring=[layer[None] for layer in memory.ring], episode_step=memory.episode_step[None]
+    )
