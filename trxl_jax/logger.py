@@ -63,6 +63,13 @@ class Logger:
             self._wandb.log({"global_step": global_step, **metrics})
         self._progress.show(global_step, metrics)
 
+    def write_video(self, global_step: int, path: Path) -> None:
+        """Sends a video that is in the run's directory to W&B, if the run is tracked there."""
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({"global_step": global_step, "videos": wandb.Video(str(path), format="mp4")})
+
     def say(self, text: str) -> None:
         """One line for the person who watches, above the progress line."""
         self._progress.say(text)

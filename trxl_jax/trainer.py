@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from trxl_jax.envs import CUSTOM_PREFIX, make_env
 from trxl_jax.envs.base import Environment, original_errors
 from trxl_jax.errors import CheckpointError, ConfigError, UserError, disk_errors
 from trxl_jax.logger import Logger
+from trxl_jax.monitor import Monitor
+from trxl_jax.policy import Policy
 from trxl_jax.ppo import Metrics
 from trxl_jax.results import EpisodeWindow, from_stats
 from trxl_jax.train_step import TrainStep, compile_train_step, init_states
@@ -57,13 +59,15 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     run_dir = resume or _new_run_dir(config)
     batch = make_env(config, env)
     try:
+        monitor = Monitor(config, env, run_dir / "videos")
         with original_errors(batch):
             run = _Run(config, batch, run_dir, resumed=resume is not None)
         run.start_logger()
         try:
-            return run.loop()
+            return run.loop(monitor)
         finally:
             run.logger.close()
+            monitor.close()
     finally:
         batch.close()
 
@@ -168,12 +172,13 @@ class _Run:
         for note in self.notes:
             self.logger.say(note)
 
-    def loop(self) -> Outcome:
+    def loop(self, monitor: Monitor) -> Outcome:
         row: dict[str, float] = {}
         with _signal_flag() as stop:
             train_step = self._compile()
             while self.iteration < self.config.num_iterations and not stop:
                 row = self._iterate(train_step)
+                row = self._report(row, monitor, lambda: bool(stop))
                 every = self.config.save_every
                 if every and self.iteration % every == 0:
                     self.save()
@@ -207,9 +212,18 @@ class _Run:
         self.episodes.results.extend(results)
         row = self.episodes.means() | {name: float(value) for name, value in report.metrics.items()}
         row["charts/SPS"] = self.config.batch_size / seconds
+        return row
+
+    def _report(self, row: dict[str, float], monitor: Monitor, stopped: Callable[[], bool]) -> dict[str, float]:
+        """Logs an update, with what an evaluation after it adds; returns the whole row."""
+        policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
         try:
+            row = row | monitor.evaluate(policy, self.iteration, stopped)
             with disk_errors(self.run_dir, "--run_dir"):
                 self.logger.write(self.global_step, self.iteration, row)
+                video = monitor.film(policy, self.iteration, stopped)
+                if video is not None:
+                    self.logger.write_video(self.global_step, video)
         except UserError as error:
             raise self._with_saved_state(error) from error
         return row
