@@ -98,9 +98,9 @@ class Policy:
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), _single(memory)
         slot, episode_step = memory.slot, memory.episode_step
         output = act(self.agent, self.params, self._encode(obs), memory.ring, slot, episode_step)
-        # As in `collect_rollout`: the write waits for the ring's last read, and is rounded as the memory is.
-        hidden = (output.hidden + 0.0 * output.value[:, None, None]).astype(jnp.dtype(self.config.memory_dtype))
-        entry = self._encode_slots(hidden[:, None], episode_step[:, None])
+        # Rounded as in the memory of a rollout.
+        hidden = output.hidden[:, None].astype(jnp.dtype(self.config.memory_dtype))
+        entry = self._encode_slots(hidden, episode_step[:, None])
         place = slot % self.agent.window
         ring = [
             jax.lax.dynamic_update_slice_in_dim(layer, new, place, axis=2)
