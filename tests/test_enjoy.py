@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,11 +225,20 @@ def test_the_record_of_an_episode(mortar_run: Path) -> None:
     np.testing.assert_allclose(record.values, values, atol=1e-5)
 
 
-def test_a_page(device_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("trxl_jax.episode_page")
-    assert enjoy("--name", device_run, "--episodes", 1, "--render", "html", "--out", tmp_path) == 0
-    assert str(tmp_path / "episode_0.html") in capsys.readouterr().out
-    assert (tmp_path / "episode_0.html").read_text().lstrip().lower().startswith("<!doctype html")
+def test_pages_of_tasks_with_pictures_and_with_vectors(
+    mortar_run: Path, device_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_dir in (mortar_run, device_run):
+        out = tmp_path / run_dir.parent.name
+        capsys.readouterr()
+        assert enjoy("--name", run_dir, "--episodes", 1, "--json", "--render", "html", "--out", out) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["files"] == [str(out / "episode_0.html")]
+        page = (out / "episode_0.html").read_text()
+        record = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+        assert record["steps"] == told["episodes"][0]["length"]
+        assert record["command"].startswith("python enjoy.py --name")
+        assert (record["pictures"] is None) == (run_dir == device_run)
 
 
 @pytest.mark.parametrize(

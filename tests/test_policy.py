@@ -151,18 +151,6 @@ def test_attention_is_by_age() -> None:
         memory = policy.reset(memory, steps.done[t])
 
 
-def test_attention_over_a_long_window() -> None:
-    """Where acting takes another way on a CPU, which keeps no weights."""
-    config = Config(env_id="gymnax/MemoryChain-bsuite", max_episode_steps=600, num_envs=1, trxl_dim=512,
-                    trxl_num_heads=1, trxl_num_layers=1, trxl_memory_length=600)  # fmt: skip
-    spec = make_env(config).spec
-    agent = make_agent(config, spec)
-    policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
-    obs = jnp.ones(spec.obs_shape)
-    _, memory = policy.step(obs, policy.init(), deterministic=True)
-    np.testing.assert_allclose(policy.attention(obs, memory)[0, 0], np.eye(599)[0], atol=1e-6)
-
-
 @pytest.mark.parametrize("run", ["proof_run", "device_run", "mortar_run"])
 def test_a_run_is_loaded_from_its_newest_checkpoint(run: str, request: pytest.FixtureRequest) -> None:
     run_dir: Path = request.getfixturevalue(run)
@@ -192,6 +180,13 @@ def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
         assert env.action_space.contains(np.asarray(action))
         obs, _, _, ended, _ = env.step(action)
     assert ended
+
+
+def test_a_file_of_the_original_is_loaded_and_plays_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """It was trained to 1.2 by the original."""
+    policy = trxl_jax.load(Path(__file__).parent / "golden" / "ProofofMemory-v0_seed1.nn")
+    assert not caplog.records  # nothing was missing or changed
+    assert trxl_jax.evaluate(policy, 200, num_envs=50).means["r"] > 1.1
 
 
 def test_what_can_not_be_loaded_gets_a_line(proof_run: Path, tmp_path: Path) -> None:

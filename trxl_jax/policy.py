@@ -122,9 +122,7 @@ class Policy:
         query_slot = jnp.broadcast_to(memory.slot, (memory.episode_step.shape[0], 1))
         slots = episodic.ring_slots(memory.slot, window)
         visible = episodic.visible_slots(query_slot, memory.episode_step[:, None], slots, window)
-        # On a CPU attention over long windows keeps no weights; as written for other platforms it always does.
-        agent = self.agent.clone(platform="gpu")
-        encoded = self._encode(obs)[:, None]
+        agent, encoded = self.agent, self._encode(obs)[:, None]
         _, sown = agent.apply(self.params, encoded, memory.ring, visible, method="decide", mutable="intermediates")
         layers = sown["intermediates"]["transformer"]
         weights = jnp.stack([layers[f"layers_{i}"]["attention"]["weights"][0] for i in range(agent.num_layers)], axis=1)
@@ -172,7 +170,9 @@ def load(path: str | Path) -> Policy:
     """
     path = Path(path)
     if path.is_file():
-        from trxl_jax.torch_import import load_torch_checkpoint  # type: ignore[attr-defined]
+        from trxl_jax.torch_import import (
+            load_torch_checkpoint,
+        )  # inside: it starts runs, whose trainer acts by policies
 
         loaded = load_torch_checkpoint(path)
         for note in loaded.notes:

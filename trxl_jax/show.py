@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from trxl_jax.envs.task import Task
+from trxl_jax.episode_page import write_page
 from trxl_jax.pictures import frame
 from trxl_jax.play import Moment, play_episode, trace
 from trxl_jax.policy import Policy
@@ -133,8 +134,6 @@ def show_episode(
             results = moment.results
         _show(screens, task, task.picture, task.obs)
     if page is not None:
-        from trxl_jax.episode_page import write_page  # type: ignore[import-not-found]
-
         write_page(page, trace(task, episode, kept), model=model, command=command)
     assert results is not None
     return {name: value for name, value in results.items() if name != "t"}
