@@ -239,7 +239,8 @@ def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 
 def test_resuming_under_another_configuration_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for flag, value in (("--gamma", 0.9), ("--trxl_dim", 16), ("--env_id", "gymnax/CartPole-v1"), ("--seed", 5)):
+    for flag, value in (("--gamma", 0.9), ("--trxl_dim", 16), ("--env_id", "gymnax/CartPole-v1"), ("--seed", 5),
+                        ("--compute_dtype", "bfloat16")):  # fmt: skip
         assert run("--resume", finished, flag, value, "--total_timesteps", 128) == 2
         assert f"{flag} {value}" in told(capsys)
     assert len(rows(finished)) == 2

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import DTypeLike
 
 from trxl_jax.config import Config
 from trxl_jax.encoder import PixelDecoder, PixelEncoder, VectorEncoder
@@ -85,6 +86,7 @@ class ActorCritic(nn.Module):
         positional_encoding: absolute, learned or none.
         reconstruction: whether there is a decoder.
         platform: what it is compiled for: cpu, gpu or tpu.
+        dtype: of the factors of products; parameters, sums, the heads and all results are float32.
     """
 
     spec: EnvSpec
@@ -95,10 +97,11 @@ class ActorCritic(nn.Module):
     positional_encoding: str
     reconstruction: bool = False
     platform: str = "cpu"
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         pixels = len(self.spec.obs_shape) > 1
-        self.encoder = PixelEncoder(self.dim, self.platform) if pixels else VectorEncoder(self.dim)
+        self.encoder = PixelEncoder(self.dim, self.platform, self.dtype) if pixels else VectorEncoder(self.dim)
         self.transformer = TransformerXL(
             self.num_layers,
             self.num_heads,
@@ -107,19 +110,20 @@ class ActorCritic(nn.Module):
             self.positional_encoding,
             self.spec.max_episode_steps,
             self.platform,
+            self.dtype,
         )
-        self.post_transformer = orthogonal_dense(self.dim, self.dim, HIDDEN_GAIN)
+        self.post_transformer = orthogonal_dense(self.dim, self.dim, HIDDEN_GAIN, dtype=self.dtype)
         self.actor = [orthogonal_dense(n, self.dim, ACTOR_GAIN) for n in self.spec.action_nvec]
         self.critic = orthogonal_dense(1, self.dim, CRITIC_GAIN)
         if self.reconstruction:
-            self.decoder = PixelDecoder()
+            self.decoder = PixelDecoder(self.dtype)
 
     def __call__(self, obs: jax.Array, slots: Slots, visible: jax.Array) -> AgentOutput:
         """Looks at Q observations per environment.
 
         Args:
             obs: [N, Q, *obs_shape].
-            slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
+            slots: for each layer [N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S], from `memory.visible_slots`.
         """
         chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
@@ -181,6 +185,7 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         config: sizes.
         spec: the task's observations and actions.
         platform: what to compile for, cpu, gpu or tpu; None: what JAX runs on. It changes the order of sums, no more.
+            bfloat16 on a CPU takes the formulation for gpu and tpu, which is slow there, but shows what they compute.
 
     Raises:
         ConfigError: a reconstruction loss for vector observations.
@@ -189,6 +194,9 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         raise ConfigError(
             f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
         )
+    platform = platform or jax.default_backend()
+    if platform == "cpu" and config.compute_dtype == "bfloat16":
+        platform = "gpu"
     return ActorCritic(
         spec=spec,
         num_layers=config.trxl_num_layers,
@@ -197,5 +205,6 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         window=min(config.trxl_memory_length, spec.max_episode_steps),
         positional_encoding=config.trxl_positional_encoding,
         reconstruction=config.reconstruction_coef > 0,
-        platform=platform or jax.default_backend(),
+        platform=platform,
+        dtype=jnp.dtype(config.compute_dtype),
     )

@@ -11,7 +11,7 @@ import tyro
 from trxl_jax.errors import ConfigError
 
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
-MemoryDtype = Literal["bfloat16", "float32"]
+FloatName = Literal["bfloat16", "float32"]
 
 # Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
 RESUMABLE_FIELDS = frozenset(
@@ -139,8 +139,10 @@ class Config:
     """encoding of a memory's step in its episode"""
     reconstruction_coef: float = 0.0
     """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
-    memory_dtype: MemoryDtype = "bfloat16"
+    memory_dtype: FloatName = "bfloat16"
     """precision of the cached hidden states"""
+    compute_dtype: FloatName = "float32"
+    """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs"""
 
     def __post_init__(self) -> None:
         if self.trxl_positional_encoding == "":
@@ -185,7 +187,8 @@ class Config:
             "trxl_dim",
             "must be even for absolute positions (sines and cosines); or use --trxl_positional_encoding none",
         )
-        self._require(self.memory_dtype in get_args(MemoryDtype), "memory_dtype", "must be bfloat16 or float32")
+        for name in ("memory_dtype", "compute_dtype"):
+            self._require(getattr(self, name) in get_args(FloatName), name, "must be bfloat16 or float32")
         self._require(
             self.total_timesteps >= self.batch_size,
             "total_timesteps",

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import orthogonal
+from jax.typing import DTypeLike
 
 from trxl_jax import pixel_encoder_cpu
-from trxl_jax.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
+from trxl_jax.initializers import HIDDEN_GAIN, cast_factors, orthogonal_dense, torch_bias
 
 # (channels, kernel, stride) of the encoder's convolutions; the decoder mirrors them.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -17,7 +18,7 @@ _FRAMES_A_CHUNK = 32
 
 
 class VectorEncoder(nn.Module):
-    """One dense layer without activation.
+    """One dense layer without activation, in float32: observations come in any scale, and there are few of them.
 
     Fields:
         dim: D.
@@ -48,11 +49,13 @@ class PixelEncoder(nn.Module):
 
     Fields:
         dim: D.
-        platform: what it is compiled for: cpu, gpu or tpu. The CPU has a formulation of its own.
+        platform: what it is compiled for: cpu, gpu or tpu. The CPU has a formulation of its own, in float32.
+        dtype: of the factors of products; results are float32.
     """
 
     dim: int
     platform: str
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         channels = 3
@@ -65,32 +68,34 @@ class PixelEncoder(nn.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         """u8[..., 84, 84, 3] to f32[..., D]. Features are flattened channel-last; the original's, channel-first."""
         frames = obs.reshape(-1, *obs.shape[-3:])
-        features = self.pick(frames, jnp.arange(frames.shape[0]))
+        features = self.pick(frames, jnp.arange(frames.shape[0])) if self.platform == "cpu" else self._convolve(frames)
         return features.reshape(*obs.shape[:-3], self.dim)
 
     def pick(
         self, pool: jax.Array, places: jax.Array, count: jax.Array | None = None, chunk: int = _FRAMES_A_CHUNK
     ) -> jax.Array:
-        """Features f32[B, D] of the frames at i32[B] `places` of a pool u8[M, 84, 84, 3].
+        """The CPU's formulation: features f32[B, D] of the frames at i32[B] `places` of a pool u8[M, 84, 84, 3].
 
         Args:
             pool: frames.
             places: which of them.
-            count: only the first so many rows matter, i32[]; others are undefined. The CPU then does no more work.
-            chunk: frames that the CPU takes at a time.
+            count: only the first so many rows matter, i32[]; others are undefined, and no work is done for them.
+            chunk: frames taken at a time.
         """
         weights = {name: layer() for name, layer in self.layers.items()}
-        if self.platform == "cpu":
-            return pixel_encoder_cpu.encode(weights, pool, places, count, chunk)
-        x = pool[places].astype(jnp.float32) / 255.0
+        return pixel_encoder_cpu.encode(weights, pool, places, count, chunk)
+
+    def _convolve(self, frames: jax.Array) -> jax.Array:
+        """u8[B, 84, 84, 3] to f32[B, D]."""
+        x = frames.astype(jnp.float32) / 255.0
         for i, (_, _, stride) in enumerate(_CONVOLUTIONS):
-            layer = weights[f"conv_{i}"]
+            x, kernel, bias = cast_factors(x, **self.layers[f"conv_{i}"](), dtype=self.dtype)
             x = jax.lax.conv_general_dilated(
-                x, layer["kernel"], (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-            x = nn.relu(x + layer["bias"])
-        dense = weights["dense"]
-        return nn.relu(x.reshape(x.shape[0], -1) @ dense["kernel"] + dense["bias"])
+            x = nn.relu(x + bias)
+        x, kernel, bias = cast_factors(x.reshape(x.shape[0], -1), **self.layers["dense"](), dtype=self.dtype)
+        return nn.relu(x @ kernel + bias)
 
 
 class PixelDecoder(nn.Module):
@@ -98,14 +103,20 @@ class PixelDecoder(nn.Module):
 
     PyTorch's initialisation of a transposed convolution is orthogonal over [in, out * h * w] and its bias bound
     1/sqrt(out * h * w); Flax would flatten the kernel [h, w, in, out] around its last axis.
+
+    Fields:
+        dtype: of the factors of products; results are float32.
     """
+
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
         """f32[..., D] to f32[..., 84, 84, 3]: logits of the pixels' intensities."""
         height, width, channels = _LAST_GRID
         x = features.reshape(-1, features.shape[-1])
-        x = nn.relu(orthogonal_dense(height * width * channels, x.shape[-1], HIDDEN_GAIN, name="dense")(x))
+        dense = orthogonal_dense(height * width * channels, x.shape[-1], HIDDEN_GAIN, dtype=self.dtype, name="dense")
+        x = nn.relu(dense(x))
         x = x.reshape(-1, height, width, channels)
         outputs = [channels for channels, _, _ in _CONVOLUTIONS[-2::-1]] + [3]
         for i, (out, (_, kernel, stride)) in enumerate(zip(outputs, reversed(_CONVOLUTIONS), strict=True)):
@@ -114,6 +125,8 @@ class PixelDecoder(nn.Module):
                 (kernel, kernel),
                 (stride, stride),
                 padding="VALID",
+                dtype=self.dtype,
+                promote_dtype=cast_factors,
                 kernel_init=orthogonal(HIDDEN_GAIN, column_axis=-2),
                 bias_init=torch_bias(out * kernel * kernel),
                 name=f"deconv_{i}",

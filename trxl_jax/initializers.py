@@ -1,4 +1,4 @@
-"""Initial distributions of the original's layers, which are PyTorch's where it says nothing."""
+"""Layers with the original's initial distributions, which are PyTorch's where it says nothing."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer, orthogonal, variance_scaling
+from jax.typing import DTypeLike
 
 HIDDEN_GAIN = math.sqrt(2)
 ACTOR_GAIN = 0.1
@@ -26,11 +27,36 @@ def torch_bias(fan_in: int) -> Initializer:
     return init
 
 
-def dense(features: int, fan_in: int, kernel_init: Initializer = torch_default, name: str | None = None) -> nn.Dense:
+def cast_factors(inputs: jax.Array, kernel: jax.Array, bias: jax.Array, *, dtype: DTypeLike) -> Any:
+    """Flax's `promote_dtype` for layers that multiply in `dtype` and return float32.
+
+    The bias stays float32, unlike with Flax's own: its gradient is a sum over the batch, which XLA takes in the
+    cotangent's type. In bfloat16, a sum over 16,384 samples came out 6% off.
+    """
+    return inputs.astype(dtype), kernel.astype(dtype), bias
+
+
+def dense(
+    features: int,
+    fan_in: int,
+    kernel_init: Initializer = torch_default,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    name: str | None = None,
+) -> nn.Dense:
     """A dense layer with PyTorch's bias; its weight too, unless `kernel_init` says otherwise."""
-    return nn.Dense(features, kernel_init=kernel_init, bias_init=torch_bias(fan_in), name=name)
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        promote_dtype=cast_factors,
+        kernel_init=kernel_init,
+        bias_init=torch_bias(fan_in),
+        name=name,
+    )
 
 
-def orthogonal_dense(features: int, fan_in: int, gain: float, name: str | None = None) -> nn.Dense:
+def orthogonal_dense(
+    features: int, fan_in: int, gain: float, *, dtype: DTypeLike = jnp.float32, name: str | None = None
+) -> nn.Dense:
     """A dense layer with an orthogonal weight and PyTorch's bias."""
-    return dense(features, fan_in, orthogonal(gain), name)
+    return dense(features, fan_in, orthogonal(gain), dtype=dtype, name=name)

@@ -57,7 +57,7 @@ def ppo_loss(
         agent: the model.
         params: its parameters.
         batch: Q steps of N environments; advantages are taken as they are.
-        slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
+        slots: for each layer [N, H, S, D / H], from `encode_slots`.
         config: coefficients.
         ent_coef: f32[], the entropy coefficient.
 

@@ -12,6 +12,7 @@ of four.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -19,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from trxl_jax.initializers import dense, torch_bias, torch_default
 
@@ -26,7 +28,7 @@ LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
 
 Slots = list[jax.Array]
-"""What queries attend to: for each layer normalised slots f32[N, H, S, D / H], positions added."""
+"""What queries attend to: for each layer normalised slots [N, H, S, D / H], positions added, in the products' dtype."""
 _PRODUCTS_WORTH_A_LOOP = 2**15  # multiplications of one head; with fewer, the loop costs more than it saves
 
 
@@ -75,16 +77,17 @@ def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.
 
     Args:
         query: f32[N, Q, H, d], scaled.
-        slots: f32[N, H, S, d].
+        slots: [N, H, S, d]; products are taken of its dtype and summed in float32.
         visible: bool[N, Q, S].
 
     Returns:
         f32[N, Q, H, d], anything where a query sees nothing, and the weights f32[N, H, Q, S].
     """
-    energy = jnp.einsum("nqhd,nhsd->nhqs", query, slots)
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    energy = product("nqhd,nhsd->nhqs", query.astype(slots.dtype), slots)
     # A finite mask: a row that sees nothing has no NaN.
     weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
-    return jnp.einsum("nhqs,nhsd->nqhd", weights, slots), weights
+    return product("nhqs,nhsd->nqhd", weights.astype(slots.dtype), slots), weights
 
 
 @jax.custom_vjp
@@ -189,11 +192,13 @@ class MemoryAttention(nn.Module):
         num_heads: H, a divisor of D.
         constant_slots: whether the slots need no gradient.
         platform: what it is compiled for: cpu, gpu or tpu.
+        dtype: of the factors of products; everything else is float32.
     """
 
     num_heads: int
     constant_slots: bool
     platform: str
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
@@ -201,7 +206,7 @@ class MemoryAttention(nn.Module):
 
         Args:
             query: f32[N, Q, D], normalised.
-            slots: f32[N, H, S, D / H], normalised memories without the gain and bias of their layer norm.
+            slots: [N, H, S, D / H], normalised memories without the gain and bias of their layer norm.
             visible: bool[N, Q, S].
             empty: f32[D], the mean of the window's empty entries, which a query that sees nothing gets.
 
@@ -219,8 +224,10 @@ class MemoryAttention(nn.Module):
             self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
         )
 
-        projected = query.reshape(n, q, *heads) @ (w_query @ w_key.T) * (scale / np.sqrt(dim))
-        if self.is_mutable_collection("intermediates") or not self.constant_slots or self.platform != "cpu":
+        to_keys = (w_query @ w_key.T).astype(self.dtype)
+        projected = query.reshape(n, q, *heads).astype(self.dtype) @ to_keys * (scale / np.sqrt(dim))
+        own_products = self.constant_slots and self.platform == "cpu" and self.dtype == jnp.float32
+        if self.is_mutable_collection("intermediates") or not own_products:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
         elif q == 1:
@@ -233,7 +240,8 @@ class MemoryAttention(nn.Module):
         context = jnp.where(sees_any, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()
         combined = jnp.einsum("de,hef->hdf", w_value, out.kernel.reshape(*heads, dim)).reshape(dim, dim)
-        return (context * scale + bias).reshape(n, q, dim) @ combined + out.bias
+        values = (context * scale + bias).reshape(n, q, dim).astype(self.dtype)
+        return values @ combined.astype(self.dtype) + out.bias
 
 
 class TransformerLayer(nn.Module):
@@ -243,21 +251,23 @@ class TransformerLayer(nn.Module):
         num_heads: H.
         constant_slots: see `MemoryAttention`.
         platform: see `MemoryAttention`.
+        dtype: see `MemoryAttention`.
     """
 
     num_heads: int
     constant_slots: bool
     platform: str
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
         """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
         dim = x.shape[-1]
         query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
-        attention = MemoryAttention(self.num_heads, self.constant_slots, self.platform, name="attention")
+        attention = MemoryAttention(self.num_heads, self.constant_slots, self.platform, self.dtype, name="attention")
         x = x + attention(query, slots, visible, empty)
         attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
-        return x + nn.relu(dense(dim, dim, name="projection")(attended))
+        return x + nn.relu(dense(dim, dim, dtype=self.dtype, name="projection")(attended))
 
 
 class TransformerXL(nn.Module):
@@ -271,6 +281,7 @@ class TransformerXL(nn.Module):
         positional_encoding: absolute, learned or none.
         max_episode_steps: E.
         platform: see `MemoryAttention`.
+        dtype: see `MemoryAttention`.
     """
 
     num_layers: int
@@ -280,11 +291,14 @@ class TransformerXL(nn.Module):
     positional_encoding: str
     max_episode_steps: int
     platform: str = "cpu"
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
         constant = self.positional_encoding != "learned"
-        self.layers = [TransformerLayer(self.num_heads, constant, self.platform) for _ in range(self.num_layers)]
+        self.layers = [
+            TransformerLayer(self.num_heads, constant, self.platform, self.dtype) for _ in range(self.num_layers)
+        ]
 
     def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
         """Positions added, normalised: what queries attend to.
@@ -294,11 +308,11 @@ class TransformerXL(nn.Module):
             position: i32[N, S].
 
         Returns:
-            For each of the L layers f32[N, H, S, D / H].
+            For each of the L layers [N, H, S, D / H], in the products' dtype.
         """
         chex.assert_shape(position, hidden.shape[:2])
         slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
-        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1)
+        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1).astype(self.dtype)
         return [jnp.moveaxis(slots[:, :, layer], 1, 2) for layer in range(self.num_layers)]
 
     def __call__(self, x: jax.Array, slots: Slots, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -306,7 +320,7 @@ class TransformerXL(nn.Module):
 
         Args:
             x: f32[N, Q, D].
-            slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
+            slots: for each layer [N, H, S, D / H], from `encode_slots`.
             visible: bool[N, Q, S].
 
         Returns:
