@@ -17,7 +17,7 @@ _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_mode
 # Settings that only we have, or that are not a file's to make.
 _OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
                    "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps", "async_envs",
-                   "bootstrap_truncated", "memory_dtype"})  # fmt: skip
+                   "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
 _TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
 
 
