@@ -59,13 +59,13 @@ def empty_table(num_steps: int, obs: jax.Array, dim: int) -> FrameTable:
 
 
 def hash_frames(frames: jax.Array) -> jax.Array:
-    """u8[B, ...] to u32[B]: a sum of mixed words, each with its own offset."""
-    words = jax.lax.bitcast_convert_type(frames.reshape(frames.shape[0], -1, 4), jnp.uint32)
-    words = words + jnp.arange(words.shape[1], dtype=jnp.uint32) * np.uint32(0x9E3779B1)
-    # The finaliser of MurmurHash3: without it, changes in a word's high byte would move only the sum's high byte.
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        words = (words ^ (words >> shift)) * np.uint32(factor)
-    return (words ^ (words >> 16)).sum(axis=1, dtype=jnp.uint32)
+    """u8[B, ...] to u32[B]: sums of bytes times fixed random odd numbers, modulo 2^32.
+
+    A single changed byte always changes it. As a product it takes 0.15 ms for 32 frames; mixing words took 0.8.
+    """
+    flat = frames.reshape(frames.shape[0], -1).astype(jnp.uint32)
+    factors = np.random.default_rng(0).integers(0, 2**32, flat.shape[1], np.uint32) | np.uint32(1)
+    return flat @ factors
 
 
 def add_step(
@@ -94,11 +94,17 @@ def add_step(
     first = jnp.where(equal, first, start + own)
 
     is_new = first == start + own
-    order = jnp.argsort(~is_new, stable=True)
-    encoded = encode(obs[order], is_new.sum())[jnp.argsort(order)]
-    features = jnp.where(is_new[:, None], encoded, table.features[first])
-    # A repeat within this step has its features from the row beside it.
-    features = features[jnp.where(first >= start, first - start, own)]
+
+    def encode_new() -> jax.Array:
+        order = jnp.argsort(~is_new, stable=True)
+        encoded = encode(obs[order], is_new.sum())[jnp.argsort(order)]
+        features = jnp.where(is_new[:, None], encoded, table.features[first])
+        # A repeat within this step has its features from the row beside it.
+        return features[jnp.where(first >= start, first - start, own)]
+
+    # Most steps have nothing new. A condition around the encoder, because XLA moves the body of a loop that runs once
+    # or never out of it: 1.6 ms a step with 16 environments.
+    features = jax.lax.cond(is_new.any(), encode_new, lambda: table.features[first])
     table = FrameTable(
         obs=stored,
         hashes=hashes,
