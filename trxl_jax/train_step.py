@@ -168,17 +168,16 @@ def _in_turn(collect: Collect, learn: Learn) -> TrainStep:
 
 
 def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
-    """For small minibatches on CPUs: only products by YNNPACK, which takes 50 us or more for the smallest of sums.
+    """For small minibatches on CPUs: nothing by YNNPACK, which takes 40 us or more for the smallest of products.
 
-    An update of Proof of Memory takes 110 ms so, and 178 without; one of MiniGrid, whose minibatches are larger, would
-    take 1.55 s in place of 1.31. The option is experimental: it is named for the releases of JAX that are known to
-    have it, and nothing depends on it.
+    An update of Proof of Memory takes 112 ms so, 119 with YNNPACK's products and 217 with all that it takes; one of
+    MiniGrid, whose minibatches are larger, would take 1.55 s in place of 1.31. The option is experimental: it is named
+    for the releases of JAX that are known to have it, and nothing depends on it.
     """
     numbers = config.batch_size // config.num_minibatches * config.trxl_dim
     if agent.platform != "cpu" or numbers > _SMALL_MINIBATCH or jax.__version_info__[:2] != (0, 10):
         return {}
-    kinds = ("LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT", "LIBRARY_FUSION_TYPE_DOT")
-    return {"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds)}
+    return {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def _release_freed_memory() -> None:

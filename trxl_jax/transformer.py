@@ -23,6 +23,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from trxl_jax.initializers import dense, torch_bias, torch_default
+from trxl_jax.products import product
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
@@ -225,7 +226,7 @@ class MemoryAttention(nn.Module):
         )
 
         to_keys = (w_query @ w_key.T).astype(self.dtype)
-        projected = query.reshape(n, q, *heads).astype(self.dtype) @ to_keys * (scale / np.sqrt(dim))
+        projected = product(query.reshape(n, q, *heads).astype(self.dtype), to_keys) * (scale / np.sqrt(dim))
         own_products = self.constant_slots and self.platform == "cpu" and self.dtype == jnp.float32
         if self.is_mutable_collection("intermediates") or not own_products:
             context, weights = attend(projected, slots, visible)
@@ -239,9 +240,11 @@ class MemoryAttention(nn.Module):
         sees_any = visible.any(axis=-1)[..., None, None]
         context = jnp.where(sees_any, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()
-        combined = jnp.einsum("de,hef->hdf", w_value, out.kernel.reshape(*heads, dim)).reshape(dim, dim)
+        # A copy a head, or else the product comes out transposed and is copied in every step of a rollout.
+        w_values = jnp.broadcast_to(w_value, (self.num_heads, head_dim, head_dim))
+        combined = (w_values @ out.kernel.reshape(*heads, dim)).reshape(dim, dim)
         values = (context * scale + bias).reshape(n, q, dim).astype(self.dtype)
-        return values @ combined.astype(self.dtype) + out.bias
+        return product(values, combined.astype(self.dtype)) + out.bias
 
 
 class TransformerLayer(nn.Module):
