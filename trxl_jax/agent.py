@@ -32,18 +32,22 @@ class MultiCategorical:
 
     def branches(self) -> list[jax.Array]:
         """Normalised logits of each branch, f32[..., nvec[a]]."""
-        parts = jnp.split(self.logits, np.cumsum(self.nvec)[:-1], axis=-1)
-        return [jax.nn.log_softmax(part, axis=-1) for part in parts]
+        return [jax.nn.log_softmax(part, axis=-1) for part in self._split(self.logits)]
+
+    def _split(self, logits: jax.Array) -> list[jax.Array]:
+        return jnp.split(logits, np.cumsum(self.nvec)[:-1], axis=-1)
 
     def sample(self, key: jax.Array) -> jax.Array:
         """i32[..., A]."""
-        keys = jax.random.split(key, len(self.nvec))
-        choices = [jax.random.categorical(k, branch) for k, branch in zip(keys, self.branches(), strict=True)]
-        return jnp.stack(choices, axis=-1)
+        return self.choose(jax.random.gumbel(key, self.logits.shape))
+
+    def choose(self, noise: jax.Array) -> jax.Array:
+        """A sample i32[..., A] by the Gumbel-max trick, from standard Gumbel noise shaped like the logits."""
+        return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits + noise)], axis=-1)
 
     def mode(self) -> jax.Array:
         """The most probable choices, i32[..., A]."""
-        return jnp.stack([branch.argmax(axis=-1) for branch in self.branches()], axis=-1)
+        return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits)], axis=-1)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """i32[..., A] to f32[..., A], one number a branch."""

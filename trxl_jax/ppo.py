@@ -106,7 +106,7 @@ def apply_gradients(
     Returns:
         Parameters, optimiser state, and the norm before clipping f32[].
     """
-    # As dot products: 4% of an update of Proof of Memory less than sums of squares, which XLA's CPU backend splits in two.
+    # As dot products: 4% less of an update of Proof of Memory than as sums of squares, which XLA splits on CPUs.
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
     # PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
