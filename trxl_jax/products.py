@@ -9,8 +9,8 @@ import jax
 def product(rows: jax.Array, weight: jax.Array) -> jax.Array:
     """`rows @ weight`, [..., in] and [in, out] to [..., out]; reverse mode only.
 
-    The weight's gradient multiplies the rows transposed. XLA's CPU backend would fold the transposition into the
-    product, which then takes twice as long where matrices are small: an update of Proof of Memory 92 ms in place of 79.
+    Both gradients multiply something transposed. XLA's CPU backend would fold the transposition into the product, which
+    then takes up to twice as long where matrices are small.
     """
     return rows @ weight
 
@@ -22,15 +22,10 @@ def _forward(rows: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.A
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     rows, weight = saved
     flat_rows, flat_gradient = (x.reshape(-1, x.shape[-1]) for x in (rows, gradient))
-
-    def transposed_first(rows: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jax.lax.optimization_barrier(rows.T) @ gradient
-
-    def folded(rows: jax.Array, gradient: jax.Array) -> jax.Array:
-        return rows.T @ gradient
-
-    to_weight = jax.lax.platform_dependent(flat_rows, flat_gradient, cpu=transposed_first, default=folded)
-    return gradient @ weight.T, to_weight
+    rows_t, weight_t = jax.lax.platform_dependent(
+        flat_rows.T, weight.T, cpu=lambda *matrices: jax.lax.optimization_barrier(matrices), default=lambda *m: m
+    )
+    return gradient @ weight_t, rows_t @ flat_gradient
 
 
 product.defvjp(_forward, _backward)
