@@ -1,6 +1,7 @@
 """Small environments whose right answer is known, or which go wrong on purpose."""
 
 import os
+import threading
 from typing import Any
 
 import gymnasium
@@ -26,6 +27,30 @@ class Counter(gymnasium.Env):
         ended = self.time >= self.length
         info = {"growing": self.time / 10, "whole": self.time, "flag": True, "text": "no number", "pair": np.arange(2)}
         return np.array([float(self.time)]), 1.0, False, ended, info
+
+
+class Pictures(Counter):
+    """A picture of its own in every step, from the seed; ends after 3 to 6 steps, or is cut; keeps who stepped it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Box(0, 255, (84, 84, 3), np.uint8)
+        self.threads: set[str] = set()
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        super().reset(**kwargs)
+        self.length = int(self.np_random.integers(3, 7))
+        return self._picture(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.threads.add(threading.current_thread().name)
+        _, _, _, ended, _ = super().step(action)
+        terminates = bool(self.np_random.integers(2))
+        reward = float(self.np_random.random() + action)
+        return self._picture(), reward, ended and terminates, ended and not terminates, {"number": reward}
+
+    def _picture(self) -> np.ndarray:
+        return self.np_random.integers(0, 256, (84, 84, 3), np.uint8)
 
 
 class Failing(Counter):

@@ -25,11 +25,11 @@ def fill(choices: np.ndarray, pool: jax.Array) -> tuple[frames.FrameTable, list[
         sums = obs.astype(jnp.float32).sum(axis=(1, 2))
         return jnp.where(jnp.arange(len(obs))[:, None] < count, sums, jnp.nan)  # what isn't asked for isn't there
 
-    table = empty_table(len(choices), pool[: choices.shape[1]], 3)
+    table = empty_table(choices.size, pool, 3)
     features = []
     with jax.disable_jit():  # counts are numbers, and what isn't needed isn't called
         for t, row in enumerate(choices):
-            table, encoded = add_step(table, jnp.int32(t), pool[row], encode)
+            table, encoded = add_step(table, jnp.int32(t * len(row)), pool[row], encode)
             features.append(encoded)
     return table, counts, np.stack(features)
 
@@ -41,7 +41,7 @@ def test_a_table_encodes_what_is_new_and_finds_the_rest() -> None:
     assert counts == [2, 1, 1]
     assert table.first.tolist() == [0, 1, 0, 1, 1, 5, 5, 0, 1, 9, 9, 0]
     np.testing.assert_array_equal(features, pool[choices].astype(jnp.float32).sum(axis=(2, 3)))
-    np.testing.assert_array_equal(table.obs, pool[choices])
+    np.testing.assert_array_equal(table.obs, pool[choices.reshape(-1)])
 
 
 def test_a_collision_costs_an_encoding_and_does_not_lie(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Collecting and learning see the same; truncated episodes bootstrap; endless ones go on."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import chex
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.probes import Counter
+from tests.probes import Counter, Pictures
 from trxl_jax import minibatch
 from trxl_jax.agent import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs import make_env
+from trxl_jax.envs.host import HostEnvironment
 from trxl_jax.memory import visible_slots
 from trxl_jax.minibatch import look, minibatch_indices, take_minibatch
 from trxl_jax.ppo import ppo_loss
@@ -140,6 +142,67 @@ def test_a_task_that_terminates_has_nothing_to_bootstrap() -> None:
     config = Config(bootstrap_truncated=True, **SIZES)
     rollout = collect(config, lambda: Terminating(length=3), rollouts=1)[3]
     assert (rollout.transitions.reward == 1).all()
+
+
+class Whole:
+    """A host environment without its parts."""
+
+    on_host = True
+
+    def __init__(self, env: HostEnvironment) -> None:
+        self.spec, self.num_envs, self.reset, self.step = env.spec, env.num_envs, env.reset, env.step
+        self.drain_results = env.drain_results
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])  # with a table of frames and without
+def test_parts_change_nothing(platform: str) -> None:
+    """Over two rollouts, the second of which begins with what the first one's last step brought."""
+    config = Config(bootstrap_truncated=True, **SIZES)
+    whole, parted = (HostEnvironment(Pictures, 4, send_final_obs=True) for _ in range(2))
+    assert parted.num_parts == 2
+    outcomes, results = [], []
+    for env in (Whole(whole), parted):
+        agent = make_agent(config, env.spec, platform)
+        params = jax.jit(agent.init_params)(jax.random.key(0))
+        state = start(env, agent, jax.random.key(1))
+        step = jax.jit(partial(collect_rollout, agent, params, env, num_steps=24, gamma=0.9, bootstrap_truncated=True))
+        rollouts = []
+        for i in range(2):
+            state, rollout = step(state=state, key=jax.random.key(2 + i))
+            rollouts.append(rollout)
+        outcomes.append((state.obs, state.memory, rollouts))
+        results.append([result | {"t": 0} for result in env.drain_results()])
+    assert outcomes[0][2][1].transitions.done.any()
+    assert (outcomes[0][2][1].transitions.reward >= 2).any()  # a value was added
+    assert results[0] == results[1]
+    for ours, theirs in zip(*(jax.tree.leaves(outcome) for outcome in outcomes), strict=True):
+        if ours.dtype in (jnp.float32, jnp.bfloat16):
+            np.testing.assert_allclose(ours.astype(float), theirs.astype(float), atol=1e-5 if ours.ndim < 4 else 1e-2)
+        else:
+            np.testing.assert_array_equal(ours, theirs)
+    whole.close()
+    parted.close()
+
+
+def test_parts_are_stepped_by_another_thread_whose_failure_is_told() -> None:
+    made = []
+
+    class Crashing(Pictures):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+        def step(self, action: Any) -> tuple:
+            if self is made[-1] and self.time == 2:
+                raise RuntimeError("no more film")
+            return super().step(action)
+
+    env = HostEnvironment(Crashing, 4)
+    with pytest.raises(Exception, match="no more film"):
+        collect(Config(**SIZES), env)
+    assert "index 3" in str(env.failure)
+    assert [env.threads for env in made[1:]] == [{"environments_0"}] * 4
+    env.close()
 
 
 @pytest.mark.parametrize("encoding", ["absolute", "learned"])

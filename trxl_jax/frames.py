@@ -21,7 +21,7 @@ class FrameTable:
     """The frames of a rollout and their features, filled step by step. A frame's place is t * N + n.
 
     Fields:
-        obs: u8[T, N, 84, 84, 3].
+        obs: u8[T * N, 84, 84, 3].
         hashes: u32[T * N].
         first: i32[T * N], the place of the first equal frame.
         features: f32[T * N, D].
@@ -47,11 +47,10 @@ class Distinct(NamedTuple):
     num_distinct: jax.Array
 
 
-def empty_table(num_steps: int, obs: jax.Array, dim: int) -> FrameTable:
-    """Room for T steps of observations like `obs`, u8[N, 84, 84, 3], and their D features."""
-    places = num_steps * obs.shape[0]
+def empty_table(places: int, obs: jax.Array, dim: int) -> FrameTable:
+    """Room for T * N = `places` observations like those of `obs`, u8[N, 84, 84, 3], and their D features."""
     return FrameTable(
-        obs=jnp.zeros((num_steps, *obs.shape), obs.dtype),
+        obs=jnp.zeros((places, *obs.shape[1:]), obs.dtype),
         hashes=jnp.zeros(places, jnp.uint32),
         first=jnp.full(places, _NONE),
         features=jnp.zeros((places, dim), jnp.float32),
@@ -69,28 +68,28 @@ def hash_frames(frames: jax.Array) -> jax.Array:
 
 
 def add_step(
-    table: FrameTable, t: jax.Array, obs: jax.Array, encode: Callable[[jax.Array, jax.Array], jax.Array]
+    table: FrameTable, start: jax.Array, obs: jax.Array, encode: Callable[[jax.Array, jax.Array], jax.Array]
 ) -> tuple[FrameTable, jax.Array]:
-    """Adds a step's observations; encodes those that the table doesn't hold yet.
+    """Adds observations of a step; encodes those that the table doesn't hold yet.
 
     Args:
-        table: filled up to step t.
-        t: i32[].
-        obs: u8[N, 84, 84, 3].
-        encode: frames u8[N, ...] and how many of them matter, i32[], to features f32[N, D].
+        table: filled up to place `start`.
+        start: i32[], the first one's place.
+        obs: u8[n, 84, 84, 3], of all environments or of some that are neighbours.
+        encode: frames u8[n, ...] and how many of them matter, i32[], to features f32[n, D].
 
     Returns:
-        The table, and the step's features f32[N, D].
+        The table, and the observations' features f32[n, D].
     """
     n = obs.shape[0]
-    start, own = t * n, jnp.arange(n, dtype=jnp.int32)
+    own = jnp.arange(n, dtype=jnp.int32)
     hashes = jax.lax.dynamic_update_slice_in_dim(table.hashes, hash_frames(obs), start, axis=0)
-    stored = jax.lax.dynamic_update_index_in_dim(table.obs, obs, t, axis=0)
+    stored = jax.lax.dynamic_update_slice_in_dim(table.obs, obs, start, axis=0)
     places = jnp.arange(len(hashes), dtype=jnp.int32)
     new_hashes = jax.lax.dynamic_slice_in_dim(hashes, start, n)
     matches = (new_hashes[:, None] == hashes) & (places < start + n)
     first = jnp.where(matches, places, _NONE).min(axis=1)
-    equal = (stored.reshape(-1, *obs.shape[1:])[first] == obs).all(axis=(1, 2, 3))
+    equal = (stored[first] == obs).all(axis=(1, 2, 3))
     first = jnp.where(equal, first, start + own)
 
     is_new = first == start + own

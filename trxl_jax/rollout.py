@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 
 from trxl_jax import memory as episodic
 from trxl_jax.agent import ActorCritic, AgentOutput
-from trxl_jax.envs.base import Environment, EpisodeStats, TimeStep
+from trxl_jax.envs.base import Environment, EpisodeStats, InParts, TimeStep
 from trxl_jax.frames import FrameTable, add_step, empty_table
 from trxl_jax.memory import EpisodicMemory, ring_slots, visible_slots
 from trxl_jax.transformer import Slots
@@ -72,9 +73,35 @@ class Rollout(NamedTuple):
     first: jax.Array | None = None
 
 
+class _Part(NamedTuple):
+    """Some of the environments, between two of their steps."""
+
+    obs: jax.Array
+    memory: EpisodicMemory
+    ring: Slots  # [n, H, W, D / H] a layer: the newest slots as queries see them, encoded once, when written
+
+
+class _Decision(NamedTuple):
+    """What the agent did in a step; fields as in `Transition`."""
+
+    obs: jax.Array | None
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    episode_step: jax.Array
+
+
+class _Outcome(NamedTuple):
+    """What the environments made of it."""
+
+    reward: jax.Array
+    done: jax.Array
+    episode: EpisodeStats
+
+
 class _Carry(NamedTuple):
-    state: RolloutState
-    ring: Slots  # [N, H, W, D / H] a layer: the newest slots as queries see them, encoded once, when written
+    env_state: Any
+    parts: tuple[_Part, ...]
     table: FrameTable | None  # features of the frames seen in this rollout; None if frames aren't shared
 
 
@@ -108,6 +135,84 @@ def act(
     return jax.tree.map(lambda x: jnp.squeeze(x, axis=1), output)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Player:
+    """The agent under the parameters of one rollout, as it plays."""
+
+    agent: ActorCritic
+    params: Any
+    gamma: float
+    bootstrap_truncated: bool
+
+    def encode(self, obs: jax.Array) -> jax.Array:
+        return self.agent.apply(self.params, obs, method="encode")
+
+    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
+        return self.agent.apply(self.params, hidden, position, method="encode_slots")
+
+    def encode_some(self, frames: jax.Array, count: jax.Array) -> jax.Array:
+        places = jnp.arange(frames.shape[0])
+        return self.agent.apply(self.params, frames, places, count, _NEW_FRAMES_A_CHUNK, method="encode_places")
+
+    def decide(
+        self, part: _Part, table: FrameTable | None, place: jax.Array, slot: jax.Array, noise: jax.Array
+    ) -> tuple[_Part, FrameTable | None, _Decision]:
+        """Acts on the observations and writes the step to the memory; their frames begin at `place` in the table."""
+        obs, memory, ring = part
+        episode_step = memory.episode_step
+        if table is None:
+            encoded = self.encode(obs)
+        else:
+            table, encoded = add_step(table, place, obs, self.encode_some)
+        output = act(self.agent, self.params, encoded, ring, slot, episode_step)
+        action = output.policy.choose(noise)
+
+        # Hidden states don't depend on the last layer's read of the ring. If the write didn't wait for it either, XLA
+        # would copy the ring in every step, 12 ms in place of 7 at the defaults.
+        hidden = output.hidden + 0.0 * output.value[:, None, None]
+        memory = episodic.append(memory, slot, hidden)
+        # Rounded as in the memory, so that acting sees what learning will see.
+        entry = self.encode_slots(hidden[:, None].astype(memory.hidden.dtype), episode_step[:, None])
+        ring = [
+            jax.lax.dynamic_update_slice_in_dim(layer, new, slot % self.agent.window, axis=2)
+            for layer, new in zip(ring, entry, strict=True)
+        ]
+        decision = _Decision(
+            obs=obs if table is None else None,  # the table keeps them
+            action=action,
+            log_prob=output.policy.log_prob(action),
+            value=output.value,
+            episode_step=episode_step,
+        )
+        return _Part(obs, memory, ring), table, decision
+
+    def observe(self, part: _Part, step: TimeStep, slot: jax.Array, is_new: ArrayLike) -> tuple[_Part, _Outcome]:
+        """Takes the outcome of the step in `slot`; if it isn't new, only its observations, which are the same."""
+        done = step.terminated | step.truncated
+        reward = step.reward
+        if self.bootstrap_truncated:
+            reward = reward + self._bootstrap(part, step, slot)
+        memory = episodic.advance(part.memory, done)
+        episode_step = jnp.where(is_new, memory.episode_step, part.memory.episode_step)
+        memory = dataclasses.replace(memory, episode_step=episode_step)
+        return part._replace(obs=step.obs, memory=memory), _Outcome(reward, done, step.episode)
+
+    def value(self, part: _Part, slot: jax.Array) -> jax.Array:
+        """f32[n], of the present observations, before their step is written to `slot`."""
+        encoded = self.encode(part.obs)
+        return act(self.agent, self.params, encoded, part.ring, slot, part.memory.episode_step).value
+
+    def _bootstrap(self, part: _Part, step: TimeStep, slot: jax.Array) -> jax.Array:
+        def value() -> jax.Array:
+            assert step.final_obs is not None, "the environment was built without send_final_obs"
+            memory = episodic.advance(part.memory, jnp.zeros_like(step.truncated))
+            return self.value(_Part(step.final_obs, memory, part.ring), slot + 1)
+
+        values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
+        # An episode that terminated and was truncated in the same step has no value left.
+        return self.gamma * jnp.where(step.truncated & ~step.terminated, values, 0.0)
+
+
 def collect_rollout(
     agent: ActorCritic,
     params: Any,
@@ -121,6 +226,9 @@ def collect_rollout(
 ) -> tuple[RolloutState, Rollout]:
     """Acts for T = `num_steps` steps.
 
+    An environment of several parts is stepped one part after the other, each while the agent acts in the next: what
+    comes of a step is taken just before the part's next one.
+
     Args:
         agent: the model.
         params: its parameters, the same for the whole rollout.
@@ -132,82 +240,75 @@ def collect_rollout(
         bootstrap_truncated: add gamma times the value of its final observation to a truncated step's reward; the
             environment must have been built with `send_final_obs`.
     """
-    window = agent.window
+    window, num_envs = agent.window, env.num_envs
+    player = _Player(agent, params, gamma, bootstrap_truncated)
+    in_parts: InParts | None = env if isinstance(env, InParts) and env.num_parts > 1 else None
+    num_parts = in_parts.num_parts if in_parts else 1
+    size = num_envs // num_parts
 
-    def encode_slots(hidden: jax.Array, position: jax.Array) -> Slots:
-        return agent.apply(params, hidden, position, method="encode_slots")
-
-    def encode(obs: jax.Array) -> jax.Array:
-        return agent.apply(params, obs, method="encode")
-
-    def encode_some(frames: jax.Array, count: jax.Array) -> jax.Array:
-        places = jnp.arange(frames.shape[0])
-        return agent.apply(params, frames, places, count, _NEW_FRAMES_A_CHUNK, method="encode_places")
-
-    def bootstrap(step: TimeStep, ring: Slots, slot: jax.Array, episode_step: jax.Array) -> jax.Array:
-        def value() -> jax.Array:
-            assert step.final_obs is not None, "the environment was built without send_final_obs"
-            return act(agent, params, encode(step.final_obs), ring, slot + 1, episode_step + 1).value
-
-        values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
-        # An episode that terminated and was truncated in the same step has no value left.
-        return gamma * jnp.where(step.truncated & ~step.terminated, values, 0.0)
-
-    def one_step(carry: _Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[_Carry, tuple[Transition, EpisodeStats]]:
+    def one_step(
+        carry: _Carry, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[_Carry, tuple[list[_Decision], list[_Outcome]]]:
         t, noise = inputs
         slot = window + t
-        obs, memory = carry.state.obs, carry.state.memory
-        episode_step = memory.episode_step
-        table = carry.table
-        if table is None:
-            encoded = encode(obs)
-        else:
-            table, encoded = add_step(table, t, obs, encode_some)
-        output = act(agent, params, encoded, carry.ring, slot, episode_step)
-        action = output.policy.choose(noise)
-
-        # Hidden states don't depend on the last layer's read of the ring. If the write didn't wait for it either, XLA
-        # would copy the ring in every step, 12 ms in place of 7 at the defaults.
-        hidden = output.hidden + 0.0 * output.value[:, None, None]
-        memory = episodic.append(memory, slot, hidden)
-        # Rounded as in the memory, so that acting sees what learning will see.
-        entry = encode_slots(hidden[:, None].astype(memory.hidden.dtype), episode_step[:, None])
-        ring = [
-            jax.lax.dynamic_update_slice_in_dim(layer, new, slot % window, axis=2)
-            for layer, new in zip(carry.ring, entry, strict=True)
-        ]
-
-        env_state, step = env.step(carry.state.env_state, action)
-        done = step.terminated | step.truncated
-        reward = step.reward
-        if bootstrap_truncated:
-            reward = reward + bootstrap(step, ring, slot, episode_step)
-        state = RolloutState(env_state=env_state, obs=step.obs, memory=episodic.advance(memory, done))
-        transition = Transition(
-            obs=obs if table is None else None,  # the table keeps them
-            action=action,
-            log_prob=output.policy.log_prob(action),
-            value=output.value,
-            reward=reward,
-            done=done,
-            episode_step=episode_step,
-        )
-        return _Carry(state, ring, table), (transition, step.episode)
+        env_state, parts, table = carry.env_state, list(carry.parts), carry.table
+        decisions, outcomes = [], []
+        for i in range(num_parts):
+            if in_parts:
+                env_state, step = in_parts.receive(env_state, i)
+                parts[i], outcome = player.observe(parts[i], step, slot - 1, is_new=t > 0)
+                outcomes.append(outcome)
+            start = i * size
+            parts[i], table, decision = player.decide(
+                parts[i], table, t * num_envs + start, slot, noise[start : start + size]
+            )
+            decisions.append(decision)
+            if in_parts:
+                env_state = in_parts.send(env_state, i, decision.action)
+            else:
+                env_state, step = env.step(env_state, decision.action)
+                parts[i], outcome = player.observe(parts[i], step, slot, is_new=True)
+                outcomes.append(outcome)
+        return _Carry(env_state, tuple(parts), table), (decisions, outcomes)
 
     extended = episodic.start_rollout(state.memory, num_steps)
-    table = empty_table(num_steps, state.obs, agent.dim) if agent.shares_frames else None
-    ring = encode_slots(state.memory.hidden, state.memory.position)
-    carry = _Carry(dataclasses.replace(state, memory=extended), ring, table)
+    ring = player.encode_slots(state.memory.hidden, state.memory.position)
+    whole = _Part(state.obs, extended, ring)
+    parts = _split(whole, num_parts)
+    table = empty_table(num_steps * num_envs, state.obs, agent.dim) if agent.shares_frames else None
     # All at once: drawn step by step, noise takes a dozen operations of a few numbers in each of them.
-    draw = jax.vmap(lambda key: jax.random.gumbel(key, (env.num_envs, sum(agent.spec.action_nvec))))
+    draw = jax.vmap(lambda key: jax.random.gumbel(key, (num_envs, sum(agent.spec.action_nvec))))
     noise = draw(jax.random.split(key, num_steps))
-    carry, (transitions, episode) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
+    carry = _Carry(state.env_state, tuple(parts), table)
+    carry, (decisions, outcomes) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
 
-    state, memory = carry.state, carry.state.memory
+    end = jnp.int32(window + num_steps)
+    env_state, last_parts = carry.env_state, list(carry.parts)
+    if in_parts:
+        for i, part in enumerate(last_parts):
+            env_state, step = in_parts.receive(env_state, i)
+            last_parts[i], last = player.observe(part, step, end - 1, is_new=True)
+            # What the first step of the scan received came of the rollout before.
+            outcomes[i] = jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), outcomes[i], last)
+    decision, outcome = _join(decisions, axis=1), _join(outcomes, axis=1)
     first = None
     if carry.table is not None:
-        transitions = transitions._replace(obs=carry.table.obs)
-        first = carry.table.first.reshape(num_steps, -1)
-    last = act(agent, params, encode(state.obs), carry.ring, jnp.int32(window + num_steps), memory.episode_step)
-    next_state = dataclasses.replace(state, memory=episodic.end_rollout(memory, window))
-    return next_state, Rollout(transitions, memory, last.value, episode, first)
+        first = carry.table.first.reshape(num_steps, num_envs)
+        decision = decision._replace(obs=carry.table.obs.reshape(num_steps, *state.obs.shape))
+    transitions = Transition(**decision._asdict(), reward=outcome.reward, done=outcome.done)
+    last_value = _join([player.value(part, end) for part in last_parts], axis=0)
+    obs, memory = (_join(list(x), axis=0) for x in zip(*((part.obs, part.memory) for part in last_parts), strict=True))
+    next_state = RolloutState(env_state=env_state, obs=obs, memory=episodic.end_rollout(memory, window))
+    return next_state, Rollout(transitions, memory, last_value, outcome.episode, first)
+
+
+def _split(tree: Any, num_parts: int) -> list[Any]:
+    """A tree of all environments to one of each part."""
+    return [jax.tree.map(lambda x, i=i: jnp.split(x, num_parts)[i], tree) for i in range(num_parts)]
+
+
+def _join(parts: list[Any], axis: int) -> Any:
+    """Trees of some environments each to one of all."""
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=axis), *parts)

@@ -6,7 +6,7 @@ environment draws its seeds from the run's seed.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -109,6 +109,25 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Frees processes and windows."""
+        ...
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """What an `Environment` may offer beside: to be stepped in parts while something else is computed.
+
+    Fields:
+        num_parts: parts of N / num_parts neighbours each; with 1, `step` is what is called.
+    """
+
+    num_parts: int
+
+    def send(self, env_state: Any, part: int, action: jax.Array) -> Any:
+        """Begins a step of a part whose last one has been received; action i32[N / num_parts, A]."""
+        ...
+
+    def receive(self, env_state: Any, part: int) -> tuple[Any, TimeStep]:
+        """What came of a part's newest step; when asked again, or after a reset, its observations still hold."""
         ...
 
 

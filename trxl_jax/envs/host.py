@@ -1,34 +1,33 @@
 """Gymnasium environments on the host, stepped as a batch from inside compiled programs by `io_callback`."""
 
-import contextlib
 import logging
-import multiprocessing
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from jax.experimental import io_callback
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
-from trxl_jax.envs.episode import RESULT, EpisodeWrapper
+from trxl_jax.envs.episode import EpisodeWrapper
+from trxl_jax.envs.vector import EnvFactory, VectorBatch
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
-# The same trees as on the device, of NumPy arrays or their shapes.
+# The same trees as on the device, of shapes.
 _HostTimeStep: Any = TimeStep
 _HostEpisodeStats: Any = EpisodeStats
 
-EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
-
 
 class HostEnvironment:
-    """N Gymnasium environments behind one ordered callback a step.
+    """N Gymnasium environments behind ordered callbacks.
 
     The state is a counter of steps, passed through so that calls keep their order. Callbacks work in NumPy only.
+
+    Pictures take long to draw: environments that draw them are of two parts where N is even. A thread steps one while
+    the agent acts in the other, which changes no number.
 
     Args:
         make: makes one environment.
@@ -58,27 +57,76 @@ class HostEnvironment:
     ) -> None:
         self.num_envs = num_envs
         self.spec = _inspect(make, seed, options, max_episode_steps)
+        self.num_parts = 2 if len(self.spec.obs_shape) > 1 and num_envs % 2 == 0 else 1
         self.failure: EnvironmentFailure | None = None
         self._send_final_obs = send_final_obs
         self._results: list[dict[str, float]] = []
-        self._episodes = np.zeros(num_envs, np.int64)
-        self._asynchronous = asynchronous
-        self._make_wrapped = partial(_make_wrapped, make, seed, options)
-        self._envs: Any = None
+        self._parts = [
+            VectorBatch(
+                make,
+                indices.tolist(),
+                self.spec,
+                self._results,
+                seed=seed,
+                options=options,
+                asynchronous=asynchronous,
+                send_final_obs=send_final_obs,
+            )
+            for indices in np.split(np.arange(num_envs), self.num_parts)
+        ]
+        self._thread: ThreadPoolExecutor | None = None
+        self._stepping: list[Future[TimeStep] | None] = [None] * self.num_parts
+        self._newest: list[Any] = [None] * self.num_parts
         logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Starts the next episode in each environment; the key is not used. See `Environment.reset`."""
-        obs = jax.ShapeDtypeStruct((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
-        return jax.numpy.int32(0), io_callback(self._host_reset, obs, ordered=True)
+        return jax.numpy.int32(0), io_callback(self._host_reset, self._shapes(self.num_envs).obs, ordered=True)
 
     def step(self, env_state: jax.Array, action: jax.Array) -> tuple[jax.Array, TimeStep]:
         """Steps each environment; see `Environment.step`."""
-        n = self.num_envs
+        return env_state + 1, io_callback(self._host_step, self._shapes(self.num_envs), action, ordered=True)
+
+    def send(self, env_state: jax.Array, part: int, action: jax.Array) -> jax.Array:
+        """Has a part of the environments stepped by a thread; see `Environment.send`."""
+        io_callback(partial(self._host_send, part), None, action, ordered=True)
+        return env_state + 1
+
+    def receive(self, env_state: jax.Array, part: int) -> tuple[jax.Array, TimeStep]:
+        """Waits for what comes of a part's last step; see `Environment.receive`."""
+        shapes = self._shapes(self.num_envs // self.num_parts)
+        return env_state, io_callback(partial(self._host_receive, part), shapes, ordered=True)
+
+    def drain_results(self) -> list[dict[str, float]]:
+        """Numbers of the episodes that ended since the last call: r, l, t and the environment's own."""
+        results = self._results.copy()
+        self._results.clear()
+        return results
+
+    def snapshot(self) -> dict[str, Any]:
+        """The number of episodes started in each environment."""
+        return {"episodes": np.concatenate([part.episodes for part in self._parts]).tolist()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Goes on counting episodes, so that their seeds are new ones; the next `reset` starts them."""
+        self.close()
+        for part, episodes in zip(self._parts, self._of_parts(np.asarray(snapshot["episodes"], np.int64)), strict=True):
+            part.episodes = episodes.copy()
+
+    def close(self) -> None:
+        """Ends worker processes and frees the environments."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
+        self._stepping = [None] * self.num_parts
+        for part in self._parts:
+            part.close(failed=self.failure is not None)
+
+    def _shapes(self, n: int) -> Any:
+        """Of the `TimeStep` of n environments."""
         obs = jax.ShapeDtypeStruct((n, *self.spec.obs_shape), self.spec.obs_dtype)
-        flag = jax.ShapeDtypeStruct((n,), np.bool_)
-        number = jax.ShapeDtypeStruct((n,), np.float32)
-        result = _HostTimeStep(
+        flag, number = jax.ShapeDtypeStruct((n,), np.bool_), jax.ShapeDtypeStruct((n,), np.float32)
+        return _HostTimeStep(
             obs=obs,
             reward=number,
             terminated=flag,
@@ -88,79 +136,45 @@ class HostEnvironment:
                 done=flag, episode_return=number, episode_length=jax.ShapeDtypeStruct((n,), np.int32)
             ),
         )
-        return env_state + 1, io_callback(self._host_step, result, action, ordered=True)
 
-    def drain_results(self) -> list[dict[str, float]]:
-        """Numbers of the episodes that ended since the last call: r, l, t and the environment's own."""
-        results, self._results = self._results, []
-        return results
-
-    def snapshot(self) -> dict[str, Any]:
-        """The number of episodes started in each environment."""
-        return {"episodes": self._episodes.tolist()}
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Goes on counting episodes, so that their seeds are new ones; the next `reset` starts them."""
-        self._episodes = np.asarray(snapshot["episodes"], np.int64)
-        self.close()
-
-    def close(self) -> None:
-        """Ends worker processes and frees the environments."""
-        envs, self._envs = self._envs, None
-        if envs is None:
-            return
-        # Workers that died, or were interrupted in a step, make closing raise; there is nothing left to save in them.
-        with contextlib.suppress(Exception):
-            envs.close(**({"terminate": True} if self._asynchronous and self.failure else {}))
-        envs.closed = True  # or else it tries again when it is collected
-        for process in getattr(envs, "processes", ()):
-            if process.is_alive():
-                process.kill()
+    def _of_parts(self, x: np.ndarray) -> list[np.ndarray]:
+        return np.split(x, self.num_parts)
 
     def _host_reset(self) -> np.ndarray:
-        return self._guard(self._reset_all)
+        def reset() -> np.ndarray:
+            for i in range(self.num_parts):
+                self._take(i)
+            self._newest = [part.reset() for part in self._parts]
+            self._results.clear()
+            return np.concatenate([step.obs for step in self._newest])
 
-    def _reset_all(self) -> np.ndarray:
-        if self._envs is None:
-            makers = [partial(self._make_wrapped, i, int(n)) for i, n in enumerate(self._episodes)]
-            self._envs = _vectorise(makers, self._asynchronous)
-        obs, _ = self._envs.reset()
-        self._episodes += 1
-        self._results.clear()
-        return np.array(obs, self.spec.obs_dtype)
+        return self._guard(reset)
 
     def _host_step(self, action: jax.Array) -> TimeStep:
-        return self._guard(partial(self._step_all, np.asarray(action)))
+        def step() -> TimeStep:
+            for i, part_action in enumerate(self._of_parts(np.asarray(action))):
+                self._newest[i] = self._parts[i].step(part_action)
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._newest)
 
-    def _step_all(self, action: np.ndarray) -> TimeStep:
-        if self._envs is None:
-            raise EnvironmentFailure("step called on a closed environment; call reset first")
-        actions = action if len(self.spec.action_nvec) > 1 else np.squeeze(action, axis=1)
-        obs, reward, terminated, truncated, infos = self._envs.step(actions)
-        done = terminated | truncated
-        episode_return, episode_length = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.int32)
-        if done.any():
-            self._episodes += done
-            results = infos["final_info"][RESULT]
-            names = [name for name in results if not name.startswith("_")]
-            for i in np.flatnonzero(done):
-                self._results.append({name: float(results[name][i]) for name in names if results[f"_{name}"][i]})
-            episode_return[done], episode_length[done] = results["r"][done], results["l"][done]
-        return _HostTimeStep(
-            # A copy: JAX may alias it, and the vector environment writes the next one over it.
-            obs=np.array(obs, self.spec.obs_dtype),
-            reward=np.asarray(reward, np.float32),
-            terminated=terminated,
-            truncated=truncated,
-            final_obs=self._final_obs(done, infos) if self._send_final_obs else None,
-            episode=_HostEpisodeStats(done=done, episode_return=episode_return, episode_length=episode_length),
-        )
+        return self._guard(step)
 
-    def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        final_obs = np.zeros((self.num_envs, *self.spec.obs_shape), self.spec.obs_dtype)
-        for i in np.flatnonzero(done):
-            final_obs[i] = infos["final_obs"][i]
-        return final_obs
+    def _host_send(self, part: int, action: jax.Array) -> None:
+        def send() -> None:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "environments")
+            # A copy: the program may use the memory again while the thread reads it.
+            self._stepping[part] = self._thread.submit(self._parts[part].step, np.array(action))
+
+        self._guard(send)
+
+    def _host_receive(self, part: int) -> TimeStep:
+        return self._guard(partial(self._take, part))
+
+    def _take(self, part: int) -> Any:
+        stepping, self._stepping[part] = self._stepping[part], None
+        if stepping is not None:
+            self._newest[part] = stepping.result()
+        return self._newest[part]
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         # JAX turns an exception into its own, with a traceback; the first one is kept for whoever catches that.
@@ -177,10 +191,7 @@ class HostEnvironment:
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, EOFError | ConnectionError):
-            processes = self._envs.processes if self._envs is not None else []
-            for process in processes:
-                process.join(0.2)  # its pipe closes a moment before it ends
-            dead = [i for i, process in enumerate(processes) if process.exitcode is not None]
+            dead = [i for part in self._parts for i in part.dead()]
             return f"the worker processes of environments {dead} died"
         return "the environments failed: " + " ".join(f"{type(error).__name__} {error}".split())
 
@@ -188,26 +199,6 @@ class HostEnvironment:
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Drops JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure))
-
-
-def _make_wrapped(
-    make: EnvFactory, seed: int, options: dict[str, Any] | None, index: int, episode: int
-) -> EpisodeWrapper:
-    if multiprocessing.parent_process() is not None:
-        # A terminal and a scheduler signal the whole group; the run ends its update and closes its workers itself.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-    return EpisodeWrapper(make(), seed, index, options, episode)
-
-
-def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: bool) -> Any:
-    # SAME_STEP is what the original trained with: the observation after an end is the next episode's first.
-    if not asynchronous:
-        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    # A fork of a process with XLA's threads may hang; a fork server that imported the wrapper once forks fast.
-    gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it prints a worker's traceback before we say it in a line
-    multiprocessing.set_forkserver_preload(["trxl_jax.envs.episode"])
-    return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None) -> EnvSpec:
