@@ -226,8 +226,7 @@ def collect_rollout(
 ) -> tuple[RolloutState, Rollout]:
     """Acts for T = `num_steps` steps.
 
-    An environment of several parts is stepped one part after the other, each while the agent acts in the next: what
-    comes of a step is taken just before the part's next one.
+    An environment of several parts is stepped one part after the other, each while the agent acts in the next.
 
     Args:
         agent: the model.
@@ -252,23 +251,18 @@ def collect_rollout(
         t, noise = inputs
         slot = window + t
         env_state, parts, table = carry.env_state, list(carry.parts), carry.table
-        decisions, outcomes = [], []
+        decisions: list[Any] = [None] * num_parts
+        outcomes: list[Any] = [None] * num_parts
         for i in range(num_parts):
-            if in_parts:
-                env_state, step = in_parts.receive(env_state, i)
-                parts[i], outcome = player.observe(parts[i], step, slot - 1, is_new=t > 0)
-                outcomes.append(outcome)
             start = i * size
-            parts[i], table, decision = player.decide(
+            parts[i], table, decisions[i] = player.decide(
                 parts[i], table, t * num_envs + start, slot, noise[start : start + size]
             )
-            decisions.append(decision)
-            if in_parts:
-                env_state = in_parts.send(env_state, i, decision.action)
-            else:
-                env_state, step = env.step(env_state, decision.action)
-                parts[i], outcome = player.observe(parts[i], step, slot, is_new=True)
-                outcomes.append(outcome)
+            action = decisions[i].action
+            env_state, step = in_parts.exchange(env_state, i, action) if in_parts else env.step(env_state, action)
+            other = (i + 1) % num_parts
+            behind = min(other, 1)  # only the first part has begun this step when others are asked for their last one
+            parts[other], outcomes[other] = player.observe(parts[other], step, slot - behind, is_new=t >= behind)
         return _Carry(env_state, tuple(parts), table), (decisions, outcomes)
 
     extended = episodic.start_rollout(state.memory, num_steps)
@@ -284,12 +278,12 @@ def collect_rollout(
 
     end = jnp.int32(window + num_steps)
     env_state, last_parts = carry.env_state, list(carry.parts)
-    if in_parts:
-        for i, part in enumerate(last_parts):
-            env_state, step = in_parts.receive(env_state, i)
-            last_parts[i], last = player.observe(part, step, end - 1, is_new=True)
-            # What the first step of the scan received came of the rollout before.
-            outcomes[i] = jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), outcomes[i], last)
+    for i in range(1, num_parts):
+        assert in_parts
+        env_state, step = in_parts.receive(env_state, i)
+        last_parts[i], last = player.observe(last_parts[i], step, end - 1, is_new=True)
+        # What it was observed to bring in the first step of the scan belongs to the rollout before.
+        outcomes[i] = jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), outcomes[i], last)
     decision, outcome = _join(decisions, axis=1), _join(outcomes, axis=1)
     first = None
     if carry.table is not None:

@@ -114,7 +114,7 @@ class Environment(Protocol):
 
 @runtime_checkable
 class InParts(Protocol):
-    """What an `Environment` may offer beside: to be stepped in parts while something else is computed.
+    """What an `Environment` may offer beside: to be stepped part after part, each while something else is computed.
 
     Fields:
         num_parts: parts of N / num_parts neighbours each; with 1, `step` is what is called.
@@ -122,8 +122,17 @@ class InParts(Protocol):
 
     num_parts: int
 
-    def send(self, env_state: Any, part: int, action: jax.Array) -> Any:
-        """Begins a step of a part whose last one has been received; action i32[N / num_parts, A]."""
+    def exchange(self, env_state: Any, part: int, action: jax.Array) -> tuple[Any, TimeStep]:
+        """Begins a step of one part and waits for the next one's, cyclically, which was begun before.
+
+        Args:
+            env_state: as the last call returned it.
+            part: whose step begins.
+            action: i32[N / num_parts, A].
+
+        Returns:
+            The state, and what `receive` would return of the next part.
+        """
         ...
 
     def receive(self, env_state: Any, part: int) -> tuple[Any, TimeStep]:

@@ -87,13 +87,14 @@ class HostEnvironment:
         """Steps each environment; see `Environment.step`."""
         return env_state + 1, io_callback(self._host_step, self._shapes(self.num_envs), action, ordered=True)
 
-    def send(self, env_state: jax.Array, part: int, action: jax.Array) -> jax.Array:
-        """Has a part of the environments stepped by a thread; see `Environment.send`."""
-        io_callback(partial(self._host_send, part), None, action, ordered=True)
-        return env_state + 1
+    def exchange(self, env_state: jax.Array, part: int, action: jax.Array) -> tuple[jax.Array, TimeStep]:
+        """Begins a step of one part and waits for the next one's; see `InParts.exchange`."""
+        # One callback: a second one would wait for Python's lock until the step that the first began has ended.
+        shapes = self._shapes(self.num_envs // self.num_parts)
+        return env_state + 1, io_callback(partial(self._host_exchange, part), shapes, action, ordered=True)
 
     def receive(self, env_state: jax.Array, part: int) -> tuple[jax.Array, TimeStep]:
-        """Waits for what comes of a part's last step; see `Environment.receive`."""
+        """What came of a part's newest step; see `InParts.receive`."""
         shapes = self._shapes(self.num_envs // self.num_parts)
         return env_state, io_callback(partial(self._host_receive, part), shapes, ordered=True)
 
@@ -158,14 +159,15 @@ class HostEnvironment:
 
         return self._guard(step)
 
-    def _host_send(self, part: int, action: jax.Array) -> None:
-        def send() -> None:
+    def _host_exchange(self, part: int, action: jax.Array) -> TimeStep:
+        def exchange() -> TimeStep:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "environments")
             # A copy: the program may use the memory again while the thread reads it.
             self._stepping[part] = self._thread.submit(self._parts[part].step, np.array(action))
+            return self._take((part + 1) % self.num_parts)
 
-        self._guard(send)
+        return self._guard(exchange)
 
     def _host_receive(self, part: int) -> TimeStep:
         return self._guard(partial(self._take, part))
