@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from trxl_jax import memory as episodic
+from trxl_jax.acting import act
 from trxl_jax.advantages import gae
 from trxl_jax.agent import ActorCritic, make_agent
 from trxl_jax.config import Config
@@ -22,7 +23,7 @@ from trxl_jax.envs.base import EnvSpec, EpisodeStats
 from trxl_jax.memory import EpisodicMemory
 from trxl_jax.minibatch import look, take_minibatch
 from trxl_jax.ppo import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
-from trxl_jax.rollout import Rollout, Transition, act
+from trxl_jax.rollout import Rollout, Transition
 from trxl_jax.torch_weights import params_from_torch
 
 DIRECTORIES = [Path(__file__).parent / "golden", *map(Path, filter(None, [os.environ.get("TRXL_GOLDEN_DIR")]))]

@@ -14,11 +14,11 @@ from flax import struct
 
 from trxl_jax import checkpoint
 from trxl_jax import memory as episodic
+from trxl_jax.acting import act
 from trxl_jax.agent import ActorCritic, AgentOutput, make_agent
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec
 from trxl_jax.errors import CheckpointError, ConfigError
-from trxl_jax.rollout import act
 from trxl_jax.transformer import Slots
 
 

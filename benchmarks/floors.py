@@ -1,0 +1,167 @@
+"""What an environment step costs at the least: operations at a large product's rate, bytes at a copy's bandwidth.
+
+    python benchmarks/floors.py [PRESET ...] [--json]
+
+By arithmetic, but for the two rates, which are measured, as is the environment alone (one process, random actions).
+
+- *Operations*: products only, identities 1 to 3 of `transformer.py` applied, of slots only the W - 1 that a query may
+  see. A step is acted on once and learned from in every epoch; the gradient takes as much again for each factor that
+  has one. Frames are encoded as often as they are distinct under a random policy (the design's count).
+- *Bytes*: a rollout reads each step's window and, for all environments together, the parameters; a minibatch reads the
+  slots twice, reads or writes parameters, gradient and both moments seven times, and reads its distinct frames.
+  Activations are taken to stay in cache.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from encoder import BACKWARD, FORWARD, fastest
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from attention import MEMORY_CHAIN
+
+from trxl_jax import make_agent, make_env
+from trxl_jax.cli import run_command
+from trxl_jax.config import PRESETS, Config
+from trxl_jax.envs import find_env
+from trxl_jax.envs.episode import EpisodeWrapper
+from trxl_jax.errors import UserError
+
+SIZES = PRESETS | {
+    "proof-of-memory-device": PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0"),
+    "memory-chain": MEMORY_CHAIN,
+}
+DEFAULT = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory",
+           "proof-of-memory-device", "memory-chain")  # fmt: skip
+
+# Distinct frames, as fractions of those of a rollout and of a minibatch.
+DISTINCT = {
+    "mortar-mayhem-grid": (282 / 16384, 0.11),
+    "endless-mortar-mayhem": (12504 / 16384, 0.97),
+    "minigrid-memory-s9": (56 / 4096, 0.10),
+}
+_FRAME_BYTES = 84 * 84 * 3
+
+
+def operations(config: Config, obs_size: int, num_outputs: int, distinct: tuple[float, float] | None) -> float:
+    """Operations of an environment step: acting once and learning in every epoch."""
+    dim, heads, visible = config.trxl_dim, config.trxl_num_heads, config.trxl_memory_length - 1
+    attention = 4 * visible * dim
+    dense = config.trxl_num_layers * (2 * dim * dim // heads + 4 * dim**2) + 2 * dim**2 + 2 * dim * num_outputs
+    forward = dense + config.trxl_num_layers * attention
+    # Of an attention product's two factors the slots are constants.
+    learning = 3 * dense + config.trxl_num_layers * 2 * attention
+    if distinct is None:
+        encoder = 2 * obs_size * dim
+        return forward + encoder + config.update_epochs * (learning + 2 * encoder)
+    extra = 2 * 3136 * (dim - 384)  # the encoder's counts are those of D 384
+    encoder, both = FORWARD + extra, FORWARD + BACKWARD + 3 * extra
+    return forward + distinct[0] * encoder + config.update_epochs * (learning + distinct[1] * both)
+
+
+def moved_bytes(config: Config, num_params: int, distinct: tuple[float, float] | None) -> float:
+    """Bytes of an environment step."""
+    slot = 4 * config.trxl_num_layers * config.trxl_dim
+    acting = config.trxl_memory_length * slot + 4 * num_params / config.num_envs
+    slots = config.num_envs * (config.trxl_memory_length + config.num_steps) * slot
+    minibatch = 2 * slots + 7 * 4 * num_params
+    learning = config.update_epochs * config.num_minibatches * minibatch / config.batch_size
+    frames = _FRAME_BYTES * (1 + config.update_epochs * distinct[1]) if distinct else 0.0
+    return acting + learning + frames
+
+
+def environment_seconds(config: Config, steps: int = 500) -> float | None:
+    """Of a step of one host environment; None on the device, where environments cost next to nothing."""
+    make = find_env(config.env_id)
+    if isinstance(make, tuple):
+        return None
+    env = EpisodeWrapper(make(), config.seed, 0, config.env_options)
+    rng = np.random.default_rng(0)
+    nvec = getattr(env.action_space, "nvec", None)
+    actions = rng.integers(0, env.action_space.n if nvec is None else nvec, (steps, *np.shape(nvec)))
+    env.reset()
+    started = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    seconds = (time.perf_counter() - started) / steps
+    env.close()
+    return seconds
+
+
+def rates() -> tuple[float, float]:
+    """Operations a second of a large product, bytes a second of a large copy."""
+    square, long = jnp.ones((2048, 2048)), jnp.ones(2**26)
+    product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
+    seconds = fastest({"product": lambda: product(square), "copy": lambda: copy(long)}, 7)
+    return 2 * 2048**3 / seconds["product"], 2 * long.nbytes / seconds["copy"]
+
+
+def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
+    """Microseconds of a step by each bound, and steps a second by the larger of the first two plus the environment."""
+    config, distinct = SIZES[name], DISTINCT.get(name)
+    env = make_env(config)
+    spec = env.spec
+    env.close()
+    if len(spec.obs_shape) > 1 and distinct is None:
+        distinct = (1.0, 1.0)
+    config = config.replace(trxl_memory_length=min(config.trxl_memory_length, spec.max_episode_steps))
+    params = jax.eval_shape(make_agent(config, spec).init_params, jax.random.key(0))
+    num_params = sum(x.size for x in jax.tree.leaves(params))
+    count = operations(config, int(np.prod(spec.obs_shape)), sum(spec.action_nvec) + 1, distinct)
+    moved = moved_bytes(config, num_params, distinct)
+    environment = environment_seconds(config) or 0.0
+    by_operations, by_bytes = count / rate, moved / bandwidth
+    return {
+        "name": name,
+        "mflop": count / 1e6,
+        "kilobytes": moved / 1e3,
+        "operations_us": by_operations * 1e6,
+        "bytes_us": by_bytes * 1e6,
+        "environment_us": environment * 1e6,
+        "steps_per_second": 1 / (max(by_operations, by_bytes) + environment),
+    }
+
+
+def main(flags: Sequence[str]) -> int:
+    """Computes and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", default=list(DEFAULT))
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    options = parser.parse_args(flags)
+    unknown = sorted(set(options.presets) - set(SIZES))
+    if unknown:
+        raise UserError(f"unknown preset {', '.join(unknown)}; known are {', '.join(SIZES)}")
+    rate, bandwidth = rates()
+    rows = [floor(name, rate, bandwidth) for name in options.presets]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    table = Table(title="floors of an environment step")
+    columns = ("mflop", "kilobytes", "operations_us", "bytes_us", "environment_us", "steps_per_second")
+    for column in ("name", *columns):
+        table.add_column(
+            column.replace("_us", ", us").replace("_", " "), justify="left" if column == "name" else "right"
+        )
+    for row in rows:
+        table.add_row(row["name"], *(f"{row[column]:,.{1 if row[column] < 100 else 0}f}" for column in columns))
+    Console(width=110).print(table)
+    print(f"a large product: {rate / 1e9:.0f} GFLOP/s; a copy: {bandwidth / 1e9:.0f} GB/s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
