@@ -58,12 +58,13 @@ def encode(params: Params, pool: Array, places: Array, count: Array | int | None
         places: i32[B], which frames of the pool.
         count: only the first `count` of them matter; may be traced, as it sets how often the loops run. Later rows of
             the result are undefined, their cotangents ignored from the next multiple of `chunk` on. None: all.
-        chunk: frames to a step; without `count` at most so many, such that chunks are even.
+        chunk: frames to a step, at most; without `count` such that chunks are even.
 
     Returns:
         f32[B, D].
     """
     batch = places.shape[0]
+    chunk = min(chunk, batch)
     total = -(-batch // chunk)
     if count is None:
         count, chunk = batch, -(-batch // total)
