@@ -341,7 +341,11 @@ def test_ctrl_c_while_starting_is_one_line_at_most(tmp_path: Path) -> None:
     while not (tmp_path / "run").exists():  # made when the parts are
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:  # seen once: it came where Python drops exceptions, and the run went on
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.count("\n") <= 1, err
 
