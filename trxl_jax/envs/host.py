@@ -27,7 +27,7 @@ class HostEnvironment:
     The state is a counter of steps, passed through so that calls keep their order. Callbacks work in NumPy only.
 
     Pictures take long to draw: environments that draw them are of two parts where N is even. A thread steps one while
-    the agent acts in the other, which changes no number.
+    the agent acts in the other, which changes nothing but the rounding of products of other sizes.
 
     Args:
         make: makes one environment.
