@@ -35,6 +35,8 @@ class Arguments:
     """seed of episodes and actions; training saw none of these episodes, whatever its own seed below 2^31"""
     deterministic: bool = False
     """take the most probable actions in place of sampled ones"""
+    max_steps: int | None = None
+    """cut longer episodes, which endless tasks have; None: play each to its end"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: options of the task beside those of the training"""
     render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
@@ -58,6 +60,8 @@ def parse(flags: Sequence[str]) -> Arguments:
         raise ConfigError("--name is missing: name a run's directory, or with --hub a file on the hub")
     if given.episodes < 1:
         raise ConfigError(f"--episodes {given.episodes}: must be at least 1")
+    if given.max_steps is not None and given.max_steps < 1:
+        raise ConfigError(f"--max_steps {given.max_steps}: must be at least 1")
     if not 0 <= given.seed < 2**31:
         raise ConfigError(f"--seed {given.seed}: must lie between 0 and 2^31")
     return given
@@ -94,6 +98,7 @@ def main(flags: Sequence[str]) -> int:
             render=render,
             video_format=given.video_format,
             deterministic=given.deterministic,
+            max_steps=given.max_steps,
             driver=driver,
             model=str(given.name),
             command=shlex.join(["python", "enjoy.py", *flags]),

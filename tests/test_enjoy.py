@@ -225,6 +225,18 @@ def test_the_record_of_an_episode(mortar_run: Path) -> None:
     np.testing.assert_allclose(record.values, values, atol=1e-5)
 
 
+def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--name", mortar_run, "--episodes", 2, "--max_steps", 45, "--json", "--render", "html", "--out", tmp_path]
+    assert enjoy(*flags, "--env_options", '{"command_count": [1]}') == 0
+    first, _ = json.loads(capsys.readouterr().out)["episodes"]
+    assert "cut" not in first  # one command: over before
+    assert first["success"] in (0, 1)
+    assert enjoy(*flags) == 0
+    first, _ = json.loads(capsys.readouterr().out)["episodes"]
+    assert first == {"return": 0, "length": 45, "cut": 1}
+    assert '"steps":45' in (tmp_path / "episode_0.html").read_text()
+
+
 def test_pages_of_tasks_with_pictures_and_with_vectors(
     mortar_run: Path, device_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +260,7 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
         (["--name", "nowhere"], ["nowhere", "train.py"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),
+        (["--name", "RUN", "--max_steps", "0"], ["--max_steps 0"]),
         (["--name", "RUN", "--render", "film"], ["--render", "film"]),
         (["--name", "RUN", "--env_options", '{"cells": 3}'], ["--env_options", "cells"]),
         (["--name", "RUN", "--render", "video", "--out", "/dev/null/x"], ["--out", "/dev/null/x"]),

@@ -40,7 +40,13 @@ class Moment(NamedTuple):
 
 
 def play_episode(
-    policy: Policy, task: Task, episode: int, *, deterministic: bool = False, attention: bool = False
+    policy: Policy,
+    task: Task,
+    episode: int,
+    *,
+    deterministic: bool = False,
+    attention: bool = False,
+    max_steps: int | None = None,
 ) -> Iterator[Moment]:
     """Plays an episode, which is a function of the policy, the task's seed and the episode's number.
 
@@ -50,6 +56,7 @@ def play_episode(
         episode: its number.
         deterministic: the most probable actions in place of sampled ones.
         attention: keep the weights of the attention.
+        max_steps: cut the episode after so many; its results are then the return r and length l so far, and cut 1.
 
     Raises:
         ConfigError: the task isn't one for this policy.
@@ -60,14 +67,16 @@ def play_episode(
     task.reset(episode)
     memory = policy.init()
     results: dict[str, float] | None = None
-    step = 0
+    step, earned = 0, 0.0
     while results is None:
         observation, picture = task.obs, task.picture
         thought, memory = _think(policy, task.obs, memory, jax.random.fold_in(key, step), deterministic, attention)
         thought = jax.device_get(thought)
         reward, results = task.step(thought["action"])
+        step, earned = step + 1, earned + reward
+        if results is None and step == max_steps:
+            results = {"r": earned, "l": float(step), "cut": 1.0}
         yield Moment(observation=observation, picture=picture, reward=reward, results=results, **thought)
-        step += 1
 
 
 @partial(jax.jit, static_argnames=("deterministic", "attention"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -44,6 +43,7 @@ def show_episodes(
     count: int,
     out: Path,
     *,
+    max_steps: int | None = None,
     render: Collection[str] = (),
     video_format: str = "mp4",
     deterministic: bool = False,
@@ -58,6 +58,7 @@ def show_episodes(
         task: what is played.
         count: how many episodes.
         out: directory of the files.
+        max_steps: see `play_episode`.
         render: some of human, video, html.
         video_format: mp4 or gif.
         deterministic: the most probable actions in place of sampled ones.
@@ -79,6 +80,7 @@ def show_episodes(
                 task,
                 episode,
                 deterministic=deterministic,
+                max_steps=max_steps,
                 window=window,
                 video=video,
                 page=page,
@@ -99,6 +101,7 @@ def show_episode(
     episode: int,
     *,
     deterministic: bool = False,
+    max_steps: int | None = None,
     window: Screen | None = None,
     video: Path | None = None,
     page: Path | None = None,
@@ -112,6 +115,7 @@ def show_episode(
         task: what is played.
         episode: its number.
         deterministic: the most probable actions in place of sampled ones.
+        max_steps: see `play_episode`.
         window: shows each step as it is played.
         video: file to write, .mp4 or .gif.
         page: file to write, .html; the whole episode is kept in memory until then.
@@ -127,7 +131,10 @@ def show_episode(
         screens = [] if window is None else [window]
         if video is not None:
             screens.append(stack.enter_context(Video(video, task.fps)))
-        for moment in play_episode(policy, task, episode, deterministic=deterministic, attention=page is not None):
+        moments = play_episode(
+            policy, task, episode, deterministic=deterministic, attention=page is not None, max_steps=max_steps
+        )
+        for moment in moments:
             _show(screens, task, moment.picture, moment.observation)
             if page is not None:
                 kept.append(moment)
@@ -148,7 +155,7 @@ def film_episode(
         False if `stopped()` came true meanwhile: then there is no file.
     """
     with Video(path, task.fps) as video:
-        for moment in islice(play_episode(policy, task, episode), max_steps):
+        for moment in play_episode(policy, task, episode, max_steps=max_steps):
             if stopped():
                 video.abandon()
                 return False

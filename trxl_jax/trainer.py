@@ -1,11 +1,8 @@
 """The host loop: run `train_step`, log, checkpoint, resume."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +19,7 @@ from trxl_jax.monitor import Monitor
 from trxl_jax.policy import Policy
 from trxl_jax.ppo import Metrics
 from trxl_jax.results import EpisodeWindow, from_stats
+from trxl_jax.signals import StopSignals, stop_signals
 from trxl_jax.train_step import TrainStep, compile_train_step, init_states
 
 
@@ -56,20 +54,21 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     """
     if env is not None:  # so that no `--resume` takes a task of that id for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
-    run_dir = resume or _new_run_dir(config)
-    batch = make_env(config, env)
-    try:
-        monitor = Monitor(config, env, run_dir / "videos")
-        with original_errors(batch):
-            run = _Run(config, batch, run_dir, resumed=resume is not None)
-        run.start_logger()
+    with stop_signals() as stop:
+        run_dir = resume or _new_run_dir(config)
+        batch = make_env(config, env)
         try:
-            return run.loop(monitor)
+            monitor = Monitor(config, env, run_dir / "videos")
+            with original_errors(batch):
+                run = _Run(config, batch, run_dir, resumed=resume is not None)
+            run.start_logger()
+            try:
+                return run.loop(monitor, stop)
+            finally:
+                run.logger.close()
+                monitor.close()
         finally:
-            run.logger.close()
-            monitor.close()
-    finally:
-        batch.close()
+            batch.close()
 
 
 def write_start(config: Config, env: Environment, params: Any) -> Path:
@@ -172,19 +171,19 @@ class _Run:
         for note in self.notes:
             self.logger.say(note)
 
-    def loop(self, monitor: Monitor) -> Outcome:
+    def loop(self, monitor: Monitor, stop: StopSignals) -> Outcome:
         row: dict[str, float] = {}
-        with _signal_flag() as stop:
-            train_step = self._compile()
-            while self.iteration < self.config.num_iterations and not stop:
-                row = self._iterate(train_step)
-                row = self._report(row, monitor, lambda: bool(stop))
-                every = self.config.save_every
-                if every and self.iteration % every == 0:
-                    self.save()
-            self.save()
+        stop.deferred = True
+        train_step = self._compile()
+        while self.iteration < self.config.num_iterations and not stop:
+            row = self._iterate(train_step)
+            row = self._report(row, monitor, lambda: bool(stop))
+            every = self.config.save_every
+            if every and self.iteration % every == 0:
+                self.save()
+        self.save()
         unfinished = self.iteration < self.config.num_iterations
-        return Outcome(self.run_dir, self.global_step, row, stop[0] if stop and unfinished else None)
+        return Outcome(self.run_dir, self.global_step, row, stop.received[0] if stop and unfinished else None)
 
     def _compile(self) -> TrainStep:
         started = time.perf_counter()
@@ -282,25 +281,3 @@ def _check_same_run(config: Config, old: Config, resume: Path) -> None:
             raise ConfigError(
                 f"--{name} {value}: {resume} was started with {getattr(old, name)}; leave it out, or start a new run"
             )
-
-
-@contextmanager
-def _signal_flag() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second one has its usual effect."""
-    received: list[int] = []
-    handlers: dict[int, Any] = {}
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, handlers[number])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.signal(number, receive)
-    except ValueError:  # not in the main thread: whoever runs it there handles signals
-        handlers.clear()
-    try:
-        yield received
-    finally:
-        for received_signal, handler in handlers.items():
-            signal.signal(received_signal, handler)
