@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from typing import Any
 
 import gymnasium
@@ -118,6 +119,34 @@ class NotANumber(Counter):
         return obs, float("nan") if self.time == 3 else 1.0, terminated, truncated, info
 
 
-KINDS = (Counter, Failing, Continuous, FailingReset, Dying, NotANumber)
+class Forgetful(Counter):
+    """Shows what no seed determines."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        _, reward, terminated, truncated, info = super().step(action)
+        return np.frombuffer(os.urandom(1), np.uint8).astype(np.float64), reward, terminated, truncated, info
+
+
+class Hanging(Counter):
+    """Nothing comes of its fifth step."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        while self.time == 4:
+            time.sleep(0.1)
+        return super().step(action)
+
+    def __init__(self) -> None:
+        super().__init__(length=50)
+
+
+class OutOfSpace(Counter):
+    """Its third observation is larger than its space says."""
+
+    def __init__(self) -> None:
+        super().__init__(length=50)
+        self.observation_space = gymnasium.spaces.Box(-1, 2, (1,), np.float64)
+
+
+KINDS = (Counter, Failing, Continuous, FailingReset, Dying, NotANumber, Forgetful, Hanging, OutOfSpace)
 for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)

@@ -206,18 +206,6 @@ def test_asynchronous_environments_give_the_same_numbers() -> None:
     background.close()
 
 
-def test_resumed_counting_draws_new_episodes() -> None:
-    config = Config(env_id="ProofofMemory-v0", **SMALL)
-    env = make_env(config)
-    play(env, 20)
-    snapshot = env.snapshot()
-    assert all(n >= 2 for n in snapshot["episodes"])
-    env.restore(snapshot)
-    played = play(env, 1)
-    first = EpisodeWrapper(make_single("ProofofMemory-v0"), config.seed, 0, episode=snapshot["episodes"][0])
-    np.testing.assert_array_equal(played[0][0][0], first.reset()[0])
-
-
 def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     env = HostEnvironment(lambda: Failing(length=6), 2, seed=5)
     with pytest.raises(Exception, match="simulator"):

@@ -14,57 +14,27 @@ from typing import Any
 import pytest
 
 from tests import probes  # noqa: F401 - registers its environments
+from tests.command import (
+    DEVICE,
+    HOST,
+    ROOT,
+    TINY,
+    WALL_CLOCK,
+    command,
+    rows,
+    run,
+    session_of,
+    start,
+    told,
+    wait_for_rows,
+)
 from tests.probes import Failing
 from trxl_jax import PRESETS, checkpoint, make_env
-from trxl_jax.cli import run_command
 from trxl_jax.config import Config, load_config
+from trxl_jax.envs.episode import episode_seed
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 from trxl_jax.signals import stop_signals
 from trxl_jax.trainer import train
-
-import train as command  # isort: skip
-
-ROOT = Path(__file__).parent.parent
-TINY = ["--num_envs", "2", "--num_steps", "16", "--num_minibatches", "2", "--update_epochs", "1",
-        "--trxl_num_layers", "1", "--trxl_num_heads", "1", "--trxl_dim", "8", "--trxl_memory_length", "4"]  # fmt: skip
-DEVICE = ["--env_id", "gymnax/ProofofMemory-v0", *TINY]
-HOST = ["--env_id", "ProofofMemory-v0", *TINY]
-WALL_CLOCK = {"charts/SPS", "episode/t_mean"}
-
-
-def run(*flags: Any) -> int:
-    return run_command(command.main, [str(flag) for flag in flags])
-
-
-def rows(run_dir: Path) -> list[dict[str, float]]:
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK} for line in lines]
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error, which is all that may reach stderr."""
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
-    assert "Traceback" not in err
-    return err
-
-
-def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **kwargs,
-    )  # fmt: skip
-
-
-def wait_for_rows(run_dir: Path, count: int) -> None:
-    path = run_dir / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if path.exists() and path.read_text().count("\n") >= count:
-            return
-        time.sleep(0.02)
-    raise TimeoutError
 
 
 def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,38 +73,6 @@ def test_tensorboard_holds_the_same_numbers(tmp_path: Path) -> None:
         for name, value in row.items():
             if "/" in name:
                 assert found[row["global_step"], name] == pytest.approx(value, rel=1e-6)
-
-
-def test_resuming_a_device_run_reproduces_every_digit(tmp_path: Path) -> None:
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    flags = [*DEVICE, "--save_every", 4]
-    assert run(*flags, "--total_timesteps", 640, "--run_dir", whole) == 0
-
-    # Killed in a random moment after the eighth update, so that rows beyond the checkpoint have to be dropped.
-    process = start(*flags, "--total_timesteps", 10**7, "--run_dir", parted)
-    wait_for_rows(parted, 10)
-    process.kill()
-    process.wait()
-    newest = checkpoint.latest(parted / "checkpoints")
-    assert newest is not None
-    reached = int(newest.name)
-    # Back to the budget of the run that never stopped, or as far as this one came.
-    total = max(640, 32 * (reached + 8))
-    if total > 640:
-        assert run("--resume", whole, "--total_timesteps", total) == 0
-    assert run("--resume", parted, "--total_timesteps", total) == 0
-    assert rows(parted) == rows(whole)
-
-
-def test_resuming_a_host_run_goes_on_counting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_dir = tmp_path / "run"
-    assert run(*HOST, "--total_timesteps", 96, "--run_dir", run_dir) == 0
-    capsys.readouterr()
-    assert run("--resume", run_dir, "--total_timesteps", 192) == 0
-    printed = capsys.readouterr().out
-    assert "fresh episodes" in printed
-    assert "resumed from" in printed
-    assert [row["iteration"] for row in rows(run_dir)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
@@ -312,18 +250,23 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
     [
         ("FailingReset", "no such level", []),
         ("NotANumber", "reward nan is not finite", []),
+        ("OutOfSpace", "element 0 of the observation is 3 and not between -1 and 2", []),
         ("Failing", "simulator crashed", ["--async_envs"]),
-        ("Dying", "died", ["--async_envs"]),
+        ("Dying", "died (index 0, seed {seed}, step 4): its process ended with status 3", ["--async_envs"]),
+        ("Hanging", "hangs (index 0, seed {seed}, step 4)", ["--env_timeout", "1"]),
+        ("Hanging", "hangs (index 0, seed {seed}, step 4)", ["--env_timeout", "1", "--async_envs"]),
     ],
 )
 def test_other_failures_of_environments_end_in_one_line_too(
     env_id: str, word: str, flags: list[str], tmp_path: Path
 ) -> None:
-    process = start("--env_id", f"tests.probes:{env_id}-v0", *TINY, *flags, "--run_dir", tmp_path / "run")
+    flags = ["--env_id", f"tests.probes:{env_id}-v0", *TINY, *flags, "--run_dir", str(tmp_path / "run")]
+    process = start(*flags, start_new_session=True)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err
-    assert word in err
+    assert word.format(seed=episode_seed(1, 0, 0)) in err
+    assert not session_of(process.pid)
 
 
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Path) -> None:
@@ -336,6 +279,20 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
     assert process.returncode == 130
     assert err == ""
     assert checkpoint.latest(run_dir / "checkpoints") is not None
+
+
+def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    flags = ["--env_id", "tests.probes:Hanging-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
+    process = start(*flags, start_new_session=True)
+    while len(session_of(process.pid)) < 4:  # the run, a server of forks, its tracker, workers
+        time.sleep(0.1)
+    time.sleep(5)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while session_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not session_of(process.pid)
 
 
 def test_ctrl_c_while_starting_is_one_line_at_most(tmp_path: Path) -> None:
@@ -380,8 +337,10 @@ def test_a_run_without_a_checkpoint_can_be_started_anew(tmp_path: Path, capsys: 
     assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
     subprocess.run(["rm", "-r", str(run_dir / "checkpoints")], check=True)
     capsys.readouterr()
-    assert run("--resume", run_dir, "--total_timesteps", 96) == 2
-    assert f"--run_dir {run_dir}" in told(capsys)
+    assert run("--resume", run_dir, "--total_timesteps", 96) == 0
+    assert "starts anew" in capsys.readouterr().out
+    assert [row["iteration"] for row in rows(run_dir)] == [1, 2, 3]
+    subprocess.run(["rm", "-r", str(run_dir / "checkpoints")], check=True)
     assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
     assert [row["iteration"] for row in rows(run_dir)] == [1, 2]
 

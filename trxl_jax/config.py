@@ -15,8 +15,8 @@ FloatName = Literal["bfloat16", "float32"]
 
 # Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
 RESUMABLE_FIELDS = frozenset(
-    {"total_timesteps", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every", "track",
-     "wandb_project_name", "wandb_entity"}
+    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
+     "video_every", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
@@ -87,6 +87,8 @@ class Config:
     """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
     async_envs: bool = False
     """step host environments in one process each"""
+    env_timeout: float = 300.0
+    """seconds after which a step of the host environments is taken to hang, and the run ends; 0: never"""
 
     total_timesteps: int = 200_000_000
     """environment steps of the whole run, over all environments"""
@@ -151,8 +153,8 @@ class Config:
                      "eval_episodes", "video_every",
                      "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length"):  # fmt: skip
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
-        for name in ("anneal_steps", "save_every", "eval_every", "seed", "init_lr", "final_lr", "clip_coef",
-                     "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
+        for name in ("anneal_steps", "save_every", "eval_every", "env_timeout", "seed", "init_lr", "final_lr",
+                     "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
             self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")

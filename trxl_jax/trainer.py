@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax import checkpoint, rollout
@@ -113,13 +115,19 @@ class _Run:
         with disk_errors(run_dir, "--run_dir"):
             run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        states = init_states(self.config, env, self.agent, init_key, params=params)
+        start = partial(init_states, self.config, env, self.agent, init_key, params=params)
+        # What is read from a checkpoint needs no environment that starts, only shapes.
+        newest = checkpoint.latest(self.checkpoints) if resumed else None
+        states = _blank(jax.eval_shape(start)) if newest and env.on_host else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
+        self.env_snapshot = env.snapshot()
         self.episodes = EpisodeWindow()
         self.iteration = 0
         self.saved: int | None = None
-        if resumed:
-            self._restore()
+        if newest:
+            self._restore(newest)
+        elif resumed:
+            self.notes.append(f"no checkpoint in {run_dir}: it starts anew")
         with disk_errors(self.run_dir, "--run_dir"):
             _replace_text(self.run_dir / "config.json", self.config.to_json())
 
@@ -144,25 +152,21 @@ class _Run:
             _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
         return fitted
 
-    def _restore(self) -> None:
-        newest = checkpoint.latest(self.checkpoints)
-        if newest is None:
-            raise CheckpointError(
-                f"--resume {self.run_dir}: no checkpoint in it; start it anew with --run_dir {self.run_dir}"
-            )
+    def _restore(self, newest: Path) -> None:
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
-        self.train_state, rollout_state = states
+        self.train_state, self.rollout_state = states
         self.iteration = self.saved = int(run["iteration"])
         self.episodes = EpisodeWindow(run["episodes"])
-        self.env.restore(run["env"])
-        if self.env.on_host:
-            env_key = jax.random.fold_in(self.key, self.iteration)
-            fresh = rollout.start(self.env, self.agent, env_key, self.config.memory_dtype)
-            self.rollout_state = jax.block_until_ready(fresh)
-            self.notes.append("host environments start fresh episodes")
-        else:
-            self.rollout_state = rollout_state
+        obs = self.env.restore(run["env"])
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
+        if self.env.on_host and (obs is None or not np.array_equal(obs, self.rollout_state.obs)):
+            fresh = rollout.start(self.env, self.agent, self.key, self.config.memory_dtype)
+            self.rollout_state = jax.block_until_ready(fresh)
+            self.notes.append(
+                "warning: the environments, given the same seeds and actions, don't show what they showed before; "
+                "they start fresh episodes, and the run is not the one that never stopped"
+            )
+        self.env_snapshot = self.env.snapshot()
 
     def start_logger(self) -> None:
         """Opens the sinks of metrics and tells what there is to say of the start."""
@@ -204,6 +208,7 @@ class _Run:
         self.train_state, self.rollout_state = train_state, rollout_state
         seconds = time.perf_counter() - started
         self.iteration += 1
+        self.env_snapshot = self.env.snapshot()
         results = self.env.drain_results()
         if results is None:
             seconds_per_step = seconds / self.config.num_steps
@@ -231,7 +236,7 @@ class _Run:
         """Writes a checkpoint of the state between two updates, unless there is one."""
         if self.saved == self.iteration:
             return
-        run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env.snapshot()}
+        run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
         states = (self.train_state, self.rollout_state)
         checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
         self.saved = self.iteration
@@ -260,6 +265,10 @@ def _new_run_dir(config: Config) -> Path:
                 f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another"
             )
     return run_dir
+
+
+def _blank(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _replace_text(path: Path, text: str) -> None:

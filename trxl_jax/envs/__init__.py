@@ -25,7 +25,8 @@ def make_env(config: Config, env: Any = None) -> "Environment":
     """The batch of environments that a configuration names.
 
     Args:
-        config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs and bootstrap_truncated matter.
+        config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs, env_timeout and
+            bootstrap_truncated matter.
         env: an object in place of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. What fulfils
             `envs.base.Environment` already is returned as it is.
@@ -50,6 +51,7 @@ def make_env(config: Config, env: Any = None) -> "Environment":
         options=config.env_options,
         max_episode_steps=config.max_episode_steps,
         asynchronous=config.async_envs,
+        timeout=config.env_timeout or None,
         send_final_obs=config.bootstrap_truncated,
     )
 

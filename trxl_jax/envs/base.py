@@ -103,8 +103,14 @@ class Environment(Protocol):
         """What a checkpoint must keep beside the state's arrays; JSON."""
         ...
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave."""
+    def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
+        """Takes back what `snapshot` gave.
+
+        Returns:
+            Of environments on the host that could be put back where they were, as far as they can tell: the
+            observations [N, *obs_shape] that they show now. Else None: `reset` must come next, unless the environments'
+            state is all there is to them.
+        """
         ...
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """One wrapper round every single Gymnasium environment: what the vector layer can't do. Knows nothing of JAX."""
 
+import math
 import time
 from typing import Any
 
@@ -24,9 +25,16 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         index: place of this environment in the batch.
         options: reset options of every episode.
         episode: number of the first episode; a resumed run goes on counting.
+        replay: [steps, A], actions that the first `reset` takes after the reset itself, to be where they lead.
+
+    Fields:
+        episode: number of the next episode.
+        episode_seed: of the one that goes on.
+        busy: whether it is being stepped or reset, for whoever wonders why nothing comes of it.
 
     Raises:
-        EnvironmentFailure: from `reset` and `step`, in place of whatever the environment raised.
+        EnvironmentFailure: from `reset` and `step`, in place of whatever the environment raised, or where its numbers
+            can't be used: not finite, or an observation outside its space.
     """
 
     def __init__(
@@ -36,17 +44,21 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         index: int,
         options: dict[str, Any] | None = None,
         episode: int = 0,
+        replay: np.ndarray | None = None,
     ) -> None:
         super().__init__(env)
         self.index = index
         self.options = options or None
         self.episode = episode
         self.episode_seed: int | None = None
+        self.busy = False
         self._run_seed = seed
+        self._replay = replay
         self._length = 0
         self._return = 0.0
         self._started = 0.0
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
+        self._bounds = _bounds(env.observation_space)
         if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
             self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
 
@@ -54,24 +66,33 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts the next episode; `seed` and `options` of the caller are ignored in favour of the run's own."""
-        sequence = np.random.SeedSequence((self._run_seed, self.index, self.episode))
-        self.episode_seed = int(sequence.generate_state(1)[0])
+        self.busy = True
+        self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
         self.episode += 1
         self._length, self._return, self._started = 0, 0.0, time.perf_counter()
         _forget_previous_episode(self.env.unwrapped)
         try:
             obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
-            return self._cast(obs), {}
+            obs = self._cast(obs)
         except Exception as error:
             raise self._failure(error) from error
+        replay, self._replay = self._replay, None
+        for action in () if replay is None else replay:
+            obs, _, terminated, truncated, _ = self.step(action if len(action) > 1 else action[0])
+            if terminated or truncated:
+                raise self._failure(ValueError("the episode ended earlier when it was played again"))
+        self.busy = False
+        return obs, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Steps; the last step's info holds the episode's numbers under `RESULT`, all floats."""
+        self.busy = True
         try:
             obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)
             obs, reward = self._cast(obs), _finite("reward", float(reward))
         except Exception as error:
             raise self._failure(error) from error
+        self.busy = False
         self._length += 1
         self._return += reward
         result = {}
@@ -93,14 +114,37 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         obs = np.asarray(obs)
         if obs.shape != self.observation_space.shape:
             raise ValueError(f"observation of shape {obs.shape} in a space of shape {self.observation_space.shape}")
-        return obs if obs.dtype == np.uint8 and obs.ndim == 3 else _finite("observation", obs.astype(np.float32))
+        if self.observation_space.dtype == np.uint8 and obs.ndim == 3:
+            if obs.dtype != np.uint8:
+                raise ValueError(f"observation of {obs.dtype} in a space of uint8")
+            return obs
+        obs = obs.astype(np.float32)
+        low, high = self._bounds
+        inside = (low <= obs) & (obs <= high)
+        if not inside.all():
+            i = int(np.argmin(inside))
+            limits = f" and not between {low[i]:g} and {high[i]:g}, as its space says" if np.isfinite(obs[i]) else ""
+            raise ValueError(f"element {i} of the observation is {obs[i]:g}{limits}")
+        return obs
 
     def _failure(self, error: Exception) -> EnvironmentFailure:
-        name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return EnvironmentFailure(
-            f"environment {name} failed (index {self.index}, seed {self.episode_seed}, step {self._length}): {reason}"
-        )
+        return failure(env_name(self.env), "failed", self.index, self.episode_seed, self._length, reason)
+
+
+def episode_seed(run_seed: int, index: int, episode: int) -> int:
+    """Seed of the episode of that number in the environment of that index."""
+    return int(np.random.SeedSequence((run_seed, index, episode)).generate_state(1)[0])
+
+
+def env_name(env: gymnasium.Env[Any, Any]) -> str:
+    """What errors call an environment."""
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
+
+
+def failure(name: str, what: str, index: int, seed: int | None, step: int, reason: str) -> EnvironmentFailure:
+    """The one line about an environment that went wrong in step `step`, counted from 0, of the episode of that seed."""
+    return EnvironmentFailure(f"environment {name} {what} (index {index}, seed {seed}, step {step}): {reason}")
 
 
 def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
@@ -108,8 +152,15 @@ def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
     return type(env.unwrapped).__module__.startswith("memory_gym.")
 
 
-def _finite(what: str, value: Any) -> Any:
-    if not np.isfinite(value).all():
+def _bounds(space: gymnasium.Space[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Between which float32 observations lie; nothing that isn't finite lies there."""
+    most = np.finfo(np.float32).max
+    low, high = getattr(space, "low", -most), getattr(space, "high", most)
+    return np.maximum(low, -most).astype(np.float32), np.minimum(high, most).astype(np.float32)
+
+
+def _finite(what: str, value: float) -> float:
+    if not math.isfinite(value):
         raise ValueError(f"{what} {value} is not finite")
     return value
 

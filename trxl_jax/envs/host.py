@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from jax.experimental import io_callback
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
-from trxl_jax.envs.episode import EpisodeWrapper
+from trxl_jax.envs.episode import EpisodeWrapper, env_name
+from trxl_jax.envs.thread import DaemonThread
 from trxl_jax.envs.vector import EnvFactory, VectorBatch
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
@@ -36,6 +37,7 @@ class HostEnvironment:
         options: reset options of every episode.
         max_episode_steps: E; None asks the environment.
         asynchronous: one process for each environment.
+        timeout: seconds after which a step or a reset of the batch is taken to hang; None: never.
         send_final_obs: return the last observation of ended episodes too.
 
     Raises:
@@ -53,17 +55,20 @@ class HostEnvironment:
         options: dict[str, Any] | None = None,
         max_episode_steps: int | None = None,
         asynchronous: bool = False,
+        timeout: float | None = None,
         send_final_obs: bool = False,
     ) -> None:
         self.num_envs = num_envs
-        self.spec = _inspect(make, seed, options, max_episode_steps)
+        name, self.spec = _inspect(make, seed, options, max_episode_steps)
         self.num_parts = 2 if len(self.spec.obs_shape) > 1 and num_envs % 2 == 0 else 1
         self.failure: EnvironmentFailure | None = None
+        self._timeout = timeout
         self._send_final_obs = send_final_obs
         self._results: list[dict[str, float]] = []
         self._parts = [
             VectorBatch(
                 make,
+                name,
                 indices.tolist(),
                 self.spec,
                 self._results,
@@ -74,7 +79,8 @@ class HostEnvironment:
             )
             for indices in np.split(np.arange(num_envs), self.num_parts)
         ]
-        self._thread: ThreadPoolExecutor | None = None
+        # What hangs in a thread of its own can be given up.
+        self._thread: DaemonThread | None = None
         self._stepping: list[Future[TimeStep] | None] = [None] * self.num_parts
         self._newest: list[Any] = [None] * self.num_parts
         logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
@@ -105,20 +111,34 @@ class HostEnvironment:
         return results
 
     def snapshot(self) -> dict[str, Any]:
-        """The number of episodes started in each environment."""
-        return {"episodes": np.concatenate([part.episodes for part in self._parts]).tolist()}
+        """The number of episodes started in each environment, and the actions since the last one's start."""
+        actions = [taken.tolist() for part in self._parts for taken in part.actions() or ()]
+        return {"episodes": np.concatenate([part.episodes for part in self._parts]).tolist(), "actions": actions}
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Goes on counting episodes, so that their seeds are new ones; the next `reset` starts them."""
+    def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
+        """Begins the episodes that were going on again and plays their actions; see `Environment.restore`.
+
+        Where that fails, or nothing was going on, counting goes on, so that the next `reset` starts new episodes.
+        """
         self.close()
         for part, episodes in zip(self._parts, self._of_parts(np.asarray(snapshot["episodes"], np.int64)), strict=True):
             part.episodes = episodes.copy()
+        branches = len(self.spec.action_nvec)
+        actions = [np.array(taken, np.int32).reshape(-1, branches) for taken in snapshot.get("actions", ())]
+        if not actions:
+            return None
+        size = self.num_envs // self.num_parts
+        try:
+            self._newest = [part.replay(actions[i * size : (i + 1) * size]) for i, part in enumerate(self._parts)]
+        except EnvironmentFailure:
+            return self.restore(snapshot | {"actions": ()})
+        return np.concatenate([step.obs for step in self._newest])
 
     def close(self) -> None:
         """Ends worker processes and frees the environments."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.shutdown()
+            thread.stop()
         self._stepping = [None] * self.num_parts
         for part in self._parts:
             part.close(failed=self.failure is not None)
@@ -145,26 +165,29 @@ class HostEnvironment:
         def reset() -> np.ndarray:
             for i in range(self.num_parts):
                 self._take(i)
-            self._newest = [part.reset() for part in self._parts]
+            for part in self._parts:  # may take long and is no hang
+                part.make()
+            self._newest = self._wait_for(self._begin(lambda: [part.reset() for part in self._parts]))
             self._results.clear()
             return np.concatenate([step.obs for step in self._newest])
 
         return self._guard(reset)
 
     def _host_step(self, action: jax.Array) -> TimeStep:
+        # A copy: the program may use the memory again.
+        part_actions = self._of_parts(np.array(action))
+
         def step() -> TimeStep:
-            for i, part_action in enumerate(self._of_parts(np.asarray(action))):
-                self._newest[i] = self._parts[i].step(part_action)
+            taken = zip(self._parts, part_actions, strict=True)
+            self._newest = self._wait_for(self._begin(lambda: [part.step(part_action) for part, part_action in taken]))
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._newest)
 
         return self._guard(step)
 
     def _host_exchange(self, part: int, action: jax.Array) -> TimeStep:
         def exchange() -> TimeStep:
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "environments")
             # A copy: the program may use the memory again while the thread reads it.
-            self._stepping[part] = self._thread.submit(self._parts[part].step, np.array(action))
+            self._stepping[part] = self._begin(partial(self._parts[part].step, np.array(action)))
             return self._take((part + 1) % self.num_parts)
 
         return self._guard(exchange)
@@ -175,8 +198,21 @@ class HostEnvironment:
     def _take(self, part: int) -> Any:
         stepping, self._stepping[part] = self._stepping[part], None
         if stepping is not None:
-            self._newest[part] = stepping.result()
+            self._newest[part] = self._wait_for(stepping)
         return self._newest[part]
+
+    def _begin(self, call: Callable[[], Any]) -> Future[Any]:
+        if self._thread is None:
+            self._thread = DaemonThread("environments")
+        return self._thread.submit(call)
+
+    def _wait_for(self, future: Future[Any]) -> Any:
+        try:
+            return future.result(self._timeout)
+        except TimeoutError:
+            assert self._timeout is not None
+            failures = (part.hanging(self._timeout) for part in self._parts)
+            raise next(filter(None, failures), EnvironmentFailure("the environments hang")) from None
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         # JAX turns an exception into its own, with a traceback; the first one is kept for whoever catches that.
@@ -193,8 +229,9 @@ class HostEnvironment:
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, EOFError | ConnectionError):
-            dead = [i for part in self._parts for i in part.dead()]
-            return f"the worker processes of environments {dead} died"
+            dead = next(filter(None, (part.dead() for part in self._parts)), None)
+            if dead is not None:
+                return str(dead)
         return "the environments failed: " + " ".join(f"{type(error).__name__} {error}".split())
 
 
@@ -203,12 +240,14 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure))
 
 
-def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None) -> EnvSpec:
-    """Makes one environment, resets it with the run's options and reads what the agent must know of it."""
+def _inspect(
+    make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None
+) -> tuple[str, EnvSpec]:
+    """Makes one environment, resets it with the run's options and reads its name and what the agent must know of it."""
     env = make()
     wrapped = EpisodeWrapper(env, seed, 0, options)
     try:
-        name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        name = env_name(env)
         nvec = _action_nvec(name, env.action_space)
         shape, dtype = _observation(name, env.observation_space)
         try:
@@ -223,7 +262,7 @@ def _inspect(make: EnvFactory, seed: int, options: dict[str, Any] | None, max_ep
             getattr(env.unwrapped, "max_episode_steps", None),
         )
         limit = next((n for n in limits if n is not None and n > 0), ENDLESS_MAX_EPISODE_STEPS)
-        return EnvSpec(shape, dtype, nvec, int(limit))
+        return name, EnvSpec(shape, dtype, nvec, int(limit))
     finally:
         wrapped.close()
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from trxl_jax.envs.base import EnvSpec, EpisodeStats, TimeStep
-from trxl_jax.envs.episode import RESULT, EpisodeWrapper
+from trxl_jax.envs.episode import RESULT, EpisodeWrapper, episode_seed, failure
 from trxl_jax.errors import EnvironmentFailure
 
 # The same trees as on the device, of NumPy arrays.
@@ -27,6 +29,7 @@ class VectorBatch:
 
     Args:
         make: makes one environment.
+        name: what errors call an environment.
         indices: places of these environments in the whole batch.
         spec: what `host.inspect` found.
         results: where the numbers of ended episodes go: r, l, t and the environment's own.
@@ -39,6 +42,7 @@ class VectorBatch:
     def __init__(
         self,
         make: EnvFactory,
+        name: str,
         indices: Sequence[int],
         spec: EnvSpec,
         results: list[dict[str, float]],
@@ -50,6 +54,8 @@ class VectorBatch:
     ) -> None:
         self.num_envs = len(indices)
         self.episodes = np.zeros(self.num_envs, np.int64)
+        self._name = name
+        self._seed = seed
         self._indices = indices
         self._spec = spec
         self._results = results
@@ -57,42 +63,104 @@ class VectorBatch:
         self._send_final_obs = send_final_obs
         self._make_wrapped = partial(_make_wrapped, make, seed, options)
         self._envs: Any = None
+        self._history: list[np.ndarray] = []
+        self._began = np.zeros(self.num_envs, np.int64)
+
+    def make(self) -> None:
+        """Makes the environments, unless there are some; `reset` comes next."""
+        if self._envs is None:
+            self._make([None] * self.num_envs)
 
     def reset(self) -> TimeStep:
         """Starts the next episode in each environment; only the observations tell something."""
-        if self._envs is None:
-            episodes = zip(self._indices, self.episodes.tolist(), strict=True)
-            self._envs = _vectorise([partial(self._make_wrapped, *where) for where in episodes], self._asynchronous)
-        obs, _ = self._envs.reset()
-        self.episodes += 1
-        nothing = np.zeros(self.num_envs, bool)
-        return self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
+        self.make()
+        return self._start()
+
+    def replay(self, actions: Sequence[np.ndarray]) -> TimeStep:
+        """Begins each environment's last episode again and plays its actions, i32[steps, A] each; as `reset`."""
+        self.episodes -= 1
+        self._make(actions)
+        began = self._start()
+        steps = max(map(len, actions))
+        self._began = steps - np.array([len(taken) for taken in actions])
+        history = np.zeros((steps, self.num_envs, len(self._spec.action_nvec)), np.int32)
+        for i, taken in enumerate(actions):
+            history[self._began[i] :, i] = taken
+        self._history = list(history)
+        return began
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """Takes i32[n, A]."""
+        """Takes i32[n, A], which is kept."""
         if self._envs is None:
             raise EnvironmentFailure("step called on a closed environment; call reset first")
-        return self._time_step(*self._envs.step(action if action.shape[1] > 1 else np.squeeze(action, axis=1)))
+        outcome = self._envs.step(action if action.shape[1] > 1 else np.squeeze(action, axis=1))
+        self._history.append(action)
+        return self._time_step(*outcome)
+
+    def actions(self) -> list[np.ndarray] | None:
+        """What was done so far in each environment's episode, i32[steps, A]; None before the first."""
+        if self._envs is None:
+            return None
+        over = self._began.min()
+        self._history, self._began = self._history[over:], self._began - over
+        shape = len(self._history), self.num_envs, len(self._spec.action_nvec)
+        history = np.array(self._history, np.int32).reshape(shape)
+        return [history[began:, i] for i, began in enumerate(self._began)]
 
     def close(self, *, failed: bool) -> None:
         """Ends worker processes and frees the environments; the next `reset` makes new ones."""
         envs, self._envs = self._envs, None
         if envs is None:
             return
-        # Workers that died, or were interrupted in a step, make closing raise; there is nothing left to save in them.
+        processes = getattr(envs, "processes", ())
+        if failed:  # there is nothing left to save in them, and a worker that hangs would be waited for
+            for process in processes:
+                process.kill()
+        # Workers that died, or were interrupted in a step, make closing raise.
         with contextlib.suppress(Exception):
-            envs.close(**({"terminate": True} if self._asynchronous and failed else {}))
+            envs.close(**({"terminate": True} if processes and failed else {}))
         envs.closed = True  # or else it tries again when it is collected
-        for process in getattr(envs, "processes", ()):
+        for process in processes:
             if process.is_alive():
                 process.kill()
 
-    def dead(self) -> list[int]:
-        """Places of the environments whose worker processes have ended."""
-        processes = getattr(self._envs, "processes", ())
-        for process in processes:
+    def dead(self) -> EnvironmentFailure | None:
+        """About the first environment whose worker process has ended."""
+        for i, process in enumerate(getattr(self._envs, "processes", ())):
             process.join(0.2)  # its pipe closes a moment before it ends
-        return [i for i, process in zip(self._indices, processes) if process.exitcode is not None]
+            if process.exitcode is not None:
+                return self._failure(i, "died", f"its process ended with status {process.exitcode}")
+        return None
+
+    def hanging(self, seconds: float) -> EnvironmentFailure | None:
+        """About the first environment from which nothing came, once it is known that one hangs; it is given up."""
+        if self._envs is None:
+            return None
+        if self._asynchronous:
+            waiting = [not pipe.poll() for pipe in self._envs.parent_pipes]
+        else:
+            waiting = [env.busy for env in self._envs.envs]
+            self._envs = None if any(waiting) else self._envs  # nobody else may touch them
+        if not any(waiting):
+            return None
+        return self._failure(waiting.index(True), "hangs", f"nothing came of it for --env_timeout {seconds:g} seconds")
+
+    def _failure(self, i: int, what: str, reason: str) -> EnvironmentFailure:
+        index = self._indices[i]
+        # It is counted when a step or a reset is over.
+        seed = episode_seed(self._seed, index, max(int(self.episodes[i]) - 1, 0))
+        return failure(self._name, what, index, seed, len(self._history) - int(self._began[i]), reason)
+
+    def _make(self, replays: Sequence[np.ndarray | None]) -> None:
+        where = zip(self._indices, self.episodes.tolist(), replays, strict=True)
+        self._envs = _vectorise([partial(self._make_wrapped, *which) for which in where], self._asynchronous)
+
+    def _start(self) -> TimeStep:
+        obs, _ = self._envs.reset()
+        self.episodes += 1
+        self._history, self._began = [], np.zeros(self.num_envs, np.int64)
+        nothing = np.zeros(self.num_envs, bool)
+        return self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
 
     def _time_step(
         self, obs: np.ndarray, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
@@ -101,6 +169,7 @@ class VectorBatch:
         episode_return, episode_length = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.int32)
         if done.any():
             self.episodes += done
+            self._began[done] = len(self._history)
             results = infos["final_info"][RESULT]
             names = [name for name in results if not name.startswith("_")]
             for i in np.flatnonzero(done):
@@ -124,13 +193,21 @@ class VectorBatch:
 
 
 def _make_wrapped(
-    make: EnvFactory, seed: int, options: dict[str, Any] | None, index: int, episode: int
+    make: EnvFactory, seed: int, options: dict[str, Any] | None, index: int, episode: int, replay: np.ndarray | None
 ) -> EpisodeWrapper:
-    if multiprocessing.parent_process() is not None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
         # A terminal and a scheduler signal the whole group; the run ends its update and closes its workers itself.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    return EpisodeWrapper(make(), seed, index, options, episode)
+        # A worker that hangs would outlive a run that was killed.
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return EpisodeWrapper(make(), seed, index, options, episode, replay)
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: bool) -> Any:
