@@ -72,3 +72,11 @@ def session_of(pid: int) -> list[int]:
         if int(session) == pid and state != "Z":
             found.append(int(path.parent.name))
     return found
+
+
+def assert_all_ended(pid: int) -> None:
+    """That nothing is left, or will be in a moment, of the session that a process began."""
+    deadline = time.monotonic() + 10
+    while session_of(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not session_of(pid)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import probes  # noqa: F401 - registers its environments
@@ -20,6 +21,7 @@ from tests.command import (
     ROOT,
     TINY,
     WALL_CLOCK,
+    assert_all_ended,
     command,
     rows,
     run,
@@ -266,7 +268,7 @@ def test_other_failures_of_environments_end_in_one_line_too(
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     assert word.format(seed=episode_seed(1, 0, 0)) in err
-    assert not session_of(process.pid)
+    assert_all_ended(process.pid)
 
 
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Path) -> None:
@@ -289,10 +291,7 @@ def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None
     time.sleep(5)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
-    while session_of(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not session_of(process.pid)
+    assert_all_ended(process.pid)
 
 
 def test_ctrl_c_while_starting_is_one_line_at_most(tmp_path: Path) -> None:
@@ -316,13 +315,45 @@ def test_an_interrupt_that_is_swallowed_while_starting_still_ends_the_run() -> N
         assert stop.received == [signal.SIGTERM]
 
 
-def test_training_that_diverges_stops_and_keeps_the_state_before(tmp_path: Path) -> None:
-    flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", tmp_path / "run"]
-    process = start(*flags)
+@pytest.mark.parametrize("flags", [DEVICE, HOST], ids=["device", "host"])
+def test_training_that_diverges_stops_and_keeps_the_updates_inputs(flags: list[str], tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(*flags, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", run_dir)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     assert "diverged" in err
+    newest = checkpoint.latest(run_dir / "checkpoints")
+    (post_mortem,) = (run_dir / "post_mortem").iterdir()
+    assert str(newest) in err
+    assert str(post_mortem) in err
+    assert int(post_mortem.stem) == int(newest.name) + 1
+    collected = np.load(post_mortem)
+    assert collected["transitions.reward"].shape == (16, 2)
+    assert np.isin(collected["transitions.reward"], np.float32([0, -0.1, 1.6, -1.6])).all()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [DEVICE, HOST, ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--norm_adv", "--reconstruction_coef", "0.1"]],
+    ids=["device", "host", "pixels"],
+)
+def test_debugging_changes_nothing_and_finds_nothing(flags: list[str], tmp_path: Path) -> None:
+    assert run(*flags, "--total_timesteps", 64, "--debug", "--run_dir", tmp_path / "debug") == 0
+    assert run(*flags, "--total_timesteps", 64, "--run_dir", tmp_path / "plain") == 0
+    for ours, theirs in zip(rows(tmp_path / "debug"), rows(tmp_path / "plain"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--debug"]
+    process = start(*flags, "--run_dir", run_dir)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "Traceback" in err
+    assert "invalid value (nan)" in err or "not finite" in err, err[-2000:]
+    assert checkpoint.latest(run_dir / "checkpoints") is not None
 
 
 def test_a_closed_stdout_does_not_end_a_run(tmp_path: Path) -> None:

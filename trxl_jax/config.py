@@ -16,7 +16,7 @@ FloatName = Literal["bfloat16", "float32"]
 # Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
 RESUMABLE_FIELDS = frozenset(
     {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
-     "video_every", "track", "wandb_project_name", "wandb_entity"}
+     "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
@@ -72,6 +72,8 @@ class Config:
     """film an episode every video_every updates: the whole task beside what the agent sees of it"""
     video_every: int = 100
     """updates between two videos"""
+    debug: bool = False
+    """stop where the first NaN is computed and check what goes from phase to phase; much slower"""
     track: bool = False
     """also log to Weights & Biases (needs the extra `wandb`)"""
     wandb_project_name: str = "trxl_jax"

@@ -18,6 +18,10 @@ class EnvironmentFailure(UserError, RuntimeError):
     """A host environment raised; the message names the environment, its index, seed and step."""
 
 
+class Divergence(UserError, ArithmeticError):
+    """An update that computed what is not finite."""
+
+
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that can't be written or read."""
 

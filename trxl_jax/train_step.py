@@ -88,8 +88,9 @@ def make_phases(
             steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
         )
         train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
-        # NaN where the returns don't vary at all.
-        explained = 1 - (returns - steps.value).var() / jnp.where(returns.var() > 0, returns.var(), jnp.nan)
+        # Minus infinity, which is not logged, where the returns don't vary at all.
+        explained = 1 - (returns - steps.value).var() / returns.var()
+        explained = jnp.where(returns.var() > 0, explained, -jnp.inf)
         return train_state, metrics | {
             "losses/explained_variance": explained,
             "episode/value_mean": steps.value.mean(),
@@ -112,8 +113,8 @@ def make_train_step(
     """
     collect, learn = make_phases(config, env, agent, optimizer)
     if env.on_host:
-        return _in_turn(jax.jit(collect), jax.jit(learn))
-    return jax.jit(_in_turn(collect, learn))
+        return in_turn(jax.jit(collect), jax.jit(learn))
+    return jax.jit(in_turn(collect, learn))
 
 
 def compile_phases(
@@ -148,18 +149,26 @@ def compile_train_step(
 ) -> TrainStep:
     """`make_train_step`, compiled as by `compile_phases`."""
     if env.on_host:
-        return _in_turn(*compile_phases(config, env, agent, states, key, optimizer))
-    train_step = jax.jit(_in_turn(*make_phases(config, env, agent, optimizer))).lower(*states, key)
+        return in_turn(*compile_phases(config, env, agent, states, key, optimizer))
+    train_step = jax.jit(in_turn(*make_phases(config, env, agent, optimizer))).lower(*states, key)
     compiled = train_step.compile(_compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 
 
-def _in_turn(collect: Collect, learn: Learn) -> TrainStep:
+def iteration_keys(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys of an iteration's two halves, from the run's."""
+    rollout_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
+    return rollout_key, update_key
+
+
+def in_turn(collect: Collect, learn: Learn) -> TrainStep:
+    """An iteration made of its two halves."""
+
     def train_step(
         train_state: TrainState, state: RolloutState, key: jax.Array
     ) -> tuple[TrainState, RolloutState, Report]:
-        rollout_key, update_key = jax.random.split(jax.random.fold_in(key, train_state.iteration))
+        rollout_key, update_key = iteration_keys(key, train_state.iteration)
         state, collected = collect(train_state, state, rollout_key)
         train_state, metrics = learn(train_state, collected, update_key)
         return train_state, state, Report(metrics, collected.episode)

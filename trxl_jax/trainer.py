@@ -13,16 +13,17 @@ import numpy as np
 from trxl_jax import checkpoint, rollout
 from trxl_jax.agent import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.debug import checked_train_step, write_rollout
 from trxl_jax.envs import CUSTOM_PREFIX, make_env
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.errors import CheckpointError, ConfigError, UserError, disk_errors
+from trxl_jax.errors import CheckpointError, ConfigError, Divergence, UserError, disk_errors
 from trxl_jax.logger import Logger
 from trxl_jax.monitor import Monitor
 from trxl_jax.policy import Policy
 from trxl_jax.ppo import Metrics
 from trxl_jax.results import EpisodeWindow, from_stats
 from trxl_jax.signals import StopSignals, stop_signals
-from trxl_jax.train_step import TrainStep, compile_train_step, init_states
+from trxl_jax.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_phases
 
 
 class Outcome(NamedTuple):
@@ -56,7 +57,7 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     """
     if env is not None:  # so that no `--resume` takes a task of that id for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
-    with stop_signals() as stop:
+    with stop_signals() as stop, jax.debug_nans(config.debug):
         run_dir = resume or _new_run_dir(config)
         batch = make_env(config, env)
         try:
@@ -192,6 +193,10 @@ class _Run:
     def _compile(self) -> TrainStep:
         started = time.perf_counter()
         states = (self.train_state, self.rollout_state)
+        if self.config.debug:
+            collect, learn = make_phases(self.config, self.env, self.agent)
+            self.logger.say("debug: every result is checked, which is slow")
+            return checked_train_step(jax.jit(collect), jax.jit(learn), self.env.spec)
         train_step = compile_train_step(self.config, self.env, self.agent, states, self.key)
         self.logger.say(f"compiled in {time.perf_counter() - started:.0f} s")
         return train_step
@@ -202,7 +207,12 @@ class _Run:
             with original_errors(self.env):
                 states = train_step(self.train_state, self.rollout_state, self.key)
                 train_state, rollout_state, report = jax.block_until_ready(states)
-            _check_finite(report.metrics)
+            _check_finite(report.metrics, train_state.params, self.iteration + 1)
+        except Divergence as error:
+            raise self._with_rollout(self._with_saved_state(error)) from None
+        except (FloatingPointError, AssertionError):  # of --debug, which tells where
+            self.save()
+            raise
         except UserError as error:
             raise self._with_saved_state(error) from None
         self.train_state, self.rollout_state = train_state, rollout_state
@@ -243,13 +253,26 @@ class _Run:
 
     def _with_saved_state(self, error: UserError) -> UserError:
         """The error, told where the last state is."""
-        if self.iteration == 0:
+        if self.iteration == 0 and not isinstance(error, Divergence):
             return type(error)(f"{error}; no update was done yet")
         try:
             self.save()
         except CheckpointError as failed:
             return type(error)(f"{error}; and {failed}")
         return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
+
+    def _with_rollout(self, error: UserError) -> UserError:
+        """The error, told where the rollout is on which the update was done; it is collected once more."""
+        path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
+        obs = self.env.restore(self.env_snapshot)
+        if self.env.on_host and (obs is None or not np.array_equal(obs, self.rollout_state.obs)):
+            return type(error)(f"{error}; its rollout can't be had: the environments don't repeat themselves")
+        collect, _ = make_phases(self.config, self.env, self.agent)
+        rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
+        with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
+            _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
+            write_rollout(path, collected)
+        return type(error)(f"{error}, its rollout in {path}")
 
 
 def _new_run_dir(config: Config) -> Path:
@@ -278,10 +301,18 @@ def _replace_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _check_finite(metrics: Metrics) -> None:
+def _check_finite(metrics: Metrics, params: Any, iteration: int) -> None:
     for name in ("losses/loss", "losses/grad_norm"):
         if not np.isfinite(metrics[name]):
-            raise UserError(f"{name} is {float(metrics[name])}: training has diverged; lower --init_lr")
+            found = f"{name} is {float(metrics[name])}"
+            raise Divergence(f"{found} in update {iteration}: training has diverged; lower --init_lr")
+    if not _all_finite(params):
+        raise Divergence(f"parameters are not finite after update {iteration}: training has diverged; lower --init_lr")
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
 def _check_same_run(config: Config, old: Config, resume: Path) -> None:
