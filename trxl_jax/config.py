@@ -34,6 +34,12 @@ def _parse_options(text: str) -> dict[str, Any]:
 
 _HALF_THE_SEEDS = 2**31
 
+
+def other_half(seed: int) -> int:
+    """The seed of environments that play instead of training, from the one that users give; and back."""
+    return (seed + _HALF_THE_SEEDS) % (2 * _HALF_THE_SEEDS)
+
+
 JsonObject = Annotated[
     dict[str, Any],
     tyro.constructors.PrimitiveConstructorSpec(
@@ -157,7 +163,8 @@ class Config:
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("anneal_steps", "save_every", "eval_every", "env_timeout", "seed", "init_lr", "final_lr",
                      "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
-            self._require(getattr(self, name) >= 0, name, "must not be negative")
+            value = getattr(self, name)  # a traced number, of a sweep in one program, can't be looked at
+            self._require(not isinstance(value, int | float) or value >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
             self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")
         self._require(self.seed < 2**32, "seed", "must be less than 2^32")
@@ -227,7 +234,7 @@ class Config:
         """
         return self.replace(
             num_envs=num_envs,
-            seed=(seed + _HALF_THE_SEEDS) % (2 * _HALF_THE_SEEDS),
+            seed=other_half(seed),
             num_steps=1,
             num_minibatches=1,
             total_timesteps=num_envs,

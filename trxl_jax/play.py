@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.config import other_half
 from trxl_jax.envs.task import Task
 from trxl_jax.policy import Policy, PolicyMemory, choose
 from trxl_jax.trace import EpisodeTrace
@@ -95,7 +96,7 @@ def _think(
 
 
 def trace(task: Task, episode: int, moments: list[Moment]) -> EpisodeTrace:
-    """The record of a whole episode that was played with `attention`."""
+    """The record of a whole episode that was played with `attention`, in a task made `for_evaluation`."""
     results = moments[-1].results
     assert results is not None, "the episode has not ended"
 
@@ -104,7 +105,7 @@ def trace(task: Task, episode: int, moments: list[Moment]) -> EpisodeTrace:
 
     return EpisodeTrace(
         env_id=task.env_id,
-        seed=task.seed,
+        seed=other_half(task.seed),
         episode=episode,
         observations=stack("observation"),
         pictures=None if moments[0].picture is None else stack("picture"),

@@ -39,12 +39,13 @@ def make_optimizer() -> optax.GradientTransformation:
 
 def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Learning rate and entropy coefficient at the start of an iteration, each f32[]."""
+    init_lr, init_ent_coef = jnp.float32(config.init_lr), jnp.float32(config.init_ent_coef)
     if config.anneal_steps == 0:
-        return jnp.float32(config.init_lr), jnp.float32(config.init_ent_coef)
+        return init_lr, init_ent_coef
     global_step = iteration.astype(jnp.float32) * config.batch_size
     fraction = jnp.maximum(0.0, 1.0 - global_step / config.anneal_steps)
-    learning_rate = config.final_lr + (config.init_lr - config.final_lr) * fraction
-    ent_coef = config.final_ent_coef + (config.init_ent_coef - config.final_ent_coef) * fraction
+    learning_rate = config.final_lr + (init_lr - config.final_lr) * fraction
+    ent_coef = config.final_ent_coef + (init_ent_coef - config.final_ent_coef) * fraction
     return learning_rate, ent_coef
 
 

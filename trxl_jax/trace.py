@@ -11,7 +11,7 @@ class EpisodeTrace:
 
     Fields:
         env_id: the task.
-        seed: the run's seed from which the episode's own was drawn.
+        seed: as users give it; the episode's own is drawn from it and its number.
         episode: number of the episode among those that were played.
         observations: [K, *obs_shape], what the agent saw.
         pictures: u8[K, height, width, 3], the task's ground truth as it would be shown to a person; None without.

@@ -71,7 +71,7 @@ def _record(trace: EpisodeTrace) -> dict[str, Any]:
         "env_id": trace.env_id,
         "seed": int(trace.seed),
         "episode": int(trace.episode),
-        "results": {name: _finite(value) for name, value in trace.results.items()},
+        "results": {name: _finite(value) for name, value in _facts(trace.results).items()},
         "steps": trace.num_steps,
         "layers": layers,
         "heads": heads,
@@ -85,6 +85,14 @@ def _record(trace: EpisodeTrace) -> dict[str, Any]:
         "pictures": None if trace.pictures is None else pack_frames(trace.pictures),
         **_observations(trace),
     }
+
+
+def _facts(results: Mapping[str, float]) -> dict[str, float]:
+    """Return and length first, then what the task adds to them; the seconds it took tell nothing of the episode."""
+    ours = {name: value for name, value in results.items() if name in ("r", "l")}
+    same = {"return": ours.get("r"), "reward": ours.get("r"), "length": ours.get("l")}
+    own = {name: value for name, value in results.items() if name not in ("r", "l", "t")}
+    return ours | {name: value for name, value in own.items() if same.get(name) != value}
 
 
 def _observations(trace: EpisodeTrace) -> dict[str, Any]:

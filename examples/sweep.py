@@ -1,0 +1,74 @@
+"""Sweeps learning rates and seeds of Proof of Memory in one vmapped program: `python examples/sweep.py`.
+
+Every pair of a learning rate and a seed is a lane, a whole training run of its own, and the same bit for bit whatever
+others there are. Rates and coefficients of the configuration may be swept so; what sizes arrays (N, T, W, ...) may not.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from trxl_jax import PRESETS, Config, init_states, make_agent, make_env, make_train_step
+from trxl_jax.cli import run_command
+
+CONFIG = PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0")
+
+
+def train_lane(init_lr: jax.Array, seed: jax.Array, config: Config = CONFIG) -> jax.Array:
+    """One training run.
+
+    Args:
+        init_lr: f32[], the learning rate at the start.
+        seed: i32[].
+        config: everything else.
+
+    Returns:
+        f32[iterations], the mean return of the episodes that ended in each; NaN where none did.
+    """
+    # A traced number in a frozen configuration: it is used inside of this program only.
+    config = config.replace(init_lr=init_lr)
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    train_step = make_train_step(config, env, agent)
+    init_key, key = jax.random.split(jax.random.key(seed))
+
+    def iterate(states: tuple[Any, Any], _: None) -> tuple[Any, jax.Array]:
+        train_state, rollout_state, report = train_step(*states, key)
+        ended = report.episode.done
+        return (train_state, rollout_state), (report.episode.episode_return * ended).sum() / ended.sum()
+
+    states = init_states(config, env, agent, init_key)
+    return jax.lax.scan(iterate, states, length=config.num_iterations)[1]
+
+
+def main(flags: Sequence[str]) -> int:
+    """Prints the mean return of each learning rate's last three updates over seeds, and of its worst seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--init_lr", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4, 1e-3, 3e-3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--total_timesteps", type=int, default=CONFIG.total_timesteps, help="of each lane")
+    given = parser.parse_args(flags)
+
+    config = CONFIG.replace(total_timesteps=given.total_timesteps)
+    lanes = list(itertools.product(given.init_lr, given.seeds))
+    rates, seeds = (jnp.array(values) for values in zip(*lanes, strict=True))
+    print(f"{len(lanes)} runs of {config.num_iterations * config.batch_size:,} steps", flush=True)
+    started = time.perf_counter()
+    run = jax.jit(jax.vmap(lambda init_lr, seed: train_lane(init_lr, seed, config)))
+    returns = jax.block_until_ready(run(rates, seeds))
+    print(f"took {time.perf_counter() - started:.0f} s, compilation included")
+    print("init_lr   mean   worst")
+    last = returns[:, -3:].mean(axis=1).reshape(len(given.init_lr), len(given.seeds))
+    for init_lr, over_seeds in zip(given.init_lr, last, strict=True):
+        print(f"{init_lr:<8g} {over_seeds.mean():6.2f} {over_seeds.min():6.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
