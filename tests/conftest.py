@@ -1,12 +1,19 @@
 """Short runs of `train`, made once a session, whose checkpoints tests load."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
+from trxl_jax.cli import cache_directory
 from trxl_jax.config import Config
 from trxl_jax.trainer import train
+
+# As commands do: many tests compile the same programs, which is most of the time that they take.
+jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_directory()))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def make_run(run_dir: Path, env: Any = None, **changes: Any) -> Path:

@@ -201,7 +201,7 @@ def test_parts_are_stepped_by_another_thread_whose_failure_is_told() -> None:
     with pytest.raises(Exception, match="no more film"):
         collect(Config(**SIZES), env)
     assert "index 3" in str(env.failure)
-    assert [env.threads for env in made[1:]] == [{"environments_0"}] * 4
+    assert [env.threads for env in made[1:]] == [{"environments"}] * 4
     env.close()
 
 

@@ -19,7 +19,7 @@ def test_two_updates(name: str, tmp_path: Path) -> None:
         total_timesteps=32,
         trxl_dim=16,
         trxl_num_heads=2,
-        trxl_num_layers=2,
+        trxl_num_layers=1,
         run_dir=str(tmp_path / "run"),
     )
     train(config)

@@ -46,12 +46,11 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
     # What a full disk keeps from a cache only costs time.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
     try:
         import jax  # inside, because it takes seconds in which Ctrl-C may come
 
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            jax.config.update("jax_compilation_cache_dir", str(cache))
+            jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
         return command(flags)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -59,6 +58,11 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
     except KeyboardInterrupt:
         print("error: interrupted; the newest checkpoint, if there is one, can be resumed", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def cache_directory() -> Path:
+    """Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
 
 
 def _one_line(box: str) -> str:
