@@ -15,8 +15,8 @@ from trxl_jax.torch_file import quote
 _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_model", "batch_size", "minibatch_size",
                       "num_iterations", "track", "wandb_project_name", "wandb_entity"})  # fmt: skip
 # Settings that only we have, or that are not a file's to make.
-_OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every", "debug", "env_timeout",
-                   "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps", "async_envs",
+_OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
+                   "debug", "env_timeout", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps", "async_envs",
                    "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
 _TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
 
