@@ -16,8 +16,8 @@ _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_mode
                       "num_iterations", "track", "wandb_project_name", "wandb_entity"})  # fmt: skip
 # Settings that only we have, or that are not a file's to make.
 _OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
-                   "debug", "env_timeout", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps", "async_envs",
-                   "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
+                   "debug", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps",
+                   "async_envs", "env_timeout", "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
 _TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
 
 
