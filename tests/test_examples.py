@@ -28,6 +28,6 @@ def test_the_sweep_prints_a_row_for_each_learning_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "CONFIG", sweep.CONFIG.replace(**SMALL))
-    assert sweep.main(["--init_lr", "1e-3", "3e-4", "--seeds", "1", "2", "--total_timesteps", "6144"]) == 0
+    assert sweep.main(["--init_lr", "1e-3", "3e-4", "--seeds", "1", "--total_timesteps", "6144"]) == 0
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["0.001", "0.0003"]

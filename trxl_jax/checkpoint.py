@@ -32,13 +32,14 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
         directory: the run's `checkpoints`.
         iteration: updates done.
         state: a pytree of arrays; typed PRNG keys are allowed.
-        run: what else there is, JSON.
+        run: what else there is, JSON; NumPy arrays in it become lists.
         keep: number of checkpoints to keep.
 
     Raises:
         CheckpointError: it can't be written, for example because the disk is full.
     """
     path = directory / str(iteration)
+    run = jax.tree.map(lambda leaf: leaf.tolist() if isinstance(leaf, np.ndarray) else leaf, run)
 
     def write() -> None:
         _probe(directory, sum(leaf.nbytes for leaf in jax.tree.leaves(_with_key_data(state))))

@@ -13,7 +13,8 @@ from trxl_jax.errors import ConfigError
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
 
-# Fields that a resumed run may change: none of them alters a number that the run has yet to compute.
+# Fields that a resumed run may change: none of them alters a number that the run has yet to compute (`debug` may, in
+# the last digits: its programs are others).
 RESUMABLE_FIELDS = frozenset(
     {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
      "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}

@@ -79,4 +79,7 @@ def write_rollout(path: Path, rollout: Rollout) -> None:
         name = jax.tree_util.keystr(where, simple=True, separator=".")
         arrays[name] = np.asarray(leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
+    beside = path.with_suffix(".tmp")
+    with beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    beside.replace(path)

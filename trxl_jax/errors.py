@@ -15,7 +15,7 @@ class ConfigError(UserError, ValueError):
 
 
 class EnvironmentFailure(UserError, RuntimeError):
-    """A host environment raised; the message names the environment, its index, seed and step."""
+    """A host environment went wrong; the message names the environment, its index, seed and step."""
 
 
 class Divergence(UserError, ArithmeticError):

@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM, remembered for whoever looks between two updates."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,6 +30,7 @@ def stop_signals() -> Iterator[StopSignals]:
     """Remembers the first SIGINT and SIGTERM; a second one has its usual effect."""
     stop = StopSignals()
     handlers: dict[int, Any] = {}
+    hook = sys.unraisablehook
 
     def receive(number: int, frame: FrameType | None) -> None:
         stop.received.append(number)
@@ -36,7 +38,13 @@ def stop_signals() -> Iterator[StopSignals]:
         if not stop.deferred:
             signal.raise_signal(number)
 
+    def be_silent(dropped: Any) -> None:
+        # Raised inside of JAX's callback of the garbage collector, for example; it is remembered.
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            hook(dropped)
+
     try:
+        sys.unraisablehook = be_silent
         for number in (signal.SIGINT, signal.SIGTERM):
             handlers[number] = signal.signal(number, receive)
     except ValueError:  # not in the main thread: whoever runs it there handles signals
@@ -44,5 +52,6 @@ def stop_signals() -> Iterator[StopSignals]:
     try:
         yield stop
     finally:
+        sys.unraisablehook = hook
         for installed, handler in handlers.items():
             signal.signal(installed, handler)

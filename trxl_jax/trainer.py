@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.debug import checked_train_step, write_rollout
 from trxl_jax.envs import CUSTOM_PREFIX, make_env
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.errors import CheckpointError, ConfigError, Divergence, UserError, disk_errors
+from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
 from trxl_jax.logger import Logger
 from trxl_jax.monitor import Monitor
 from trxl_jax.policy import Policy
@@ -45,7 +46,8 @@ class Outcome(NamedTuple):
 def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Outcome:
     """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
 
-    A signal only sets a flag, which is read between updates: a program with host callbacks blocks its caller.
+    Once the loop has begun, a signal only sets a flag, which is read between updates: a program with host callbacks
+    blocks its caller.
 
     Args:
         config: the run's configuration.
@@ -57,7 +59,7 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
     """
     if env is not None:  # so that no `--resume` takes a task of that id for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
-    with stop_signals() as stop, jax.debug_nans(config.debug):
+    with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
         run_dir = resume or _new_run_dir(config)
         batch = make_env(config, env)
         try:
@@ -121,7 +123,6 @@ class _Run:
         newest = checkpoint.latest(self.checkpoints) if resumed else None
         states = _blank(jax.eval_shape(start)) if newest and env.on_host else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
-        self.env_snapshot = env.snapshot()
         self.episodes = EpisodeWindow()
         self.iteration = 0
         self.saved: int | None = None
@@ -129,6 +130,7 @@ class _Run:
             self._restore(newest)
         elif resumed:
             self.notes.append(f"no checkpoint in {run_dir}: it starts anew")
+        self.env_snapshot = env.snapshot()
         with disk_errors(self.run_dir, "--run_dir"):
             _replace_text(self.run_dir / "config.json", self.config.to_json())
 
@@ -158,16 +160,14 @@ class _Run:
         self.train_state, self.rollout_state = states
         self.iteration = self.saved = int(run["iteration"])
         self.episodes = EpisodeWindow(run["episodes"])
-        obs = self.env.restore(run["env"])
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
-        if self.env.on_host and (obs is None or not np.array_equal(obs, self.rollout_state.obs)):
+        if not self._put_back(run["env"]):
             fresh = rollout.start(self.env, self.agent, self.key, self.config.memory_dtype)
             self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append(
-                "warning: the environments, given the same seeds and actions, don't show what they showed before; "
+                "warning: the environments could not be put back where they were by the same seeds and actions; "
                 "they start fresh episodes, and the run is not the one that never stopped"
             )
-        self.env_snapshot = self.env.snapshot()
 
     def start_logger(self) -> None:
         """Opens the sinks of metrics and tells what there is to say of the start."""
@@ -210,8 +210,8 @@ class _Run:
             _check_finite(report.metrics, train_state.params, self.iteration + 1)
         except Divergence as error:
             raise self._with_rollout(self._with_saved_state(error)) from None
-        except (FloatingPointError, AssertionError):  # of --debug, which tells where
-            self.save()
+        except (FloatingPointError, AssertionError):  # of --debug, whose traceback tells where
+            self.logger.say(str(self._with_saved_state(Divergence("the update in hand went wrong"))))
             raise
         except UserError as error:
             raise self._with_saved_state(error) from None
@@ -264,15 +264,22 @@ class _Run:
     def _with_rollout(self, error: UserError) -> UserError:
         """The error, told where the rollout is on which the update was done; it is collected once more."""
         path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
-        obs = self.env.restore(self.env_snapshot)
-        if self.env.on_host and (obs is None or not np.array_equal(obs, self.rollout_state.obs)):
-            return type(error)(f"{error}; its rollout can't be had: the environments don't repeat themselves")
-        collect, _ = make_phases(self.config, self.env, self.agent)
-        rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
-        with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
-            _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
-            write_rollout(path, collected)
+        try:
+            if not self._put_back(self.env_snapshot):
+                raise EnvironmentFailure("the environments don't repeat themselves")
+            collect, _ = make_phases(self.config, self.env, self.agent)
+            rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
+            with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
+                _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
+                write_rollout(path, collected)
+        except UserError as failed:
+            return type(error)(f"{error}; its rollout can't be had: {failed}")
         return type(error)(f"{error}, its rollout in {path}")
+
+    def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
+        """Whether the environments show again what the rollout that comes next begins with."""
+        obs = self.env.restore(env_snapshot)
+        return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
 
 
 def _new_run_dir(config: Config) -> Path:

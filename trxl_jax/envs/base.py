@@ -100,7 +100,7 @@ class Environment(Protocol):
         ...
 
     def snapshot(self) -> dict[str, Any]:
-        """What a checkpoint must keep beside the state's arrays; JSON."""
+        """What a checkpoint must keep beside the state's arrays: JSON, with NumPy arrays in place of lists."""
         ...
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:

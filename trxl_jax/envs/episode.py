@@ -30,6 +30,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     Fields:
         episode: number of the next episode.
         episode_seed: of the one that goes on.
+        length: steps that were taken in it.
         busy: whether it is being stepped or reset, for whoever wonders why nothing comes of it.
 
     Raises:
@@ -54,7 +55,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.busy = False
         self._run_seed = seed
         self._replay = replay
-        self._length = 0
+        self.length = 0
         self._return = 0.0
         self._started = 0.0
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
@@ -69,7 +70,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.busy = True
         self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
         self.episode += 1
-        self._length, self._return, self._started = 0, 0.0, time.perf_counter()
+        self.length, self._return, self._started = 0, 0.0, time.perf_counter()
         _forget_previous_episode(self.env.unwrapped)
         try:
             obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
@@ -93,14 +94,14 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         except Exception as error:
             raise self._failure(error) from error
         self.busy = False
-        self._length += 1
+        self.length += 1
         self._return += reward
         result = {}
         if terminated or truncated:
             # Ours last: an environment's own "l" must not pass for the length.
             result[RESULT] = _numbers(info) | {
                 "r": self._return,
-                "l": float(self._length),
+                "l": float(self.length),
                 "t": time.perf_counter() - self._started,
             }
         return obs, reward, bool(terminated), bool(truncated), result
@@ -129,7 +130,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
 
     def _failure(self, error: Exception) -> EnvironmentFailure:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return failure(env_name(self.env), "failed", self.index, self.episode_seed, self._length, reason)
+        return failure(env_name(self.env), "failed", self.index, self.episode_seed, self.length, reason)
 
 
 def episode_seed(run_seed: int, index: int, episode: int) -> int:

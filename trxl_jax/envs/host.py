@@ -1,6 +1,8 @@
 """Gymnasium environments on the host, stepped as a batch from inside compiled programs by `io_callback`."""
 
+import concurrent.futures
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -16,6 +18,8 @@ from trxl_jax.envs.episode import EpisodeWrapper, env_name
 from trxl_jax.envs.thread import DaemonThread
 from trxl_jax.envs.vector import EnvFactory, VectorBatch
 from trxl_jax.errors import ConfigError, EnvironmentFailure
+
+_A_MOMENT = 1.0  # seconds
 
 # The same trees as on the device, of shapes.
 _HostTimeStep: Any = TimeStep
@@ -61,7 +65,7 @@ class HostEnvironment:
         self.num_envs = num_envs
         name, self.spec = _inspect(make, seed, options, max_episode_steps)
         self.num_parts = 2 if len(self.spec.obs_shape) > 1 and num_envs % 2 == 0 else 1
-        self.failure: EnvironmentFailure | None = None
+        self.failure: BaseException | None = None
         self._timeout = timeout
         self._send_final_obs = send_final_obs
         self._results: list[dict[str, float]] = []
@@ -81,6 +85,7 @@ class HostEnvironment:
         ]
         # What hangs in a thread of its own can be given up.
         self._thread: DaemonThread | None = None
+        self._begun: Future[Any] | None = None
         self._stepping: list[Future[TimeStep] | None] = [None] * self.num_parts
         self._newest: list[Any] = [None] * self.num_parts
         logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
@@ -112,7 +117,7 @@ class HostEnvironment:
 
     def snapshot(self) -> dict[str, Any]:
         """The number of episodes started in each environment, and the actions since the last one's start."""
-        actions = [taken.tolist() for part in self._parts for taken in part.actions() or ()]
+        actions = [taken for part in self._parts for taken in part.actions() or ()]
         return {"episodes": np.concatenate([part.episodes for part in self._parts]).tolist(), "actions": actions}
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
@@ -121,6 +126,7 @@ class HostEnvironment:
         Where that fails, or nothing was going on, counting goes on, so that the next `reset` starts new episodes.
         """
         self.close()
+        self.failure = None
         for part, episodes in zip(self._parts, self._of_parts(np.asarray(snapshot["episodes"], np.int64)), strict=True):
             part.episodes = episodes.copy()
         branches = len(self.spec.action_nvec)
@@ -128,20 +134,27 @@ class HostEnvironment:
         if not actions:
             return None
         size = self.num_envs // self.num_parts
+
+        def replay() -> list[TimeStep]:
+            return [part.replay(actions[i * size : (i + 1) * size]) for i, part in enumerate(self._parts)]
+
         try:
-            self._newest = [part.replay(actions[i * size : (i + 1) * size]) for i, part in enumerate(self._parts)]
-        except EnvironmentFailure:
+            self._newest = self._wait_for(self._begin(replay), timeout=None)
+        except Exception as error:  # whatever it is, it didn't come of these actions before
+            self.failure = error
             return self.restore(snapshot | {"actions": ()})
         return np.concatenate([step.obs for step in self._newest])
 
     def close(self) -> None:
         """Ends worker processes and frees the environments."""
+        stepping = self._begun is not None and not self._begun.done()
+        self._begun = None
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
         self._stepping = [None] * self.num_parts
         for part in self._parts:
-            part.close(failed=self.failure is not None)
+            part.close(failed=self.failure is not None, stepping=stepping)
 
     def _shapes(self, n: int) -> Any:
         """Of the `TimeStep` of n environments."""
@@ -165,8 +178,8 @@ class HostEnvironment:
         def reset() -> np.ndarray:
             for i in range(self.num_parts):
                 self._take(i)
-            for part in self._parts:  # may take long and is no hang
-                part.make()
+            for part in self._parts:
+                self._wait_for(self._begin(part.make), timeout=None)
             self._newest = self._wait_for(self._begin(lambda: [part.reset() for part in self._parts]))
             self._results.clear()
             return np.concatenate([step.obs for step in self._newest])
@@ -204,15 +217,20 @@ class HostEnvironment:
     def _begin(self, call: Callable[[], Any]) -> Future[Any]:
         if self._thread is None:
             self._thread = DaemonThread("environments")
-        return self._thread.submit(call)
+        self._begun = self._thread.submit(call)
+        return self._begun
 
-    def _wait_for(self, future: Future[Any]) -> Any:
-        try:
-            return future.result(self._timeout)
-        except TimeoutError:
-            assert self._timeout is not None
-            failures = (part.hanging(self._timeout) for part in self._parts)
-            raise next(filter(None, failures), EnvironmentFailure("the environments hang")) from None
+    def _wait_for(self, future: Future[Any], timeout: float | None = math.inf) -> Any:
+        """Its result; by default it may take `--env_timeout` seconds."""
+        timeout = self._timeout if timeout == math.inf else timeout
+        done, _ = concurrent.futures.wait([future], timeout)
+        if not done:  # once more, because a process that was stopped and goes on finds that time has passed
+            done, _ = concurrent.futures.wait([future], _A_MOMENT)
+        if done:
+            return future.result()
+        assert timeout is not None
+        failures = (part.hanging(timeout) for part in self._parts)
+        raise next(filter(None, failures), EnvironmentFailure("the environments hang"))
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         # JAX turns an exception into its own, with a traceback; the first one is kept for whoever catches that.
@@ -220,7 +238,7 @@ class HostEnvironment:
             raise self.failure
         try:
             return call()
-        except EnvironmentFailure as failure:
+        except (EnvironmentFailure, KeyboardInterrupt, SystemExit) as failure:
             self.failure = failure
             raise
         except Exception as error:
@@ -237,7 +255,7 @@ class HostEnvironment:
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Drops JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
-    return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure))
+    return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
 
 
 def _inspect(

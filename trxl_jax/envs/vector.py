@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -15,11 +16,16 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from trxl_jax.envs.base import EnvSpec, EpisodeStats, TimeStep
 from trxl_jax.envs.episode import RESULT, EpisodeWrapper, episode_seed, failure
+from trxl_jax.envs.history import ActionHistory
 from trxl_jax.errors import EnvironmentFailure
 
 # The same trees as on the device, of NumPy arrays.
 _HostTimeStep: Any = TimeStep
 _HostEpisodeStats: Any = EpisodeStats
+
+# Seconds: given a timeout, Gymnasium waits for every worker before it takes any one's answer; then it is known who gave
+# none.
+_FOREVER = 1e6
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 
@@ -61,10 +67,10 @@ class VectorBatch:
         self._results = results
         self._asynchronous = asynchronous
         self._send_final_obs = send_final_obs
-        self._make_wrapped = partial(_make_wrapped, make, seed, options)
+        self._make_wrapped = partial(_make_wrapped, make, os.getpid(), seed, options)
         self._envs: Any = None
-        self._history: list[np.ndarray] = []
-        self._began = np.zeros(self.num_envs, np.int64)
+        self._busy = False
+        self._history = ActionHistory(self.num_envs, spec.action_nvec)
 
     def make(self) -> None:
         """Makes the environments, unless there are some; `reset` comes next."""
@@ -77,48 +83,50 @@ class VectorBatch:
         return self._start()
 
     def replay(self, actions: Sequence[np.ndarray]) -> TimeStep:
-        """Begins each environment's last episode again and plays its actions, i32[steps, A] each; as `reset`."""
+        """Begins each environment's last episode again and plays its actions, [steps, A] each; as `reset`."""
         self.episodes -= 1
         self._make(actions)
         began = self._start()
-        steps = max(map(len, actions))
-        self._began = steps - np.array([len(taken) for taken in actions])
-        history = np.zeros((steps, self.num_envs, len(self._spec.action_nvec)), np.int32)
-        for i, taken in enumerate(actions):
-            history[self._began[i] :, i] = taken
-        self._history = list(history)
+        self._history.load(actions)
         return began
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Takes i32[n, A], which is kept."""
         if self._envs is None:
             raise EnvironmentFailure("step called on a closed environment; call reset first")
-        outcome = self._envs.step(action if action.shape[1] > 1 else np.squeeze(action, axis=1))
+        action_of_each = action if action.shape[1] > 1 else np.squeeze(action, axis=1)
+        self._busy = True
+        if self._asynchronous:
+            self._envs.step_async(action_of_each)
+            outcome = self._envs.step_wait(_FOREVER)
+        else:
+            outcome = self._envs.step(action_of_each)
+        self._busy = False
         self._history.append(action)
         return self._time_step(*outcome)
 
     def actions(self) -> list[np.ndarray] | None:
-        """What was done so far in each environment's episode, i32[steps, A]; None before the first."""
-        if self._envs is None:
-            return None
-        over = self._began.min()
-        self._history, self._began = self._history[over:], self._began - over
-        shape = len(self._history), self.num_envs, len(self._spec.action_nvec)
-        history = np.array(self._history, np.int32).reshape(shape)
-        return [history[began:, i] for i, began in enumerate(self._began)]
+        """What was done so far in each environment's episode, whole numbers [steps, A]; None before the first."""
+        return None if self._envs is None else self._history.of_each()
 
-    def close(self, *, failed: bool) -> None:
-        """Ends worker processes and frees the environments; the next `reset` makes new ones."""
+    def close(self, *, failed: bool, stepping: bool = False) -> None:
+        """Ends worker processes and frees the environments; the next `reset` makes new ones.
+
+        Args:
+            failed: there is nothing left to save in them.
+            stepping: a thread may still be stepping them; without processes they can only be given up.
+        """
         envs, self._envs = self._envs, None
-        if envs is None:
+        self._busy = False
+        if envs is None or (stepping and not self._asynchronous):
             return
         processes = getattr(envs, "processes", ())
-        if failed:  # there is nothing left to save in them, and a worker that hangs would be waited for
+        if failed or stepping:  # a worker that hangs would be waited for
             for process in processes:
                 process.kill()
         # Workers that died, or were interrupted in a step, make closing raise.
         with contextlib.suppress(Exception):
-            envs.close(**({"terminate": True} if processes and failed else {}))
+            envs.close(**({"terminate": True} if processes and (failed or stepping) else {}))
         envs.closed = True  # or else it tries again when it is collected
         for process in processes:
             if process.is_alive():
@@ -126,39 +134,49 @@ class VectorBatch:
 
     def dead(self) -> EnvironmentFailure | None:
         """About the first environment whose worker process has ended."""
-        for i, process in enumerate(getattr(self._envs, "processes", ())):
-            process.join(0.2)  # its pipe closes a moment before it ends
+        processes = getattr(self._envs, "processes", ())
+        # A pipe closes a moment before its process ends.
+        multiprocessing.connection.wait([process.sentinel for process in processes], 1)
+        for i, process in enumerate(processes):
             if process.exitcode is not None:
                 return self._failure(i, "died", f"its process ended with status {process.exitcode}")
         return None
 
     def hanging(self, seconds: float) -> EnvironmentFailure | None:
-        """About the first environment from which nothing came, once it is known that one hangs; it is given up."""
-        if self._envs is None:
+        """About the first environment from which nothing came, where that is waited for."""
+        if self._envs is None or not self._busy:
             return None
         if self._asynchronous:
             waiting = [not pipe.poll() for pipe in self._envs.parent_pipes]
         else:
             waiting = [env.busy for env in self._envs.envs]
-            self._envs = None if any(waiting) else self._envs  # nobody else may touch them
         if not any(waiting):
             return None
         return self._failure(waiting.index(True), "hangs", f"nothing came of it for --env_timeout {seconds:g} seconds")
 
     def _failure(self, i: int, what: str, reason: str) -> EnvironmentFailure:
+        """About an environment; of a worker in the reset after an episode, the last step that it answered is told."""
         index = self._indices[i]
-        # It is counted when a step or a reset is over.
+        if not self._asynchronous:
+            env = self._envs.envs[i]
+            return failure(self._name, what, index, env.episode_seed, env.length, reason)
         seed = episode_seed(self._seed, index, max(int(self.episodes[i]) - 1, 0))
-        return failure(self._name, what, index, seed, len(self._history) - int(self._began[i]), reason)
+        return failure(self._name, what, index, seed, self._history.steps(i), reason)
 
     def _make(self, replays: Sequence[np.ndarray | None]) -> None:
         where = zip(self._indices, self.episodes.tolist(), replays, strict=True)
         self._envs = _vectorise([partial(self._make_wrapped, *which) for which in where], self._asynchronous)
 
     def _start(self) -> TimeStep:
-        obs, _ = self._envs.reset()
+        self._busy = True
+        if self._asynchronous:
+            self._envs.reset_async()
+            obs, _ = self._envs.reset_wait(_FOREVER)
+        else:
+            obs, _ = self._envs.reset()
+        self._busy = False
         self.episodes += 1
-        self._history, self._began = [], np.zeros(self.num_envs, np.int64)
+        self._history = ActionHistory(self.num_envs, self._spec.action_nvec)
         nothing = np.zeros(self.num_envs, bool)
         return self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
 
@@ -169,7 +187,7 @@ class VectorBatch:
         episode_return, episode_length = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.int32)
         if done.any():
             self.episodes += done
-            self._began[done] = len(self._history)
+            self._history.restart(done)
             results = infos["final_info"][RESULT]
             names = [name for name in results if not name.startswith("_")]
             for i in np.flatnonzero(done):
@@ -193,10 +211,16 @@ class VectorBatch:
 
 
 def _make_wrapped(
-    make: EnvFactory, seed: int, options: dict[str, Any] | None, index: int, episode: int, replay: np.ndarray | None
+    make: EnvFactory,
+    pid: int,
+    seed: int,
+    options: dict[str, Any] | None,
+    index: int,
+    episode: int,
+    replay: np.ndarray | None,
 ) -> EpisodeWrapper:
     parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent is not None and os.getpid() != pid:  # in a worker
         # A terminal and a scheduler signal the whole group; the run ends its update and closes its workers itself.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
