@@ -42,7 +42,7 @@ def test_proof_of_memory_without_memory_is_not_solved() -> None:
     assert (returns < 0.5).all(), returns
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_proof_of_memory_on_the_host_is_solved(seed: int, tmp_path: Path) -> None:
     outcome = train(PRESETS["proof-of-memory"].replace(seed=seed, run_dir=str(tmp_path / "run")))
     assert outcome.metrics["episode/r_mean"] >= 1.1
