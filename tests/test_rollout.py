@@ -14,6 +14,7 @@ from tests.probes import Counter, Pictures
 from trxl_jax import minibatch
 from trxl_jax.agent import make_agent
 from trxl_jax.config import Config
+from trxl_jax.debug import check_rollout
 from trxl_jax.envs import make_env
 from trxl_jax.envs.host import HostEnvironment
 from trxl_jax.memory import visible_slots
@@ -248,3 +249,14 @@ def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
     assert len(results) == report.episode.done.sum()
     returns = report.episode.episode_return[report.episode.done]
     np.testing.assert_allclose(sorted(result["r"] for result in results), np.sort(returns), atol=1e-5)
+
+
+def test_what_debugging_checks_of_a_rollout_can_fail() -> None:
+    agent, _, _, rollout = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
+    rollout = jax.device_get(rollout)
+    check_rollout(rollout, agent.spec)
+    steps = rollout.transitions
+    for name, wrong in (("episode_step", steps.episode_step + 1), ("action", steps.action + 2),
+                        ("log_prob", -steps.log_prob), ("value", steps.value * np.nan)):  # fmt: skip
+        with pytest.raises(AssertionError):
+            check_rollout(rollout._replace(transitions=steps._replace(**{name: wrong})), agent.spec)

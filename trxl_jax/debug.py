@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.base import EnvSpec
-from trxl_jax.ppo import TrainState
-from trxl_jax.rollout import Rollout
+from trxl_jax.ppo import Metrics, TrainState
+from trxl_jax.rollout import Rollout, RolloutState
 from trxl_jax.train_step import Collect, Learn, TrainStep, in_turn
 
 
@@ -21,17 +21,17 @@ def checked_train_step(collect: Collect, learn: Learn, spec: EnvSpec) -> TrainSt
         AssertionError: from the iteration, naming what is wrong.
     """
 
-    def checked_collect(*args: object) -> object:
-        state, collected = collect(*args)  # type: ignore[arg-type]
+    def checked_collect(train_state: TrainState, state: RolloutState, key: jax.Array) -> tuple[RolloutState, Rollout]:
+        state, collected = collect(train_state, state, key)
         check_rollout(jax.device_get(collected), spec)
         return state, collected
 
-    def checked_learn(*args: object) -> object:
-        train_state, metrics = learn(*args)  # type: ignore[arg-type]
+    def checked_learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
+        train_state, metrics = learn(train_state, collected, key)
         check_train_state(jax.device_get(train_state))
         return train_state, metrics
 
-    return in_turn(checked_collect, checked_learn)  # type: ignore[arg-type]
+    return in_turn(checked_collect, checked_learn)
 
 
 def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
