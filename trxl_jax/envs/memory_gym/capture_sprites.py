@@ -1,0 +1,100 @@
+"""Takes the tasks' pictures from Memory Gym itself and writes them into `sprites.npz`.
+
+    python -m trxl_jax.envs.memory_gym.capture_sprites
+
+Needed again when Memory Gym's drawing changes; nothing else here imports pygame. The sprites are for the default sizes.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from trxl_jax.envs.memory_gym.sprites import FILE, TRANSPARENT
+
+SCALE = 0.25
+
+
+class Palette:
+    """Colours in the order in which they were met; place 0 is kept for what is transparent."""
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[int, ...], int] = {}
+
+    def sprite(self, surface: Any, key: tuple[int, int, int] | None = None) -> np.ndarray:
+        """A pygame surface u8[width, height]; `key` is the colour that is transparent, None for none."""
+        import pygame
+
+        pixels = pygame.surfarray.array3d(surface)
+        sprite = np.zeros(pixels.shape[:2], np.uint8)
+        for place in np.ndindex(*sprite.shape):
+            colour = tuple(int(x) for x in pixels[place])
+            sprite[place] = TRANSPARENT if colour == key else self.place(*colour)
+        return sprite
+
+    def place(self, *colour: int) -> int:
+        """Where a colour stands, at the end if it is new."""
+        return self.places.setdefault(colour, len(self.places) + 1)
+
+    def array(self) -> np.ndarray:
+        """u8[colours, 3]."""
+        return np.array([(0, 0, 0), *self.places], np.uint8)
+
+
+def check_pygame_rounds() -> None:
+    """Memory Gym's agent moves as published only if a `Rect` rounds the floats given to it.
+
+    Raises:
+        SystemExit: it truncates, as pygame-ce does.
+    """
+    import pygame
+
+    rect = pygame.Rect(0, 0, 2, 2)
+    rect.center = (2.75, 2.75)  # type: ignore[assignment]
+    if rect.center != (3, 3):
+        raise SystemExit("pygame truncates floats given to Rect.center; install pygame itself, not pygame-ce")
+
+
+def agent(palette: Palette) -> dict[str, np.ndarray]:
+    """The agent, u8[8, 28, 28], turned by 45 degrees from one to the next."""
+    from memory_gym.character_controller import CharacterController
+
+    surfaces = CharacterController(speed=12 * SCALE, scale=SCALE).character_surfaces
+    return {"agent": np.stack([palette.sprite(surface, (0, 0, 255)) for surface in surfaces])}
+
+
+def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
+    """Sprites of Mortar Mayhem."""
+    return {}
+
+
+def mystery_path(palette: Palette) -> dict[str, np.ndarray]:
+    """Sprites of Mystery Path."""
+    return {}
+
+
+def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:
+    """Sprites of Searing Spotlights."""
+    return {}
+
+
+def main() -> None:
+    """Writes the file."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    import pygame
+
+    check_pygame_rounds()
+    pygame.init()
+    pygame.display.set_mode((84, 84))
+    palette = Palette()
+    palette.place(0, 0, 0)
+    palette.place(255, 255, 255)
+    sprites = agent(palette) | mortar_mayhem(palette) | mystery_path(palette) | searing_spotlights(palette)
+    sprites["palette"] = palette.array()
+    np.savez_compressed(FILE, allow_pickle=False, **sprites)
+    print(f"{FILE.name}: {len(sprites) - 1} sprites, {len(palette.places)} colours, {FILE.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
