@@ -1,4 +1,4 @@
-"""Plays Memory Gym and its twin on the device side by side: one layout, one list of actions, what both show compared."""
+"""Plays Memory Gym and its twin on the device side by side, and compares what both show bit for bit."""
 
 import os
 from collections.abc import Callable
