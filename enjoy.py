@@ -37,6 +37,8 @@ class Arguments:
     """take the most probable actions in place of sampled ones"""
     max_steps: int | None = None
     """cut longer episodes, which endless tasks have; None: play each to its end"""
+    backend: Literal["host", "device"] | None = None
+    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: where it was trained"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: options of the task beside those of the training"""
     render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
@@ -71,6 +73,7 @@ def main(flags: Sequence[str]) -> int:
     """Plays and tells; returns 0."""
     driver = os.environ.get("SDL_VIDEODRIVER")  # the user's: environments will set one
 
+    from trxl_jax.envs import on_backend
     from trxl_jax.envs.task import make_task  # inside, because JAX takes seconds to import
     from trxl_jax.hub import download
     from trxl_jax.pictures import require_pictures
@@ -80,7 +83,8 @@ def main(flags: Sequence[str]) -> int:
     given = parse(flags)
     policy = load(download(given.repo, given.name) if given.hub else given.name)
     config = policy.config.for_evaluation(1, given.seed)
-    config = config.replace(env_options=config.env_options | given.env_options)
+    env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
+    config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
     render = set(given.render) - {"none"}
     task = make_task(config, pictures=bool(render))
     if render & {"human", "video"}:

@@ -4,11 +4,13 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from trxl_jax.cli import parse_flags, run_command
 from trxl_jax.config import PRESETS, Config, load_config, preset
+from trxl_jax.envs import on_backend
 from trxl_jax.errors import ConfigError
 
 
@@ -17,6 +19,8 @@ class Arguments:
     """Flags of this command."""
 
     config: tyro.conf.OmitArgPrefixes[Config]
+    backend: Literal["host", "device"] | None = None
+    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: as env_id says"""
     resume: Path | None = None
     """directory of a run to go on with; other flags may only extend it or change how it is saved and tracked"""
 
@@ -42,6 +46,9 @@ def parse(flags: Sequence[str]) -> Arguments:
         config = load_config(resume / "config.json")
     flags = flags[1:] if name is not None else flags
     arguments = parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
+    if arguments.backend is not None:
+        env_id = on_backend(arguments.config.env_id, arguments.backend)
+        arguments = dataclasses.replace(arguments, config=arguments.config.replace(env_id=env_id))
     if resume is not None and arguments.config.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {arguments.config.run_dir}: a resumed run stays in {resume}; leave it out")
     return arguments

@@ -89,9 +89,9 @@ class Config:
     """entity (team) of the W&B run"""
 
     env_id: str = "MortarMayhem-Grid-v0"
-    """a Gymnasium id (stepped on the host) or gymnax/<id> (on the device)"""
+    """a Gymnasium id (stepped on the host); on the device: jax/<id of Memory Gym> or gymnax/<id>"""
     env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
-    """JSON object: reset options of a Gymnasium task, parameter fields of a gymnax one"""
+    """JSON object: reset options of a Gymnasium or Memory Gym task, parameter fields of a gymnax one"""
     max_episode_steps: int | None = None
     """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
     async_envs: bool = False

@@ -35,7 +35,8 @@ def means(results: Iterable[Result]) -> dict[str, float]:
 
 
 def from_stats(episode: EpisodeStats) -> list[Result]:
-    """Return and length of the episodes that ended, in order of time, from statistics [T, N]."""
-    done, episode_return, episode_length = (np.asarray(x) for x in episode)
-    ended = zip(*np.nonzero(done), strict=True)
-    return [{"r": float(episode_return[place]), "l": float(episode_length[place])} for place in ended]
+    """Numbers of the episodes that ended, in order of time, from statistics [T, N]."""
+    numbers = {"r": episode.episode_return, "l": episode.episode_length} | (episode.others or {})
+    arrays = {name: np.asarray(values) for name, values in numbers.items()}
+    ended = zip(*np.nonzero(np.asarray(episode.done)), strict=True)
+    return [{name: float(values[place]) for name, values in arrays.items()} for place in ended]

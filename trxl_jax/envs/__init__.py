@@ -8,12 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trxl_jax.config import Config
+from trxl_jax.envs import memory_gym
 from trxl_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from trxl_jax.envs.base import Environment
 
 DEVICE_PREFIX = "gymnax/"
+MEMORY_GYM_PREFIX = "jax/"
+"""Memory Gym's tasks on the device; without it they are the released package's on the host."""
+
 CUSTOM_PREFIX = "custom/"
 """What `train` calls a task that was passed as an object."""
 
@@ -66,6 +70,8 @@ def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, An
         raise ConfigError(f"{env_id} was passed as an object when it was trained on; pass it again as `env`")
     if env is None and env_id.startswith(DEVICE_PREFIX):
         return _find_gymnax(env_id.removeprefix(DEVICE_PREFIX))
+    if env is None and env_id.startswith(MEMORY_GYM_PREFIX):
+        return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
     if env is None:
         return _find_gymnasium(env_id)
     if isinstance(env, tuple):
@@ -75,6 +81,24 @@ def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, An
     if not callable(env):
         raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
     return env
+
+
+def on_backend(env_id: str, backend: str) -> str:
+    """Id of the same task on the other side: `host` or `device`.
+
+    Raises:
+        ConfigError: it is only on one.
+    """
+    from trxl_jax.envs.proof_of_memory import ENV_ID
+
+    twins = {ENV_ID: DEVICE_PREFIX + ENV_ID} | {name: MEMORY_GYM_PREFIX + name for name in memory_gym.NAMES}
+    if backend == "host":
+        twins = {device: host for host, device in twins.items()}
+    if env_id in twins.values() or (backend == "host") != env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX)):
+        return env_id
+    if env_id not in twins:
+        raise ConfigError(f"--backend {backend}: {env_id} has no twin there; these have: {', '.join(sorted(twins))}")
+    return twins[env_id]
 
 
 def make_single(env_id: str, **kwargs: Any) -> Any:
@@ -89,14 +113,17 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
 def _make_device(config: Config, env: Any, params: Any) -> "Environment":
     from trxl_jax.envs.device import DeviceEnvironment
 
+    if config.env_options and hasattr(env, "from_options"):
+        env, params = env.from_options(config.env_options)
     known = vars(params)
-    for name, value in config.env_options.items():
+    options = {} if hasattr(env, "from_options") else config.env_options
+    for name, value in options.items():
         if name not in known:
             raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
         if isinstance(known[name], int | float) and not isinstance(value, int | float):
             raise ConfigError(f"--env_options: {name} must be a number like {known[name]}, not {value!r}")
-    if config.env_options:
-        params = params.replace(**config.env_options)
+    if options:
+        params = params.replace(**options)
     return DeviceEnvironment(
         env,
         params,
@@ -119,6 +146,13 @@ def _find_gymnax(name: str) -> tuple[Any, Any]:
     if name not in known:
         raise ConfigError(f"--env_id: unknown environment {DEVICE_PREFIX}{name}; {_near(name, known, DEVICE_PREFIX)}")
     return gymnax.make(name)
+
+
+def _find_memory_gym(name: str) -> tuple[Any, Any]:
+    if name not in memory_gym.NAMES:
+        near = _near(name, list(memory_gym.NAMES), MEMORY_GYM_PREFIX)
+        raise ConfigError(f"--env_id: unknown environment {MEMORY_GYM_PREFIX}{name}; {near}")
+    return tuple(memory_gym.find_task(name).from_options({}))
 
 
 def _find_gymnasium(env_id: str) -> Callable[..., Any]:

@@ -40,11 +40,13 @@ class EpisodeStats(NamedTuple):
         done: bool[N].
         episode_return: f32[N], undiscounted sum of rewards.
         episode_length: i32[N], steps.
+        others: f32[N] by name, the task's own numbers; None where it has none, or tells them by `drain_results`.
     """
 
     done: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
+    others: dict[str, jax.Array] | None = None
 
 
 class TimeStep(NamedTuple):

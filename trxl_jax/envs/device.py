@@ -39,6 +39,10 @@ class DeviceEnvironment:
 
     Raises:
         ConfigError: spaces that the agent can't take, or no final observation where one is asked for.
+
+    Beside gymnax's interface an environment may offer `result_names`, entries of its infos that are numbers of an
+    episode in its last step; `render_debug(state, params)`, a picture for people; `fps`; and `x_first`, which says that
+    observations have their columns first.
     """
 
     on_host = False
@@ -56,6 +60,10 @@ class DeviceEnvironment:
         self._params = env.default_params if params is None else params
         self.num_envs = num_envs
         self._send_final_obs = send_final_obs
+        self._result_names: tuple[str, ...] = getattr(env, "result_names", ())
+        self.draws = hasattr(env, "render_debug")
+        self.fps: float | None = getattr(env, "fps", None)
+        self.x_first: bool = getattr(env, "x_first", False)
         limit = max_episode_steps or getattr(self._params, "max_steps_in_episode", None) or ENDLESS_MAX_EPISODE_STEPS
         self.spec = _spec(env, self._params, int(limit))
         if send_final_obs and self._num_step_values() != 6:
@@ -90,6 +98,7 @@ class DeviceEnvironment:
             done=done,
             episode_return=env_state.episode_return + reward,
             episode_length=env_state.episode_length + 1,
+            others={name: info[name].astype(jnp.float32) for name in self._result_names} or None,
         )
         next_state = DeviceEnvState(
             inner=inner,
@@ -106,6 +115,10 @@ class DeviceEnvironment:
             final_obs=final_obs,
             episode=episode,
         )
+
+    def draw(self, env_state: DeviceEnvState) -> jax.Array:
+        """Pictures of the whole task for people, u8[N, height, width, 3] with rows first; only where it `draws`."""
+        return jax.vmap(self._env.render_debug, (0, None))(env_state.inner, self._params)
 
     def drain_results(self) -> None:
         """None: `TimeStep.episode` holds all there is."""

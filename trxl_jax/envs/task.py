@@ -10,9 +10,11 @@ import numpy as np
 
 from trxl_jax.config import Config
 from trxl_jax.envs import find_env, make_env
-from trxl_jax.envs.base import Environment, EnvSpec
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.device import DeviceEnvironment
 from trxl_jax.envs.episode import RESULT, EpisodeWrapper, is_memory_gym
 from trxl_jax.errors import ConfigError
+from trxl_jax.results import from_stats
 
 _DEFAULT_FPS = 10
 # Memory Gym draws what the agent can't see in the first; where there are both, a person should see that.
@@ -69,8 +71,8 @@ def make_task(config: Config, env: Any = None, *, pictures: bool = False) -> Tas
     if hasattr(env, "drain_results"):
         raise ConfigError("a single environment can't be made from a batch; pass a function that makes one as `env`")
     batch = make_env(config.replace(async_envs=False), env)
-    if not batch.on_host:
-        return DeviceTask(config.env_id, batch, config.seed)
+    if isinstance(batch, DeviceEnvironment):
+        return DeviceTask(config.env_id, batch, config.seed, pictures=pictures)
     found = find_env(config.env_id, env)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
@@ -126,43 +128,49 @@ class HostTask:
 
 
 class DeviceTask:
-    """A gymnax environment, which draws nothing; see `Task`. After the last step `obs` stays what it was.
+    """A gymnax environment; see `Task`. After the last step `obs` and `picture` stay what they were.
 
     Args:
         env_id: the task.
         env: a batch of one.
         seed: of all episodes.
+        pictures: whether to draw; most of gymnax's environments can't.
     """
 
-    fps: float = _DEFAULT_FPS
-    picture: np.ndarray | None = None
-
-    def __init__(self, env_id: str, env: Environment, seed: int) -> None:
+    def __init__(self, env_id: str, env: DeviceEnvironment, seed: int, *, pictures: bool = False) -> None:
         self.env_id, self.spec, self.seed = env_id, env.spec, seed
+        self.fps: float = env.fps or _DEFAULT_FPS
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        self._draw = jax.jit(env.draw) if pictures and env.draws else None
+        self._x_first = env.x_first
         self._state: Any = None
         self.obs = np.zeros(env.spec.obs_shape, env.spec.obs_dtype)
+        self.picture: np.ndarray | None = None
 
     def reset(self, episode: int) -> None:
         """Starts the episode of that number."""
         self._state, obs = self._reset(jax.random.fold_in(jax.random.key(self.seed), episode))
-        self.obs = np.asarray(obs[0])
+        self._look(obs)
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Takes i32[A]; returns the reward and, if the episode ended, return r and length l."""
+        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
         self._state, step = self._step(self._state, jnp.asarray(action)[None])
-        ended, episode_return, episode_length = (x[0].item() for x in step.episode)
-        if ended:
-            return step.reward[0].item(), {"r": episode_return, "l": float(episode_length)}
-        self.obs = np.asarray(step.obs[0])
-        return step.reward[0].item(), None
+        ended = from_stats(jax.tree.map(lambda x: x[None], step.episode))
+        if not ended:
+            self._look(step.obs)
+        return step.reward[0].item(), ended[0] if ended else None
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """The observation as it is."""
-        return obs
+        """An observation, a picture turned as a person would see it."""
+        return np.swapaxes(obs, 0, 1) if self._x_first else obs
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _look(self, obs: jax.Array) -> None:
+        self.obs = np.asarray(obs[0])
+        if self._draw is not None:
+            self.picture = np.asarray(self._draw(self._state)[0])
 
 
 def _drawing(make: Callable[..., Any]) -> Callable[[], Any]:
