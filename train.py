@@ -9,9 +9,10 @@ from typing import Literal
 import tyro
 
 from trxl_jax.cli import parse_flags, run_command
-from trxl_jax.config import PRESETS, Config, load_config, preset
+from trxl_jax.config import Config, load_config
 from trxl_jax.envs import on_backend
 from trxl_jax.errors import ConfigError
+from trxl_jax.presets import PRESETS, preset
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,10 @@ from encoder import fastest
 from rich.console import Console
 from rich.table import Table
 
-from trxl_jax.config import PRESETS, Config
+from trxl_jax.config import Config
 from trxl_jax.memory import visible_slots, window_slots
 from trxl_jax.minibatch import copies_windows
+from trxl_jax.presets import PRESETS
 from trxl_jax.transformer import attend, attend_alone, attend_to_constants, takes_plain_products
 
 MEMORY_CHAIN = Config(

@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
-from trxl_jax.config import PRESETS, Config
+from trxl_jax.config import Config
 from trxl_jax.errors import UserError
+from trxl_jax.presets import PRESETS
 from trxl_jax.train_step import make_phases
 
 FILE = Path(__file__).with_name("counts.json")

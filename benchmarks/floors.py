@@ -33,10 +33,11 @@ from attention import MEMORY_CHAIN
 
 from trxl_jax import make_agent, make_env
 from trxl_jax.cli import run_command
-from trxl_jax.config import PRESETS, Config
+from trxl_jax.config import Config
 from trxl_jax.envs import find_env
 from trxl_jax.envs.episode import EpisodeWrapper
 from trxl_jax.errors import UserError
+from trxl_jax.presets import PRESETS
 
 SIZES = PRESETS | {
     "proof-of-memory-device": PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0"),

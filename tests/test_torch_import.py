@@ -18,10 +18,11 @@ from tests.test_parity import DIRECTORIES, FLOAT32, Golden, assert_close
 from trxl_jax import checkpoint, torch_import
 from trxl_jax.agent import make_agent
 from trxl_jax.cli import run_command
-from trxl_jax.config import PRESETS, Config, load_config
+from trxl_jax.config import Config, load_config
 from trxl_jax.envs import make_env
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.errors import CheckpointError
+from trxl_jax.presets import PRESETS
 from trxl_jax.rollout import collect_rollout, start
 from trxl_jax.torch_file import read_torch_file
 from trxl_jax.torch_import import load_torch_checkpoint

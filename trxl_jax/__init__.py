@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trxl_jax.advantages import gae
     from trxl_jax.agent import ActorCritic, MultiCategorical, make_agent
-    from trxl_jax.config import PRESETS, Config
+    from trxl_jax.config import Config
     from trxl_jax.envs import make_env
     from trxl_jax.envs.base import Environment, EnvSpec, EpisodeStats, TimeStep
     from trxl_jax.envs.device import DeviceEnvironment
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trxl_jax.memory import EpisodicMemory
     from trxl_jax.policy import Policy, PolicyMemory, load
     from trxl_jax.ppo import TrainState, make_optimizer, ppo_loss, update
+    from trxl_jax.presets import PRESETS
     from trxl_jax.rollout import RolloutState, collect_rollout
     from trxl_jax.torch_import import load_torch_checkpoint
     from trxl_jax.train_step import init_states, make_train_step
@@ -29,7 +30,7 @@ _HOME = {
     "ActorCritic": "agent",
     "MultiCategorical": "agent",
     "make_agent": "agent",
-    "PRESETS": "config",
+    "PRESETS": "presets",
     "Config": "config",
     "make_env": "envs",
     "Environment": "envs.base",

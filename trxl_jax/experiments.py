@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import tyro
 
 from trxl_jax.cli import parse_flags, run_command
-from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config, preset
+from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.errors import ConfigError, UserError, disk_errors
 from trxl_jax.jobs import Job, default_jobs, run_all
+from trxl_jax.presets import preset
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "benchmarks" / "experiments" / "published.toml"

@@ -1,0 +1,178 @@
+"""Steps a second of Memory Gym's tasks on either side, pictures included.
+
+    python benchmarks/environments.py [TASK ...] [--batches 1 64 1024 4096] [--repeats 5] [--json]
+                                      [--popgym_python PATH]
+
+The host's rate is one process that steps one environment, as a Gymnasium vector environment does N times in turn. The
+device's is a batch under `jit`, `vmap` and `scan`, resets included. Actions are random on both sides, host and device
+are timed in turns, and the figures are medians. The floor is what it takes to write as many pictures in the same loop
+and nothing else.
+
+`--popgym_python` names the Python of an environment in which popgym-arcade is installed (it brings another gymnax,
+so it can't be in ours); its tasks, which draw 128x128 pixels at the least, are then timed by `popgym_arcade.py`.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trxl_jax import make_env
+from trxl_jax.cli import run_command
+from trxl_jax.config import Config
+from trxl_jax.envs import MEMORY_GYM_PREFIX, make_single, memory_gym
+from trxl_jax.envs.base import IMAGE_SHAPE
+from trxl_jax.errors import ConfigError
+
+HOST_STEPS = 1000
+DEVICE_STEPS = 32
+POPGYM_TASKS = ("NavigatorEasy", "CountRecallEasy", "MineSweeperEasy")
+
+
+def host_rate(name: str) -> Callable[[], float]:
+    """A function that plays some steps of one environment on the host and returns steps a second."""
+    env = make_single(name)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+
+    def play() -> float:
+        started = time.perf_counter()
+        for _ in range(HOST_STEPS):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+        return HOST_STEPS / (time.perf_counter() - started)
+
+    return play
+
+
+def device_rate(name: str, num_envs: int) -> Callable[[], float]:
+    """The same of a batch on the device, compiled and warm."""
+    env = make_env(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=num_envs))
+    nvec = np.asarray(env.spec.action_nvec)
+
+    def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+        state, _ = carry
+        action = jax.random.randint(key, (num_envs, len(nvec)), 0, nvec)
+        state, step = env.step(state, action)
+        return (state, step.obs), None
+
+    return _timed(one_step, env.reset(jax.random.key(0)), num_envs)
+
+
+def floor_rate(num_envs: int) -> Callable[[], float]:
+    """Writing as many pictures, of one number each."""
+
+    def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+        count, _ = carry
+        return (
+            count + 1,
+            jnp.broadcast_to(count.astype(jnp.uint8)[:, None, None, None], (num_envs, *IMAGE_SHAPE)),
+        ), None
+
+    start = jnp.arange(num_envs), jnp.zeros((num_envs, *IMAGE_SHAPE), jnp.uint8)
+    return _timed(one_step, start, num_envs)
+
+
+def _timed(one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, num_envs: int) -> Callable[[], float]:
+    steps = max(1, DEVICE_STEPS * 64 // max(64, num_envs)) if num_envs > 64 else DEVICE_STEPS
+    play = jax.jit(lambda carry, key: jax.lax.scan(one_step, carry, jax.random.split(key, steps))[0])
+    carry = jax.block_until_ready(play(carry, jax.random.key(1)))
+
+    def rate() -> float:
+        nonlocal carry
+        started = time.perf_counter()
+        carry = jax.block_until_ready(play(carry, jax.random.key(2)))
+        return steps * num_envs / (time.perf_counter() - started)
+
+    return rate
+
+
+def measure(
+    names: Sequence[str], batches: Sequence[int], repeats: int, console: Console
+) -> dict[str, dict[str, float]]:
+    """Medians of steps a second by task, and in it by side: `host`, `device 1024`."""
+    figures: dict[str, dict[str, float]] = {}
+    with console.status("") as status:
+        status.update("floor")
+        floors = {f"device {n}": floor_rate(n) for n in batches}
+        figures["writing pictures"] = {
+            side: statistics.median(play() for _ in range(repeats)) for side, play in floors.items()
+        }
+        for name in names:
+            status.update(f"{name}: compiling")
+            plays = {"host": host_rate(name)} | {f"device {n}": device_rate(name, n) for n in batches}
+            rates: dict[str, list[float]] = {side: [] for side in plays}
+            for i in range(repeats):
+                status.update(f"{name}: {i + 1} of {repeats}")
+                for side, play in plays.items():
+                    rates[side].append(play())
+            figures[name] = {side: statistics.median(values) for side, values in rates.items()}
+    return figures
+
+
+def measure_popgym(python: str, batches: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
+    """What `popgym_arcade.py` tells, run by another environment's Python."""
+    script = Path(__file__).with_name("popgym_arcade.py")
+    command = [python, str(script), *POPGYM_TASKS, "--batches", *map(str, batches), "--repeats", str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(f"--popgym_python {python}: {done.stderr.strip().splitlines()[-1:]}")
+    return {f"popgym-arcade {name}": rates for name, rates in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def show(figures: dict[str, dict[str, float]], batches: Sequence[int], console: Console) -> None:
+    """Prints the figures as a table; ratios are to the host's rate."""
+    table = Table(title=f"steps a second, pictures included, on {jax.default_backend()}")
+    table.add_column("task")
+    table.add_column("host", justify="right")
+    for n in batches:
+        table.add_column(f"{n:,} on device", justify="right")
+    for name, rates in figures.items():
+        host = rates.get("host")
+        cells = []
+        for n in batches:
+            rate = rates[f"device {n}"]
+            cells.append(f"{rate:,.0f}" + (f" ({rate / host:.1f}x)" if host else ""))
+        table.add_row(name, f"{host:,.0f}" if host else "", *cells)
+    console.print(table)
+
+
+def main(flags: Sequence[str]) -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tasks", nargs="*", default=list(memory_gym.NAMES))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--popgym_python")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(flags)
+    unknown = sorted(set(options.tasks) - set(memory_gym.NAMES))
+    if unknown:
+        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(memory_gym.NAMES)}")
+    console = Console(stderr=options.json)
+    figures = measure(options.tasks, options.batches, options.repeats, console)
+    if options.popgym_python:
+        figures |= measure_popgym(options.popgym_python, options.batches, options.repeats)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        show(figures, options.batches, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
