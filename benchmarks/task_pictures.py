@@ -1,0 +1,49 @@
+"""Draws one picture of each of Memory Gym's tasks as the device does: what the agent sees beside the ground truth.
+
+python benchmarks/task_pictures.py [--steps 20] [--out docs/images/memory_gym.png]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import matplotlib
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trxl_jax.config import Config
+from trxl_jax.envs import MEMORY_GYM_PREFIX, memory_gym
+from trxl_jax.envs.task import make_task
+from trxl_jax.pictures import frame
+
+
+def main() -> None:
+    """Plays random actions in each task and writes the picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("docs/images/memory_gym.png"))
+    options = parser.parse_args()
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(4, 2, figsize=(9, 10), layout="constrained")
+    for axis, name in zip(axes.flat, memory_gym.NAMES, strict=True):
+        task = make_task(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=1, seed=options.seed), pictures=True)
+        task.reset(0)
+        key = jax.random.key(options.seed)
+        for i in range(options.steps):
+            nvec = jax.numpy.array(task.spec.action_nvec)
+            action = jax.random.randint(jax.random.fold_in(key, i), nvec.shape, 0, nvec)
+            if task.step(jax.device_get(action))[1]:
+                break
+        axis.imshow(frame(task.picture, task.upright(task.obs)))
+        axis.set_title(name, fontsize=9)
+        axis.axis("off")
+    figure.savefig(options.out, dpi=80)
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

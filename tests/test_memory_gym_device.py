@@ -1,0 +1,120 @@
+"""What users do with Memory Gym's tasks on the device: train, watch, options, and no pygame."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from trxl_jax import Config, load, make_env
+from trxl_jax.envs import memory_gym, on_backend
+from trxl_jax.envs.task import make_task
+from trxl_jax.errors import ConfigError
+
+from command import ROOT, TINY, run, told  # isort: skip
+import enjoy  # isort: skip
+
+SHORT = '{"command_count": [1], "command_show_duration": [1], "explosion_delay": [3], "explosion_duration": [1]}'
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("device") / "run"
+    flags = ["--env_options", SHORT, "--total_timesteps", 64, "--run_dir", run_dir]
+    assert run("mortar-mayhem-grid", "--backend", "device", *TINY, "--norm_adv", "False", *flags) == 0
+    return run_dir
+
+
+def test_a_run_tells_the_tasks_own_numbers(trained: Path) -> None:
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert json.loads((trained / "config.json").read_text())["env_id"] == "jax/MortarMayhem-Grid-v0"
+    assert 0 <= row["episode/success_mean"] <= 1
+    assert 0 <= row["episode/commands_completed_mean"] <= 1
+
+
+@pytest.mark.parametrize("backend", ["device", "host"])
+def test_an_agent_plays_on_either_side(trained: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert enjoy.main(["--name", str(trained), "--backend", backend, "--episodes", "2", "--json"]) == 0
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
+    assert all({"return", "length", "success", "commands_completed"} <= set(episode) for episode in episodes)
+
+
+def test_people_see_the_ground_truth_upright(trained: Path) -> None:
+    task = make_task(load(trained).config.for_evaluation(1, 1), pictures=True)
+    task.reset(0)
+    assert task.picture is not None
+    assert task.picture.shape == (336, 336, 3)
+    # Four times the size of what the agent sees, but for the mark on the target.
+    seen = np.kron(task.upright(task.obs), np.ones((4, 4, 1), np.uint8))
+    differs = (seen != task.picture).any(-1)
+    assert 0 < differs.mean() < 0.05
+    assert (task.picture[differs] == (0, 255, 0)).all()
+    assert task.fps == 6
+
+
+def test_a_task_is_where_it_was_asked_for() -> None:
+    for name in memory_gym.NAMES:
+        assert on_backend(name, "device") == on_backend(f"jax/{name}", "device") == f"jax/{name}"
+        assert on_backend(name, "host") == on_backend(f"jax/{name}", "host") == name
+    assert on_backend("ProofofMemory-v0", "device") == "gymnax/ProofofMemory-v0"
+    assert on_backend("gymnax/CartPole-v1", "device") == "gymnax/CartPole-v1"
+    assert on_backend("MiniGrid-MemoryS9-v0", "host") == "MiniGrid-MemoryS9-v0"
+    for env_id, backend in (("gymnax/CartPole-v1", "host"), ("MiniGrid-MemoryS9-v0", "device")):
+        with pytest.raises(ConfigError, match=f"--backend {backend}: {env_id} has no twin"):
+            on_backend(env_id, backend)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--env_id", "jax/MortarMayhem"], ["--env_id", "jax/MortarMayhem-v0"]),
+        (["--backend", "device", "--env_options", '{"agent_scale": 0.5}'], ["--env_options", "agent_scale"]),
+        (["--backend", "device", "--env_options", '{"comand_count": [3]}'], ["--env_options", "comand_count"]),
+    ],
+)
+def test_bad_flags_are_one_line(flags: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*flags, *TINY) == 2
+    line = told(capsys)
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("name", memory_gym.NAMES)
+def test_both_sides_agree_on_what_an_agent_must_know(name: str) -> None:
+    device, host = (make_env(Config(env_id=on_backend(name, side), num_envs=1)) for side in ("device", "host"))
+    assert device.spec == host.spec
+    host.close()
+
+
+def test_nothing_at_run_time_needs_pygame() -> None:
+    script = """
+import sys, jax
+from trxl_jax import Config, make_env
+from trxl_jax.envs import memory_gym
+for name in memory_gym.NAMES:
+    env = make_env(Config(env_id=f"jax/{name}", num_envs=2))
+    jax.eval_shape(env.step, env.reset(jax.random.key(0))[0], jax.numpy.zeros((2, len(env.spec.action_nvec)), int))
+print(sorted({"pygame", "memory_gym"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_final_observations_are_those_before_the_reset() -> None:
+    options = json.loads(SHORT)
+    config = Config(env_id="jax/MortarMayhem-Grid-v0", env_options=options, num_envs=4, bootstrap_truncated=True)
+    env = make_env(config)
+    state, _ = env.reset(jax.random.key(1))
+    step = jax.jit(env.step)
+    for _ in range(20):
+        state, told = step(state, np.zeros((4, 1), np.int32))
+        ended = np.asarray(told.terminated)
+        if ended.any():
+            break
+    assert ended.any()
+    final, first = np.asarray(told.final_obs), np.asarray(told.obs)
+    assert (final[ended] != first[ended]).any()
+    assert (final[~ended] == first[~ended]).all()
+    assert not np.asarray(told.truncated).any()
