@@ -246,11 +246,6 @@ class MortarMayhemTask(MemoryGymEnvironment):
         moved = tile + jnp.asarray(MOVES)[command]
         return moved % self.arena_size if self.wraps else moved
 
-    @property
-    def name(self) -> str:
-        """Memory Gym's name of the task."""
-        return type(self).__name__
-
 
 class _Arena(MortarMayhemTask):
     """A task that ends with its one sequence, whose commands never lead off the arena."""
@@ -288,7 +283,7 @@ class _Arena(MortarMayhemTask):
             fits = fits & (jnp.arange(len(MOVES)) < params.allowed_commands)
             rank = jnp.cumsum(fits)
             chosen = jnp.argmax(fits & (rank == _below(bits[i], rank[-1]) + 1))
-            return reached[chosen], commands.at[i].set(chosen.astype(jnp.uint8))
+            return reached[chosen], jnp.where(jnp.arange(self.max_commands) == i, chosen.astype(jnp.uint8), commands)
 
         # At least one command fits everywhere; without any there is nothing to be drawn.
         commands = jnp.zeros(self.max_commands, jnp.uint8)

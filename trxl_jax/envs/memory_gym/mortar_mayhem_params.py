@@ -13,6 +13,8 @@ from trxl_jax.errors import ConfigError
 
 SCALE = 0.25
 NEVER = -1
+LONGEST, MOST_COMMANDS = 10**6, 1000
+"""Bounds beyond Memory Gym's: counters are i32, and arrays have room for all commands."""
 
 _COMMON: dict[str, Any] = {
     "agent_scale": 1.0 * SCALE,
@@ -155,21 +157,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _choices(least: int) -> Callable[[Any], str]:
+def _choices(least: int, most: int = LONGEST) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         known = isinstance(value, list | tuple) and len(value) > 0
-        fits = known and all(_is_int(choice) and choice >= least for choice in value)
-        return "" if fits else f"a list of integers to choose from, each at least {least}, such as [{least + 2}]"
+        fits = known and all(_is_int(choice) and least <= choice <= most for choice in value)
+        return "" if fits else f"a list of integers to choose from, each from {least} to {most}, such as [{least + 2}]"
 
     return check
 
 
-def _integer(least: int | None, most: int | None = None) -> Callable[[Any], str]:
-    bounds = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
-
+def _integer(least: int, most: int) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        fits = _is_int(value) and (least is None or value >= least) and (most is None or value <= most)
-        return "" if fits else f"an integer{bounds}"
+        return "" if _is_int(value) and least <= value <= most else f"an integer from {least} to {most}"
 
     return check
 
@@ -184,9 +183,9 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "agent_speed": lambda value: "" if _is_number(value) and value >= 0 else "a number of at least 0",
     "arena_size": _integer(2, 6),
     "allowed_commands": _integer(4, 9),
-    "command_count": _choices(1),
-    "initial_command_count": _integer(1),
-    "max_steps": _integer(None),
+    "command_count": _choices(1, MOST_COMMANDS),
+    "initial_command_count": _integer(1, MOST_COMMANDS),
+    "max_steps": _integer(NEVER, 10**9),
     "command_show_duration": _choices(0),
     "command_show_delay": _choices(0),
     "explosion_duration": _choices(1),
