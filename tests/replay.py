@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,30 +74,42 @@ def record(
     return recording
 
 
-def replay(task: Any, params: Any, recordings: list[Recording]) -> list[Any]:
+@partial(jax.jit, static_argnums=0)
+def play(task: Any, params: Any, layout: Any, actions: jax.Array) -> tuple[Any, Any]:
+    """An episode on the device: state and picture of the start, and state, picture, reward, end and info of each step.
+
+    A task that is the same object, and recordings that are padded to the same length, share what was compiled.
+    """
+
+    def step(state: Any, action: jax.Array) -> tuple[Any, Any]:
+        following, reward, done, info = task.transition(state, action, params)
+        return following, (following, task.render(following, params), reward, done, info)
+
+    first = task.reset_from_layout(layout, params)
+    return (first, task.render(first, params)), jax.lax.scan(step, first, actions)[1]
+
+
+def replay(task: Any, params: Any, recordings: list[Recording], padded: int | None = None) -> list[Any]:
     """Plays recordings on the device and asserts that pictures, rewards, ends and final infos are equal, bit for bit.
+
+    Args:
+        task: the device's task.
+        params: its parameters.
+        recordings: what the host's task showed.
+        padded: steps that all are padded to; as many as the longest has if None.
 
     Returns:
         The states that were passed through, T + 1 of each recording stacked, to see which branches were met.
     """
-    longest = max(len(recording.actions) for recording in recordings)
+    longest = padded or max(len(recording.actions) for recording in recordings)
     shape = np.shape(recordings[0].actions[0])
-
-    def play(layout: Any, actions: jax.Array) -> tuple[Any, Any]:
-        def step(state: Any, action: jax.Array) -> tuple[Any, Any]:
-            following, reward, done, info = task.transition(state, action, params)
-            return following, (following, task.render(following, params), reward, done, info)
-
-        first = task.reset_from_layout(layout, params)
-        return (first, task.render(first, params)), jax.lax.scan(step, first, actions)[1]
-
-    play = jax.jit(play)
+    params = jax.tree.map(jnp.asarray, params)
     passed = []
     for recording in recordings:
         length = len(recording.actions)
         actions = np.zeros((longest, *shape), np.int32)
         actions[:length] = recording.actions
-        (first, first_obs), steps = play(jax.tree.map(jnp.asarray, recording.layout), actions)
+        (first, first_obs), steps = play(task, params, jax.tree.map(jnp.asarray, recording.layout), actions)
         states, obs, reward, done, info = jax.tree.map(lambda x: np.asarray(x)[:length], steps)  # noqa: B023
         np.testing.assert_array_equal(first_obs, recording.obs[0])
         for i in range(length):

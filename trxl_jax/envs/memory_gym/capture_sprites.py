@@ -64,8 +64,32 @@ def agent(palette: Palette) -> dict[str, np.ndarray]:
 
 
 def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
-    """Sprites of Mortar Mayhem."""
-    return {}
+    """Sprites of Mortar Mayhem.
+
+    `mortar_tiles` u8[2, 14, 14], blue and red; `mortar_commands` u8[9, 31, 31], in the order of their numbers;
+    `mortar_target` u8[14, 14], the mark that only people see.
+    """
+    import pygame
+    from memory_gym.pygame_assets import Command, MortarTile
+
+    size = 56 * SCALE
+    tile = MortarTile(size, SCALE, (0, 0), (0, 0))
+    tiles = [palette.sprite(tile.surface)]
+    tile.toggle_color(True)
+    tiles.append(palette.sprite(tile.surface))
+
+    # Turned by 45 degrees they are wider; all are drawn with the same upper left corner.
+    drawn = [palette.sprite(Command(name, SCALE).surface, (0, 0, 0)) for name in Command.COMMANDS]
+    width = max(len(sprite) for sprite in drawn)
+    commands = [np.pad(sprite, ((0, width - len(sprite)), (0, width - sprite.shape[1]))) for sprite in drawn]
+
+    surface = pygame.Surface((size, size))
+    pygame.draw.circle(surface, (0, 255, 0), (size // 2, size // 2), size // 2, int(8 * SCALE))
+    return {
+        "mortar_tiles": np.stack(tiles),
+        "mortar_commands": np.stack(commands),
+        "mortar_target": palette.sprite(surface, (0, 0, 0)),
+    }
 
 
 def mystery_path(palette: Palette) -> dict[str, np.ndarray]:
