@@ -24,7 +24,7 @@ SHORT = '{"command_count": [1], "command_show_duration": [1], "explosion_delay":
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("device") / "run"
     flags = ["--env_options", SHORT, "--total_timesteps", 64, "--run_dir", run_dir]
-    assert run("mortar-mayhem-grid", "--backend", "device", *TINY, "--norm_adv", "False", *flags) == 0
+    assert run("mortar-mayhem-grid", "--backend", "device", *TINY, *flags) == 0
     return run_dir
 
 
