@@ -381,6 +381,24 @@ def test_compiled_equals_interpreted() -> None:
         jax.tree.map(np.testing.assert_array_equal, expected, task.step(key, state, action, params))
 
 
+def test_shares_of_commands_are_exact_where_a_batch_has_one_divisor() -> None:
+    task, params = compiled(GRID)
+    layout = task.init_layout(jax.random.key(0), params)
+    state = task.reset_from_layout(layout, params).replace(frames_left=0, red=True)
+
+    @jax.jit
+    def shares(current: jax.Array, num_commands: jax.Array) -> jax.Array:
+        def share(current: jax.Array) -> jax.Array:
+            at = state.replace(current=current, num_commands=num_commands)
+            return task.transition(at, jnp.int32(0), params)[3]["commands_completed"]
+
+        return jax.vmap(share)(current)
+
+    for n in range(1, 11):
+        current = np.arange(1, n + 1)
+        np.testing.assert_array_equal(shares(current, n), ((current - 1) / n).astype(np.float32))
+
+
 @pytest.mark.parametrize("env_id", [GRID, PLAIN])
 def test_no_commands_are_drawn_where_no_layout_is_needed(env_id: str) -> None:
     task, params = compiled(env_id)
