@@ -30,7 +30,8 @@ TASKS: dict[str, Any] = {
     "Endless-MortarMayhem-v0": EndlessMortarMayhem,
 }
 GRID, PLAIN, ENDLESS = TASKS
-LONGEST = 600
+LONGEST = {GRID: 118, PLAIN: 274, ENDLESS: 450}
+"""Steps after which episodes are cut, all that there are but in the endless task."""
 P_VALUE = 1e-4
 
 
@@ -125,7 +126,7 @@ POLICIES = [at_times(0.0), at_times(0.2), leaves_the_target, misses_the_last, at
 
 
 def record_episodes(
-    env_id: str, task: Any, options: dict[str, Any], episodes: int, max_steps: int = LONGEST, first: int = 0
+    env_id: str, task: Any, options: dict[str, Any], episodes: int, max_steps: int, first: int = 0
 ) -> list[Recording]:
     return [
         record(
@@ -145,8 +146,8 @@ def record_episodes(
 def replayed(env_id: str) -> tuple[list[Recording], list[Any]]:
     """Episodes with Memory Gym's defaults, found equal, and the states that the device passed through in them."""
     task, params = compiled(env_id)
-    recordings = record_episodes(env_id, task, {}, EPISODES)
-    states = replay(task, params, recordings, LONGEST)
+    recordings = record_episodes(env_id, task, {}, EPISODES, LONGEST[env_id])
+    states = replay(task, params, recordings, LONGEST[env_id])
     for recording in recordings:
         recording.obs.clear()  # compared, and a gigabyte where many episodes are asked for
     return recordings, states
@@ -176,7 +177,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("env_id", "options"), OPTIONS)
 def test_options_act_as_in_memory_gym(env_id: str, options: dict[str, Any]) -> None:
     task, params = TASKS[env_id].from_options(options)
-    recordings = record_episodes(env_id, task, options, max(10, EPISODES // 5), max_steps=150, first=10_000)
+    recordings = record_episodes(env_id, task, options, max(10, EPISODES // 5), 150, first=10_000)
     replay(task, params, recordings, 150)
     bound = host(env_id).unwrapped.max_episode_steps
     assert params.max_steps_in_episode == (bound if bound > 0 else 1024)
@@ -239,8 +240,8 @@ def test_debug_pictures_equal_memory_gyms(env_id: str) -> None:
         shown.append(plain.render())
         return towards_target(plain, rng)
 
-    recording = record(env, SEED, {}, act, read_layout, lambda e, x: with_room(x, e._commands, task.max_commands), 200)
-    (states,) = replay(task, params, [recording], LONGEST)
+    recording = record(env, SEED, {}, act, read_layout, lambda e, x: with_room(x, e._commands, task.max_commands), 118)
+    (states,) = replay(task, params, [recording], LONGEST[env_id])
     drawn = jax.jit(jax.vmap(task.render_debug, (0, None)))(jax.tree.map(lambda x: x[:-1], states), params)
     np.testing.assert_array_equal(drawn, np.stack(shown))
     assert drawn.shape[1:] == (336, 336, 3)
@@ -314,7 +315,7 @@ def small(env_id: str) -> tuple[Any, Any]:
 def test_random_play_lasts_as_long_and_brings_as_much_as_in_memory_gym(env_id: str) -> None:
     task, params = small(env_id)
     theirs = []
-    for seed in range(300):
+    for seed in range(200):
         recording = record(host(env_id), seed, SMALL[env_id], at_random, lambda env: None, max_steps=60)
         assert recording.dones[-1]
         theirs.append((len(recording.dones), round(10 * sum(recording.rewards))))
@@ -379,6 +380,24 @@ def test_compiled_equals_interpreted() -> None:
     expected = task.step(key, state, action, params)
     with jax.disable_jit():
         jax.tree.map(np.testing.assert_array_equal, expected, task.step(key, state, action, params))
+
+
+def test_shares_of_commands_are_exact_where_a_batch_has_one_divisor() -> None:
+    task, params = compiled(GRID)
+    layout = task.init_layout(jax.random.key(0), params)
+    state = task.reset_from_layout(layout, params).replace(frames_left=0, red=True)
+
+    @jax.jit
+    def shares(current: jax.Array, num_commands: jax.Array) -> jax.Array:
+        def share(current: jax.Array) -> jax.Array:
+            at = state.replace(current=current, num_commands=num_commands)
+            return task.transition(at, jnp.int32(0), params)[3]["commands_completed"]
+
+        return jax.vmap(share)(current)
+
+    for n in range(1, 11):
+        current = np.arange(1, n + 1)
+        np.testing.assert_array_equal(shares(current, n), ((current - 1) / n).astype(np.float32))
 
 
 @pytest.mark.parametrize("env_id", [GRID, PLAIN])

@@ -254,7 +254,7 @@ class _Arena(MortarMayhemTask):
 
     def __init__(self, arena_size: int = 5, max_commands: int = 10) -> None:
         super().__init__(arena_size, max_commands)
-        # XLA's division is not exact to the last bit.
+        # A table: XLA may multiply by a rounded reciprocal where it is told to divide.
         done, count = np.mgrid[: max_commands + 1, : max_commands + 1]
         self._share = (done / np.maximum(count, 1)).astype(np.float32)
 
