@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from replay import EPISODES, SEED, Recording, record, replay
 from scipy import stats
 
-from tests.replay import EPISODES, SEED, Recording, record, replay
 from trxl_jax.envs import make_single
 from trxl_jax.envs.device import DeviceEnvironment
 from trxl_jax.envs.memory_gym.mortar_mayhem import (
@@ -442,17 +442,17 @@ def test_the_endless_task_is_truncated_where_its_list_is_full() -> None:
 @pytest.mark.parametrize(
     ("env_id", "options", "line"),
     [
-        (GRID, {"agent_speed": 3.0}, "unknown option 'agent_speed'; choose from agent_scale, allowed_commands, "),
-        (PLAIN, {"agent_scale": 0.5}, "agent_scale must be 0.25, the only one supported on the device, not 0.5"),
-        (PLAIN, {"agent_speed": -1}, "agent_speed must be a number of at least 0, not -1"),
-        (PLAIN, {"agent_speed": float("nan")}, "agent_speed must be a number of at least 0, not nan"),
-        (PLAIN, {"arena_size": 7}, "arena_size must be an integer from 2 to 6, not 7"),
+        (GRID, {"agent_speed": 3.0}, "unknown option 'agent_speed'; this task has agent_scale, allowed_commands, "),
+        (PLAIN, {"agent_scale": 0.5}, "agent_scale can only be 0.25 on the device; use --backend host"),
+        (PLAIN, {"agent_speed": -1}, "agent_speed must be a number from 0, not -1"),
+        (PLAIN, {"agent_speed": float("nan")}, "agent_speed must be a number from 0, not nan"),
+        (PLAIN, {"arena_size": 7}, "arena_size must be a whole number from 2 to 6, not 7"),
         (ENDLESS, {"arena_size": 6}, "unknown option 'arena_size'"),
-        (GRID, {"allowed_commands": 3}, "allowed_commands must be an integer from 4 to 9, not 3"),
+        (GRID, {"allowed_commands": 3}, "allowed_commands must be a whole number from 4 to 9, not 3"),
         (
             GRID,
             {"command_count": 3},
-            "command_count must be a list of integers to choose from, each from 1 to 1000, such",
+            "command_count must be a list of whole numbers from 1 to 1000 to choose from, such",
         ),
         (GRID, {"command_count": []}, "command_count must be a list"),
         (GRID, {"command_count": [2, 0]}, "command_count must be a list"),
@@ -465,8 +465,8 @@ def test_the_endless_task_is_truncated_where_its_list_is_full() -> None:
             {"command_show_delay": [2, 0], "command_show_duration": [0]},
             "command_show_duration and command_show_delay are both 0; give one of them another value",
         ),
-        (ENDLESS, {"initial_command_count": 0}, "initial_command_count must be an integer from 1 to 1000, not 0"),
-        (ENDLESS, {"max_steps": 1.5}, "max_steps must be an integer from -1 to 1000000000, not 1.5"),
+        (ENDLESS, {"initial_command_count": 0}, "initial_command_count must be a whole number from 1 to 1000, not 0"),
+        (ENDLESS, {"max_steps": 1.5}, "max_steps must be a whole number from -1 to 1e+09, not 1.5"),
         (PLAIN, {"visual_feedback": 1}, "visual_feedback must be true or false, not 1"),
         (PLAIN, {"reward_command_success": True}, "reward_command_success must be a number, not True"),
         (PLAIN, {"reward_episode_success": "1"}, "reward_episode_success must be a number, not '1'"),

@@ -265,15 +265,14 @@ class _Arena(MortarMayhemTask):
         Raises:
             ConfigError: options that are unknown, not supported or make no sense.
         """
-        checked = parameters.check_options(options, cls.defaults)
-        env = cls(arena_size=checked["arena_size"], max_commands=max(checked["command_count"]))
-        return env, parameters.from_checked(checked, rounds=cls.rounds)
+        params = parameters.read(options, cls.defaults, rounds=cls.rounds)
+        arena_size = parameters.read_arena_size(options, cls.defaults)
+        return cls(arena_size=arena_size, max_commands=int(params.command_count.max())), params
 
     @property
     def default_params(self) -> MortarMayhemParams:
         """Memory Gym's defaults, with as many commands as there is room for."""
-        options = self.defaults | {"command_count": [self.max_commands]}
-        return parameters.from_checked(options, rounds=self.rounds)
+        return parameters.read({"command_count": [self.max_commands]}, self.defaults, rounds=self.rounds)
 
     def _draw_commands(self, tile: jax.Array, bits: jax.Array, count: jax.Array, params: Any) -> jax.Array:
         def draw(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -386,14 +385,13 @@ class EndlessMortarMayhem(_Walking):
         Raises:
             ConfigError: options that are unknown, not supported or make no sense.
         """
-        checked = parameters.check_options(options, cls.defaults)
-        env = cls(max_commands=checked["initial_command_count"] + 63)
-        return env, parameters.from_checked(checked, rounds=cls.rounds)
+        params = parameters.read(options, cls.defaults, rounds=cls.rounds)
+        return cls(max_commands=int(params.command_count[0]) + 63), params
 
     @property
     def default_params(self) -> MortarMayhemParams:
         """Memory Gym's defaults."""
-        return parameters.from_checked(self.defaults, rounds=self.rounds)
+        return parameters.read({}, self.defaults, rounds=self.rounds)
 
     def is_truncated(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
         """Whether the sequence has outgrown the room for it."""

@@ -1,7 +1,6 @@
 """What can be set of Mortar Mayhem, and how Memory Gym's reset options become it."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnax.environments.environment as gymnax_environment
@@ -9,6 +8,7 @@ import numpy as np
 from flax import struct
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
+from trxl_jax.envs.memory_gym.options import Options
 from trxl_jax.errors import ConfigError
 
 SCALE = 0.25
@@ -84,58 +84,61 @@ class MortarMayhemParams(gymnax_environment.EnvParams):
     max_steps: int
 
 
-def check_options(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Options of a reset with the defaults of those not given.
+def read(given: dict[str, Any], defaults: dict[str, Any], *, rounds: bool) -> MortarMayhemParams:
+    """Parameters that options ask for.
+
+    Args:
+        given: options of a reset, all or some.
+        defaults: one of the three above.
+        rounds: the agent's position is rounded, in place of its velocity truncated, to whole pixels.
 
     Raises:
         ConfigError: an option that is unknown, not supported, or has a value that Memory Gym fails at.
     """
-    for name, value in options.items():
-        if name not in defaults:
-            raise ConfigError(f"--env_options: unknown option {name!r}; choose from {', '.join(sorted(defaults))}")
-        check = _CHECKS[name]
-        if complaint := check(value):
-            raise ConfigError(f"--env_options: {name} must be {complaint}, not {value!r}")
-    completed = defaults | options
-    if not min(completed["command_show_duration"]) + min(completed["command_show_delay"]):
+    options = Options(given, defaults)
+    options.fixed("agent_scale")
+    endless = "initial_command_count" in defaults
+    if endless:
+        count = [options.whole("initial_command_count", 1, MOST_COMMANDS)]
+        max_steps = options.whole("max_steps", NEVER, 10**9)
+    else:
+        count, max_steps = options.choices("command_count", 1, MOST_COMMANDS), NEVER
+    show = options.choices("command_show_duration", 0, LONGEST)
+    delay = options.choices("command_show_delay", 0, LONGEST)
+    if min(show) + min(delay) == 0:
         raise ConfigError(
             "--env_options: command_show_duration and command_show_delay are both 0; give one of them another value"
         )
-    return completed
-
-
-def from_checked(options: dict[str, Any], *, rounds: bool) -> MortarMayhemParams:
-    """Parameters of complete options.
-
-    Args:
-        options: what `check_options` returned.
-        rounds: the agent's position is rounded, in place of its velocity truncated, to whole pixels.
-    """
-    lists = {
-        name: np.asarray(options[name], np.int32)
-        for name in ("command_show_duration", "command_show_delay", "explosion_duration", "explosion_delay")
-    }
-    endless = "initial_command_count" in options
-    count = [options["initial_command_count"]] if endless else options["command_count"]
-    max_steps = options.get("max_steps", NEVER)
+    duration = options.choices("explosion_duration", 1, LONGEST)
+    wait = options.choices("explosion_delay", 1, LONGEST)
     if endless:
         bound = max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS
     else:
-        show, delay, duration, wait = (int(choices.max()) for choices in lists.values())
-        bound = max(count) * (show + delay + duration + wait) - duration + 1
-    success = options["reward_command_success"]
+        bound = max(count) * (max(show) + max(delay) + max(duration) + max(wait)) - max(duration) + 1
+    success = options.number("reward_command_success")
+    lists = {
+        "command_count": count,
+        "command_show_duration": show,
+        "command_show_delay": delay,
+        "explosion_duration": duration,
+        "explosion_delay": wait,
+    }
     return MortarMayhemParams(
         max_steps_in_episode=bound,
-        command_count=np.asarray(count, np.int32),
-        **lists,
-        allowed_commands=options["allowed_commands"],
-        visual_feedback=options["visual_feedback"],
-        reward_command_failure=float(options["reward_command_failure"]),
-        reward_command_success=float(success),
-        reward_last_command=float(success + options.get("reward_episode_success", 0)),
-        stride=_stride(options.get("agent_speed", 0.0), rounds),
+        **{name: np.asarray(choices, np.int32) for name, choices in lists.items()},
+        allowed_commands=options.whole("allowed_commands", 4, 9),
+        visual_feedback=options.flag("visual_feedback"),
+        reward_command_failure=options.number("reward_command_failure"),
+        reward_command_success=success,
+        reward_last_command=success + (0.0 if endless else options.number("reward_episode_success")),
+        stride=_stride(options.number("agent_speed", 0) if "agent_speed" in defaults else 0.0, rounds),
         max_steps=max_steps,
     )
+
+
+def read_arena_size(given: dict[str, Any], defaults: dict[str, Any]) -> int:
+    """Tiles along one side, which sizes arrays; errors as for `read`."""
+    return Options(given, defaults).whole("arena_size", 2, 6)
 
 
 def _stride(speed: float, rounds: bool) -> np.ndarray:
@@ -147,51 +150,3 @@ def _stride(speed: float, rounds: bool) -> np.ndarray:
         return np.array([2 * int(velocity) for velocity in velocities], np.int32)
     halves = (2 * velocity for velocity in velocities)
     return np.array([int(h) if h % 2 == 1 else 2 * math.floor(h / 2 + 0.5) for h in halves], np.int32)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _choices(least: int, most: int = LONGEST) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        known = isinstance(value, list | tuple) and len(value) > 0
-        fits = known and all(_is_int(choice) and least <= choice <= most for choice in value)
-        return "" if fits else f"a list of integers to choose from, each from {least} to {most}, such as [{least + 2}]"
-
-    return check
-
-
-def _integer(least: int, most: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        return "" if _is_int(value) and least <= value <= most else f"an integer from {least} to {most}"
-
-    return check
-
-
-def _number(value: Any) -> str:
-    return "" if _is_number(value) else "a number"
-
-
-_CHECKS: dict[str, Callable[[Any], str]] = {
-    # The sprites are for this scale alone.
-    "agent_scale": lambda value: "" if value == SCALE else f"{SCALE}, the only one supported on the device",
-    "agent_speed": lambda value: "" if _is_number(value) and value >= 0 else "a number of at least 0",
-    "arena_size": _integer(2, 6),
-    "allowed_commands": _integer(4, 9),
-    "command_count": _choices(1, MOST_COMMANDS),
-    "initial_command_count": _integer(1, MOST_COMMANDS),
-    "max_steps": _integer(NEVER, 10**9),
-    "command_show_duration": _choices(0),
-    "command_show_delay": _choices(0),
-    "explosion_duration": _choices(1),
-    "explosion_delay": _choices(1),
-    "visual_feedback": lambda value: "" if isinstance(value, bool) else "true or false",
-    "reward_command_failure": _number,
-    "reward_command_success": _number,
-    "reward_episode_success": _number,
-}
