@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from gymnax.wrappers import LogWrapper
+from gymnax.wrappers.gym import GymnaxToGymWrapper
 
 from trxl_jax import Config, load, make_env
 from trxl_jax.envs import memory_gym, on_backend
@@ -118,3 +121,36 @@ def test_final_observations_are_those_before_the_reset() -> None:
     assert (final[ended] != first[ended]).any()
     assert (final[~ended] == first[~ended]).all()
     assert not np.asarray(told.truncated).any()
+
+
+@pytest.mark.parametrize("name", memory_gym.NAMES)
+def test_tasks_keep_gymnaxs_contract(name: str) -> None:
+    task, params = memory_gym.find_task(name).from_options({})
+    wrapped, key = LogWrapper(task), jax.random.key(0)
+
+    def play(key: jax.Array) -> Any:
+        obs, state = wrapped.reset(key, params)
+
+        # A scan refuses states whose types change from reset to step.
+        def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
+            action = task.action_space(params).sample(key)
+            obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
+            return (obs, state), (reward, terminated, truncated, info)
+
+        return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
+
+    (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, key)
+    space = task.observation_space(params)
+    assert (obs.shape, obs.dtype) == (space.shape, space.dtype)
+    assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
+    assert (info["final_observation"].shape, info["final_observation"].dtype) == ((3, *obs.shape), obs.dtype)
+    assert all(info[told].dtype == np.float32 for told in task.result_names)
+
+
+def test_gymnaxs_wrapper_makes_a_gymnasium_environment_of_them() -> None:
+    task, params = memory_gym.find_task("MortarMayhem-Grid-v0").from_options({})
+    env = GymnaxToGymWrapper(task, params, seed=0)
+    obs, _ = env.reset(seed=3)
+    assert np.asarray(obs) in env.observation_space
+    obs, *_ = env.step(env.action_space.sample())
+    assert np.asarray(obs) in env.observation_space
