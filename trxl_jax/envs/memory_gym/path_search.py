@@ -118,8 +118,8 @@ class _Search(NamedTuple):
 
 def _search(walls: jax.Array, start: jax.Array, end: jax.Array, noise: jax.Array) -> jax.Array:
     """Places u8[49] of tiles on the path from start to end, which the walls never part."""
-    at_start = (COLUMN == start[0]) & (ROW == start[1])
-    at_end = (COLUMN == end[0]) & (ROW == end[1])
+    at_start = (start[0] == COLUMN) & (start[1] == ROW)
+    at_end = (end[0] == COLUMN) & (end[1] == ROW)
     # Sums with the costs, which are small integers, stay in the order that double precision gives them: the smallest
     # gap between two of them that differ is .0025.
     distance = jnp.sqrt((jnp.square(COLUMN - end[0]) + jnp.square(ROW - end[1])).astype(jnp.float32))

@@ -1,0 +1,611 @@
+"""Mystery Path on the device is the released package's, bit for bit."""
+
+import sys
+from collections import deque
+from functools import partial
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import memory_gym  # noqa: F401
+import numpy as np
+import pytest
+from memory_gym.pygame_assets import MysteryPath as HostPath
+from scipy import stats
+
+from tests.replay import EPISODES, SEED, record, replay
+from trxl_jax.envs.device import DeviceEnvironment
+from trxl_jax.envs.memory_gym import path_search
+from trxl_jax.envs.memory_gym.endless_mystery_path import EndlessMysteryPath, EndlessMysteryPathLayout
+from trxl_jax.envs.memory_gym.mystery_path import MysteryPath, MysteryPathGrid, MysteryPathLayout
+from trxl_jax.envs.memory_gym.path_batch import LANES, only_where_needed
+from trxl_jax.errors import ConfigError
+
+TASKS = {task.task: task for task in (MysteryPathGrid, MysteryPath, EndlessMysteryPath)}
+GRID, CONTINUOUS, ENDLESS = TASKS
+SEGMENTS = 64
+LEFTWARD_SEEDS = (156, 168, 811, 1548)
+"""Of resets whose first or second segment has a step to the left, which about one in 650 has."""
+
+P_VALUE = 1e-4
+
+REWARDS = {"reward_fall_off": -0.1, "reward_path_progress": 0.2, "reward_step": -0.003}
+SHOWN = {"show_origin": True, "show_goal": True, "visual_feedback": False, "cardinal_origin_choice": [1, 3]}
+OPTIONS = {
+    "grid": (GRID, {}),
+    "grid, shown": (GRID, {**REWARDS, **SHOWN, "reward_goal": 0.7, "max_steps": 40}),
+    "continuous": (CONTINUOUS, {}),
+    "continuous, shown": (CONTINUOUS, {**REWARDS, **SHOWN, "reward_goal": 0.7, "max_steps": 120, "agent_speed": 4.7}),
+    "endless": (ENDLESS, {}),
+    "endless, all shown": (
+        ENDLESS,
+        {
+            **REWARDS,
+            **{"show_background": True, "show_stamina": True, "show_origin": True, "max_steps": 150},
+            **{"stamina_level": 13, "camera_offset_scale": 2.25, "agent_speed": 5.5},
+        },
+    ),
+    "endless, near": (ENDLESS, {"camera_offset_scale": 0.5, "agent_speed": 12, "max_steps": 200}),
+    "endless, nothing shown": (ENDLESS, {"show_past_path": False, "visual_feedback": False, "max_steps": 100}),
+}
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    hosts = {task: gymnasium.make(task, disable_env_checker=True, render_mode="debug_rgb_array") for task in TASKS}
+    yield hosts
+    for host in hosts.values():
+        host.close()
+
+
+# What the host knows.
+
+
+def bits(nodes):
+    columns = np.zeros(7, np.int32)
+    for node in nodes:
+        columns[node.x] |= 1 << node.y
+    return columns
+
+
+def read_layout(host):
+    path = host.mystery_path
+    start, end = (np.array(tile, np.int32) for tile in (host.start, host.end))
+    return MysteryPathLayout(start=start, end=end, path=bits(path.path), walls=bits(path.wall_nodes))
+
+
+def read_endless_layout(host):
+    return EndlessMysteryPathLayout(key=jax.random.key(0), start_row=np.int32(host.start.y))
+
+
+def finish_endless_layout(host, layout):
+    recorded = np.zeros((SEGMENTS, 8, 7), np.uint8)
+    for segment, nodes in enumerate(host.endless_path.path):
+        for place, node in enumerate(nodes):
+            recorded[segment, node.x - 8 * segment, node.y] = place + 1
+    return layout.replace(recorded=recorded)
+
+
+def next_tile(host):
+    """The tile after the agent's on a shortest way along the path, None where there is no way on."""
+    at = tuple(int(x) for x in host.normalized_agent_position)
+    if hasattr(host, "endless_path"):
+        tiles = {(node.x, node.y) for segment in host.endless_path.path[-3:] for node in segment}
+        moves, goal = ((1, 0), (0, -1), (0, 1)), max(x for x, _ in tiles)
+    else:
+        tiles = {(node.x, node.y) for node in host.mystery_path.path}
+        moves, goal = ((1, 0), (-1, 0), (0, -1), (0, 1)), None
+    first, queue = {at: None}, deque([at])
+    while queue:
+        tile = queue.popleft()
+        if tile == getattr(host, "end", None) or tile[0] == goal:
+            return first[tile]
+        for dx, dy in moves:
+            following = tile[0] + dx, tile[1] + dy
+            if following in tiles and following not in first:
+                first[following] = first[tile] or following
+                queue.append(following)
+    return None
+
+
+# Policies.
+
+
+def is_continuous(host):
+    return isinstance(host.action_space, gymnasium.spaces.MultiDiscrete)
+
+
+def stand(host, generator):
+    return np.array([0, 0]) if is_continuous(host) else 0
+
+
+def walk(host, generator):
+    return generator.integers(3, size=2) if is_continuous(host) else int(generator.integers(4))
+
+
+def oracle(host, generator):
+    tile = next_tile(host)
+    if tile is None or host.is_off_path:
+        return stand(host, generator)
+    dx, dy = (int(a - b) for a, b in zip(tile, host.normalized_agent_position))
+    if is_continuous(host):
+        return np.array([-dx % 3, -dy % 3])
+    if hasattr(host, "endless_path"):
+        return {(1, 0): 1, (0, -1): 2, (0, 1): 3}[dx, dy]
+    wanted = {(0, -1): 0, (-1, 0): 1, (0, 1): 2, (1, 0): 3}[dx, dy]
+    return (3, 1, 1, 2)[(wanted - host.agent.face_direction.value) % 4]
+
+
+def noisy(host, generator, share=0.04):
+    return (walk if generator.random() < share else oracle)(host, generator)
+
+
+def mixed(host, generator):
+    return (oracle, walk, stand)[host.t // 11 % 3](host, generator)
+
+
+def stubborn(host, generator):
+    """Leaves the path at the same tile again and again."""
+    far = host.normalized_agent_position[0] >= 1 + host.current_seed % 9
+    return 2 + host.current_seed % 2 if far else oracle(host, generator)
+
+
+def policies(task):
+    return (oracle, noisy, walk, mixed, *((stubborn, partial(noisy, share=0.01)) if task == ENDLESS else ()))
+
+
+def episodes(host, options, seeds):
+    task = host.spec.id
+    readers = (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
+    return [record(host, seed, options, policies(task)[seed % len(policies(task))], *readers) for seed in seeds]
+
+
+# Replays.
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_episodes_are_the_hosts(hosts, name):
+    task, options = OPTIONS[name]
+    count = EPISODES if not options else max(EPISODES // 3, 12)
+    seeds = range(1000 * SEED, 1000 * SEED + count)
+    env, params = TASKS[task].from_options(options)
+    recordings = episodes(hosts[task], options, seeds)
+    passed = replay(env, params, recordings)
+    met = endless_branches(passed, params) if task == ENDLESS else branches(passed, params, task)
+    expected = EXPECTED[task]
+    if name == "endless, all shown":
+        expected = expected | {"time limit"}
+    if not options or name == "endless, all shown":
+        assert expected <= met, f"never met: {expected - met}"
+
+
+EXPECTED = {
+    GRID: {"goal", "time limit", "fall", "back at the start", "held by the edge"},
+    CONTINUOUS: {"goal", "time limit", "fall", "fall at the edge", "back at the start", "held by the edge", "diagonal"},
+    ENDLESS: {
+        *("fall", "fall above the screen or below", "back at the start", "fall to the left of the furthest column"),
+        *("second fall on the same tile", "stamina spent", "segment found in a step", "start refreshes after a fall"),
+    },
+}
+
+
+def branches(passed, params, task):
+    met = set()
+    for states in passed:
+        edge = ((states.centre == 6) | (states.centre == 78)).any(axis=1)
+        moved = np.diff(states.centre, axis=0)
+        steps = {
+            "goal": (states.centre[1:] // 12 == states.end[1:]).all(axis=1),
+            "time limit": states.time[1:] == params.max_steps_in_episode,
+            "fall": states.fallen[1:] & ~edge[1:],
+            "fall at the edge": states.fallen[1:] & edge[1:],
+            "back at the start": states.fallen[:-1] & (states.centre == 12 * states.start + 6).all(axis=1)[1:],
+            "held by the edge": edge[1:] & ~states.fallen[:-1] & (moved == 0).any(axis=1),
+            "diagonal": (np.abs(moved) == params.diagonal).all(axis=1),
+        }
+        met |= {name for name, where in steps.items() if where.any()}
+    return met
+
+
+def endless_branches(passed, params):
+    met = set()
+    for states in passed:
+        column, row = (states.centre // 12).T
+        again = states.fallen[:-1] & (states.stamina[1:] == params.stamina - 1)
+        first = states.refreshed[:, 0]
+        steps = {
+            "fall": states.fallen & (row >= 0) & (row < 7),
+            "fall above the screen or below": states.fallen & ((row < 0) | (row > 6)),
+            "back at the start": states.fallen[:-1] & (states.centre[1:, 0] == 6),
+            "fall to the left of the furthest column": states.fallen & (column < states.max_x),
+            "stamina spent": states.stamina == 0,
+            "time limit": states.time == params.max_steps,
+            # Memory Gym knows three at first.
+            "segment found in a step": states.num_known > 3,
+            "start refreshes after a fall": again & (first[:-1] == 0) & (first[1:] != 0),
+        }
+        met |= {name for name, where in steps.items() if where.any()}
+        fallen_at = [(c, r) for c, r, fallen in zip(column, row, states.fallen) if fallen]
+        if fallen_at and states.fallen[-1] and fallen_at[-1] in fallen_at[:-1]:
+            met.add("second fall on the same tile")
+    return met
+
+
+def test_a_path_that_turns_back_to_the_left_is_the_hosts(hosts):
+    env, params = EndlessMysteryPath.from_options({})
+    seen = 0
+    readers = read_endless_layout, finish_endless_layout
+    recordings = [record(hosts[ENDLESS], seed, {}, oracle, *readers, max_steps=140) for seed in LEFTWARD_SEEDS]
+    for states in replay(env, params, recordings):
+        for segment, column, row in ((t[0] // 8, t[0] % 8, t[1]) for t in np.unique(states.tile, axis=0)):
+            places = states.places[-1, segment]
+            order = np.argsort(places, axis=None)[-np.count_nonzero(places) :]
+            behind = order[: places[column, row]]
+            seen += (np.diff(behind // 7) < 0).any()
+    assert seen > 0
+
+
+@pytest.mark.parametrize("name", ["grid", "continuous, shown", "endless", "endless, all shown", "endless, near"])
+def test_debug_pictures_are_the_hosts(hosts, name):
+    task, options = OPTIONS[name]
+    env, params = TASKS[task].from_options(options)
+    pictures = []
+
+    def policy(host, generator):
+        pictures.append(host.render())
+        return noisy(host, generator, 0.1)
+
+    readers = (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
+    recording = record(hosts[task], 3, options, policy, *readers, max_steps=70)
+    (states,) = replay(env, params, [recording])
+    ours = jax.jit(jax.vmap(env.render_debug, (0, None)))(states, params)
+    np.testing.assert_array_equal(ours[: len(pictures)], np.stack(pictures))
+
+
+# The generator.
+
+
+class Recorder:
+    """A generator that writes down what Memory Gym's path generator draws, for `path_search`."""
+
+    def __init__(self, seed):
+        self.generator = np.random.default_rng(seed)
+        self.walls, self.rim, self.num_rim = [], np.zeros(8, np.float32), 0
+        self.noise = np.zeros(path_search.TILES, np.uint32)
+        self.picked = 0
+
+    def integers(self, low, high):
+        value = int(self.generator.integers(low, high))
+        if (low, high) == (0, 100):
+            self.walls.append(value < path_search.WALL_PERCENT)
+        else:
+            names = sys._getframe(1).f_locals
+            current, neighbour = names["current_node"], names["neighbor"]
+            step = neighbour.x - current.x, neighbour.y - current.y
+            shift = 3 * ((1, 0), (-1, 0), (0, 1), (0, -1)).index(step)
+            self.noise[len(names["closed_set"]) - 1] |= np.uint32((value - low) << shift)
+        return value
+
+    def choice(self, values):
+        index = int(self.generator.integers(len(values)))
+        if values == list(path_search.RIM_WALLS):
+            self.num_rim = values[index]
+        else:
+            self.rim[self.picked] = (index + 0.5) / len(values)
+            self.picked += 1
+        return values[index]
+
+    def draws(self):
+        walls = np.array(self.walls).reshape(4, 4)
+        return path_search.PathDraws(walls, np.int32(self.num_rim), self.rim, self.noise)
+
+
+def random_ends(generator):
+    """On opposite edges, from left, right, above, below."""
+    from_edge, (start, end) = generator.integers(4), generator.integers(7, size=2)
+    near, far = (0, 6) if from_edge % 2 == 0 else (6, 0)
+    return ((near, start), (far, end)) if from_edge < 2 else ((start, near), (end, far))
+
+
+def test_paths_are_the_hosts_for_the_hosts_draws():
+    draws, ends, paths, walls = [], [], [], []
+    for seed in range(3000 if EPISODES >= 300 else 300):
+        recorder = Recorder(seed)
+        start, end = random_ends(recorder.generator)
+        host = HostPath(7, 7, start, end, recorder)
+        places = np.zeros((7, 7), np.uint8)
+        for place, node in enumerate(reversed(host.path)):
+            places[node.x, node.y] = place + 1
+        draws.append(recorder.draws())
+        ends.append((start, end))
+        paths.append(places)
+        walls.append([[node.is_wall for node in column] for column in host.grid])
+    ends = np.array(ends, np.int32)
+    found = jax.jit(jax.vmap(path_search.find_path))(
+        jax.tree.map(lambda *x: np.stack(x), *draws), ends[:, 0], ends[:, 1]
+    )
+    np.testing.assert_array_equal(found.walls, walls)
+    np.testing.assert_array_equal(found.places, paths)
+
+
+def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts):
+    count = 1500
+    host = hosts[GRID]
+    theirs = []
+    for seed in range(count):
+        host.reset(seed=seed)
+        theirs.append(read_layout(host.unwrapped))
+    theirs = jax.tree.map(lambda *x: np.stack(x), *theirs)
+    env, params = MysteryPathGrid.from_options({})
+    ours = jax.jit(jax.vmap(env.init_layout, (0, None)))(jax.random.split(jax.random.key(SEED), 4 * count), params)
+    ours = jax.tree.map(np.asarray, ours)
+
+    def features(layout):
+        path, walls = ((columns[..., None] >> np.arange(7)) & 1 for columns in (layout.path, layout.walls))
+        return {
+            "start": layout.start[:, 0] * 7 + layout.start[:, 1],
+            "end": layout.end[:, 0] * 7 + layout.end[:, 1],
+            "tiles of the path": path.sum((1, 2)),
+            "tiles in the middle": path[:, 2:5, 2:5].sum((1, 2)),
+            "inner walls": walls[:, 1:5, 1:5].sum((1, 2)),
+            "walls": walls.sum((1, 2)),
+            "walls in the corner": walls[:, :2, :2].sum((1, 2)),
+        }
+
+    for name, values in features(theirs).items():
+        assert_same_counts(values, features(ours)[name], name)
+
+
+def test_segments_are_distributed_as_the_hosts(hosts):
+    host, theirs = hosts[ENDLESS], []
+    for seed in range(300):
+        host.reset(seed=seed)
+        layout = finish_endless_layout(host.unwrapped, read_endless_layout(host.unwrapped))
+        theirs.append(layout.recorded[:3])
+    env, params = EndlessMysteryPath.from_options({})
+
+    def explore(key):
+        state = env.reset_from_layout(env.init_layout(key, params), params)
+        for _ in range(3):
+            state = env._explored(state, True)
+        return state.places[:3]
+
+    ours = np.asarray(jax.jit(jax.vmap(explore))(jax.random.split(jax.random.key(SEED), 1200)))
+    for segment in range(3):
+        for name, feature in {
+            "first row": lambda x: np.argmax(x[:, 0] == 1, axis=-1),
+            "last row": lambda x: np.argmax(x[:, 7], axis=-1),
+            "tiles": lambda x: np.count_nonzero(x, axis=(1, 2)),
+        }.items():
+            their_feature, our_feature = (feature(np.asarray(x)[:, segment]) for x in (theirs, ours))
+            assert_same_counts(their_feature, our_feature, f"{name} of segment {segment}")
+    np.testing.assert_array_equal(np.argmax(ours[:, :-1, 7], -1), np.argmax(ours[:, 1:, 0] == 1, -1))
+
+
+def assert_same_counts(theirs, ours, name):
+    values = np.union1d(theirs, ours)
+    table = np.array([[(x == value).sum() for value in values] for x in (theirs, ours)])
+    rare = table.sum(axis=0) < 20
+    table = np.concatenate([table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)], axis=1)
+    table = table[:, table.sum(axis=0) > 0]
+    assert stats.chi2_contingency(table).pvalue > P_VALUE, f"{name}: {table}"
+
+
+RANDOM_PLAY = {
+    GRID: ({"reward_path_progress": 0.1, "reward_fall_off": -0.01}, 120),
+    CONTINUOUS: ({"max_steps": 100, "reward_fall_off": -0.01}, 120),
+    ENDLESS: ({}, 300),
+}
+
+
+@pytest.fixture(scope="module")
+def random_play():
+    """Returns, lengths and last infos of episodes of a random policy on the device, by task."""
+    outcomes = {}
+    for task, (options, _) in RANDOM_PLAY.items():
+        env, params = TASKS[task].from_options(options)
+        device = DeviceEnvironment(env, params, 128)
+        branches = jnp.asarray(device.spec.action_nvec)
+
+        def act(state, key, device=device, branches=branches):
+            state, step = device.step(state, jax.random.randint(key, (128, len(branches)), 0, branches))
+            return state, (step.episode, step.terminated, step.truncated)
+
+        def play(key, device=device, act=act):
+            state, _ = device.reset(key)
+            return jax.lax.scan(act, state, jax.random.split(jax.random.fold_in(key, 1), 2 * 128 + 10))[1]
+
+        outcomes[task] = jax.tree.map(np.asarray, jax.jit(play)(jax.random.key(SEED)))
+    return outcomes
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_random_play_comes_to_the_same_returns_and_lengths(hosts, random_play, task):
+    options, count = RANDOM_PLAY[task]
+    host, theirs = hosts[task], []
+    for seed in range(count):
+        recording = record(host, seed, options, walk, lambda _: None)
+        theirs.append((np.sum(recording.rewards), len(recording.rewards)))
+    episode, _, _ = random_play[task]
+    ours = [episode.episode_return[episode.done], episode.episode_length[episode.done]]
+    assert len(ours[0]) > 2 * count - 60
+    for name, a, b in zip(("return", "length"), np.transpose(theirs), ours):
+        assert stats.ks_2samp(np.round(a, 3), np.round(b, 3)).pvalue > P_VALUE, name
+
+
+def test_episodes_that_end_are_followed_by_others(random_play):
+    for task, (episode, terminated, truncated) in random_play.items():
+        assert (episode.done == terminated).all(), task
+        assert not truncated.any()
+
+
+# gymnax.
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_plays_what_single_environments_play(task):
+    env, params = TASKS[task].from_options({} if task == ENDLESS else {"max_steps": 6})
+    keys = jax.random.split(jax.random.key(7), 3)
+    actions = jax.random.randint(jax.random.key(1), (3, 14, *((2,) if task == CONTINUOUS else ())), 0, 3)
+
+    def play(key, actions, step):
+        obs, state = env.reset_env(key, params)
+        outcomes = [(obs, state, 0.0, False)]
+        for i, action in enumerate(actions):
+            step_key = jax.random.fold_in(key, i)
+            obs, state, reward, terminated, *_ = step(step_key, state, action)
+            outcomes.append((obs, state, reward, terminated))
+        return outcomes
+
+    single = jax.jit(lambda key, state, action: env.step(key, state, action, params))
+    step_all = jax.jit(jax.vmap(single))
+    obs, state = jax.vmap(env.reset_env, (0, None))(keys, params)
+    batch = [(obs, state, jnp.zeros(3), jnp.zeros(3, bool))]
+    for i in range(14):
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)  # noqa: B023
+        obs, state, reward, terminated, *_ = step_all(step_keys, state, actions[:, i])
+        batch.append((obs, state, reward, terminated))
+    for lane in range(3):
+        for ours, theirs in zip(play(keys[lane], actions[lane], single), batch):
+            assert_same(ours, jax.tree.map(lambda x: x[lane], theirs))  # noqa: B023
+    assert task == ENDLESS or any(np.asarray(terminated).any() for *_, terminated in batch)
+
+
+def assert_same(ours, theirs):
+    def plain(x):
+        return np.asarray(jax.random.key_data(x) if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key) else x)
+
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(plain(a), plain(b)), ours, theirs)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_compiled_and_plain_functions_agree(task):
+    env, params = TASKS[task].from_options({})
+    action = jnp.array([2, 1]) if task == CONTINUOUS else jnp.int32(1)
+    key = jax.random.key(3)
+
+    def play():
+        state = env.reset_from_layout(env.init_layout(key, params), params)
+        for _ in range(2):
+            state, *outcome = env.transition(state, action, params)
+        return env.render(state, params), state, outcome
+
+    with jax.disable_jit():
+        plain = play()
+    assert_same(jax.jit(play)(), plain)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_step_that_ends_an_episode_returns_the_next_ones_start(task):
+    env, params = TASKS[task].from_options({"max_steps": 1})
+    action = jnp.array([0, 0]) if task == CONTINUOUS else jnp.int32(0)
+    key = jax.random.key(5)
+    _, state = env.reset(jax.random.key(4), params)
+    obs, following, _, terminated, truncated, info = env.step(key, state, action, params)
+    assert terminated
+    assert not truncated
+    started = env.reset_from_layout(env.init_layout(key, params), params)
+    assert_same(following, started)
+    assert_same(obs, env.render(started, params))
+    ended, *_ = env.transition(state, action, params)
+    assert_same(info["final_observation"], env.render(ended, params))
+
+
+def test_work_that_is_not_needed_is_not_done():
+    def work_without_end(x):
+        return jax.lax.while_loop(lambda x: x > 0, lambda x: x, x)
+
+    work = jax.jit(jax.vmap(only_where_needed(work_without_end), (0, 0)))
+    # Where x is 0 the work ends; where it is 1, only its not being done ends this test.
+    needed = jnp.arange(3 * LANES) % 2 == 0
+    np.testing.assert_array_equal(work(needed, jnp.where(needed, 0, 1)), 0)
+    np.testing.assert_array_equal(work(jnp.zeros(5, bool), jnp.ones(5)), 0)
+    assert jax.jit(only_where_needed(work_without_end))(False, 1) == 0
+
+
+def test_work_in_groups_is_the_work_of_each():
+    work = jax.jit(jax.vmap(only_where_needed(lambda x, y: {"sum": x + y, "x": x}), (0, 0, None)))
+    needed = jnp.arange(3 * LANES + 7) % 3 != 1
+    x = jnp.arange(3 * LANES + 7)
+    results = work(needed, x, 5)
+    np.testing.assert_array_equal(results["sum"], jnp.where(needed, x + 5, 0))
+    np.testing.assert_array_equal(results["x"], jnp.where(needed, x, 0))
+
+
+@pytest.mark.parametrize("task", [GRID, CONTINUOUS])
+def test_a_layout_that_is_not_needed_is_not_searched(task):
+    env, params = TASKS[task].from_options({})
+    keys = jax.random.split(jax.random.key(0), 4)
+    layout = jax.jit(jax.vmap(env.init_layout, (0, None, 0)))(keys, params, jnp.array([False, True, False, True]))
+    assert (layout.path.sum(axis=1) != 0).tolist() == [False, True, False, True]
+
+
+def test_a_segment_is_searched_in_the_step_that_enters_it():
+    env, params = EndlessMysteryPath.from_options({})
+    state = env.reset_from_layout(env.init_layout(jax.random.key(0), params), params)
+    transition = jax.jit(env.transition)
+    known = [int(state.num_known)]
+    for _ in range(2):
+        state, *_ = transition(state, 0, params)
+        known.append(int(state.num_known))
+    assert known == [0, 1, 1]
+    state, *_ = transition(state.replace(centre=state.centre.at[0].set(8 * 12 - 1)), 1, params)
+    assert state.num_known == 2
+    assert (state.places[:2].sum(axis=(1, 2)) > 0).all()
+    assert (state.places[2:] == 0).all()
+
+
+def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for():
+    env, params = EndlessMysteryPath(segments=1), EndlessMysteryPath.from_options({})[1]
+    _, state = env.reset(jax.random.key(0), params)
+    state, *_ = env.transition(state, 0, params)
+    row = int(np.argmax(state.places[0, 7]))
+    state = state.replace(centre=jnp.array([7 * 12 - 1, 12 * row + 6]))
+    *_, terminated, truncated, info = env.step(jax.random.key(1), state, 1, params)
+    assert truncated
+    assert not terminated
+    assert info["overflow"] == 1
+    *_, terminated, truncated, info = env.step(jax.random.key(1), state, 0, params)
+    assert not truncated
+    assert info["overflow"] == 0
+
+
+# Options.
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_parameters_have_the_hosts_step_limit(hosts, task):
+    hosts[task].reset(seed=0)
+    limit = hosts[task].unwrapped.max_episode_steps
+    params = TASKS[task].from_options({})[1]
+    assert params.max_steps_in_episode == (1024 if limit == -1 else limit)
+    assert TASKS[task].from_options({"max_steps": 77})[1].max_steps_in_episode == 77
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        (GRID, {"agent_scale": 0.5}),
+        (GRID, {"agent_speed": 3.0}),
+        (GRID, {"max_steps": 0}),
+        (GRID, {"max_steps": 10.5}),
+        (CONTINUOUS, {"cardinal_origin_choice": []}),
+        (CONTINUOUS, {"cardinal_origin_choice": [4]}),
+        (CONTINUOUS, {"cardinal_origin_choice": 2}),
+        (CONTINUOUS, {"show_goal": "yes"}),
+        (CONTINUOUS, {"reward_goal": float("nan")}),
+        (CONTINUOUS, {"reward_goal": None}),
+        (CONTINUOUS, {"agent_speed": 13}),
+        (ENDLESS, {"max_steps": 0}),
+        (ENDLESS, {"stamina_level": 0}),
+        (ENDLESS, {"stamina_level": 20.5}),
+        (ENDLESS, {"camera_offset_scale": 6}),
+        (ENDLESS, {"camera_offset_scale": 1.23}),
+        (ENDLESS, {"reward_goal": 1.0}),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(task, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=rf"^--env_options: {name} .*") as refusal:
+        TASKS[task].from_options(options)
+    assert "\n" not in str(refusal.value)
