@@ -154,10 +154,8 @@ def policies(task):
     return (oracle, noisy, walk, mixed, *((stubborn, partial(noisy, share=0.01)) if task == ENDLESS else ()))
 
 
-def episodes(host, options, seeds):
-    task = host.spec.id
-    readers = (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
-    return [record(host, seed, options, policies(task)[seed % len(policies(task))], *readers) for seed in seeds]
+def readers(task):
+    return (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
 
 
 # Replays.
@@ -166,17 +164,31 @@ def episodes(host, options, seeds):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_episodes_are_the_hosts(hosts, name):
     task, options = OPTIONS[name]
-    count = EPISODES if not options else max(EPISODES // 3, 12)
-    seeds = range(1000 * SEED, 1000 * SEED + count)
+    host, played = hosts[task], policies(task)
+    count = max(EPISODES // (3 if options else 1), 12)
+    recordings = [
+        record(host, seed, options, played[seed % len(played)], *readers(task))
+        for seed in range(1000 * SEED, 1000 * SEED + count)
+    ]
+    if name == "endless":
+        recordings += [record(host, seed, options, oracle, *readers(task), max_steps=140) for seed in LEFTWARD_SEEDS]
+    debug_pictures = []
+
+    def watched(host, generator):
+        debug_pictures.append(host.render())
+        return noisy(host, generator, 0.1)
+
+    recordings.append(record(host, 3 + SEED, options, watched, *readers(task), max_steps=70))
     env, params = TASKS[task].from_options(options)
-    recordings = episodes(hosts[task], options, seeds)
     passed = replay(env, params, recordings)
-    met = endless_branches(passed, params) if task == ENDLESS else branches(passed, params, task)
-    expected = EXPECTED[task]
-    if name == "endless, all shown":
-        expected = expected | {"time limit"}
-    if not options or name == "endless, all shown":
-        assert expected <= met, f"never met: {expected - met}"
+
+    states = jax.tree.map(lambda x: x[: len(debug_pictures)], passed[-1])
+    ours = jax.jit(jax.vmap(env.render_debug, (0, None)))(states, params)
+    np.testing.assert_array_equal(ours, np.stack(debug_pictures))
+
+    met = (endless_branches if task == ENDLESS else branches)(passed, params)
+    expected = EXPECTED[task] if not options else {"time limit", "fall", "back at the start"}
+    assert expected <= met, f"never met: {expected - met}"
 
 
 EXPECTED = {
@@ -185,11 +197,12 @@ EXPECTED = {
     ENDLESS: {
         *("fall", "fall above the screen or below", "back at the start", "fall to the left of the furthest column"),
         *("second fall on the same tile", "stamina spent", "segment found in a step", "start refreshes after a fall"),
+        "path behind that turns back",
     },
 }
 
 
-def branches(passed, params, task):
+def branches(passed, params):
     met = set()
     for states in passed:
         edge = ((states.centre == 6) | (states.centre == 78)).any(axis=1)
@@ -228,38 +241,12 @@ def endless_branches(passed, params):
         fallen_at = [(c, r) for c, r, fallen in zip(column, row, states.fallen) if fallen]
         if fallen_at and states.fallen[-1] and fallen_at[-1] in fallen_at[:-1]:
             met.add("second fall on the same tile")
-    return met
-
-
-def test_a_path_that_turns_back_to_the_left_is_the_hosts(hosts):
-    env, params = EndlessMysteryPath.from_options({})
-    seen = 0
-    readers = read_endless_layout, finish_endless_layout
-    recordings = [record(hosts[ENDLESS], seed, {}, oracle, *readers, max_steps=140) for seed in LEFTWARD_SEEDS]
-    for states in replay(env, params, recordings):
-        for segment, column, row in ((t[0] // 8, t[0] % 8, t[1]) for t in np.unique(states.tile, axis=0)):
+        for segment, column, row in ((x // 8, x % 8, y) for x, y in np.unique(states.tile, axis=0)):
             places = states.places[-1, segment]
-            order = np.argsort(places, axis=None)[-np.count_nonzero(places) :]
-            behind = order[: places[column, row]]
-            seen += (np.diff(behind // 7) < 0).any()
-    assert seen > 0
-
-
-@pytest.mark.parametrize("name", ["grid", "continuous, shown", "endless", "endless, all shown", "endless, near"])
-def test_debug_pictures_are_the_hosts(hosts, name):
-    task, options = OPTIONS[name]
-    env, params = TASKS[task].from_options(options)
-    pictures = []
-
-    def policy(host, generator):
-        pictures.append(host.render())
-        return noisy(host, generator, 0.1)
-
-    readers = (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
-    recording = record(hosts[task], 3, options, policy, *readers, max_steps=70)
-    (states,) = replay(env, params, [recording])
-    ours = jax.jit(jax.vmap(env.render_debug, (0, None)))(states, params)
-    np.testing.assert_array_equal(ours[: len(pictures)], np.stack(pictures))
+            behind = np.argsort(places, axis=None)[-np.count_nonzero(places) :][: places[column, row]]
+            if (np.diff(behind // 7) < 0).any():
+                met.add("path behind that turns back")
+    return met
 
 
 # The generator.
@@ -398,77 +385,74 @@ RANDOM_PLAY = {
 }
 
 
+LANES_PLAYED = 128
+
+
+class Batch:
+    """A task's compiled functions, which most tests share."""
+
+    def __init__(self, task):
+        self.env, self.params = TASKS[task].from_options(RANDOM_PLAY[task][0])
+        self.reset = jax.jit(jax.vmap(self.env.reset, (0, None)))
+        self.step = jax.jit(jax.vmap(self.env.step, (0, 0, 0, None)))
+        self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action_nvec)
+
+    def keys(self, seed):
+        return jax.random.split(jax.random.key(seed), LANES_PLAYED)
+
+    def actions(self, generator):
+        actions = generator.integers(self.branches, size=(LANES_PLAYED, self.branches.size), dtype=np.int32)
+        return actions if self.branches.size > 1 else actions[:, 0]
+
+
 @pytest.fixture(scope="module")
-def random_play():
-    """Returns, lengths and last infos of episodes of a random policy on the device, by task."""
-    outcomes = {}
-    for task, (options, _) in RANDOM_PLAY.items():
-        env, params = TASKS[task].from_options(options)
-        device = DeviceEnvironment(env, params, 128)
-        branches = jnp.asarray(device.spec.action_nvec)
-
-        def act(state, key, device=device, branches=branches):
-            state, step = device.step(state, jax.random.randint(key, (128, len(branches)), 0, branches))
-            return state, (step.episode, step.terminated, step.truncated)
-
-        def play(key, device=device, act=act):
-            state, _ = device.reset(key)
-            return jax.lax.scan(act, state, jax.random.split(jax.random.fold_in(key, 1), 2 * 128 + 10))[1]
-
-        outcomes[task] = jax.tree.map(np.asarray, jax.jit(play)(jax.random.key(SEED)))
-    return outcomes
+def batches():
+    return {task: Batch(task) for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_random_play_comes_to_the_same_returns_and_lengths(hosts, random_play, task):
+def test_random_play_comes_to_the_same_returns_and_lengths(hosts, batches, task):
     options, count = RANDOM_PLAY[task]
-    host, theirs = hosts[task], []
-    for seed in range(count):
-        recording = record(host, seed, options, walk, lambda _: None)
-        theirs.append((np.sum(recording.rewards), len(recording.rewards)))
-    episode, _, _ = random_play[task]
-    ours = [episode.episode_return[episode.done], episode.episode_length[episode.done]]
-    assert len(ours[0]) > 2 * count - 60
-    for name, a, b in zip(("return", "length"), np.transpose(theirs), ours):
-        assert stats.ks_2samp(np.round(a, 3), np.round(b, 3)).pvalue > P_VALUE, name
-
-
-def test_episodes_that_end_are_followed_by_others(random_play):
-    for task, (episode, terminated, truncated) in random_play.items():
-        assert (episode.done == terminated).all(), task
+    recordings = [record(hosts[task], seed, options, walk, lambda _: None) for seed in range(count)]
+    theirs = [(np.sum(recording.rewards), len(recording.rewards)) for recording in recordings]
+    batch, generator = batches[task], np.random.default_rng(SEED)
+    _, state = batch.reset(batch.keys(SEED), batch.params)
+    ours, totals = [], np.zeros((2, LANES_PLAYED))
+    # Two episodes of the longest kind, so that the short ones are not preferred by much.
+    for i in range(260 if task == ENDLESS else 2 * int(batch.params.max_steps_in_episode) + 1):
+        keys = batch.keys(1000 + i)
+        _, state, reward, terminated, truncated, info = batch.step(keys, state, batch.actions(generator), batch.params)
         assert not truncated.any()
+        totals += np.stack([reward, np.ones(LANES_PLAYED)])
+        ours += list(totals[:, terminated].T)
+        totals[:, terminated] = 0
+    assert len(ours) >= 2 * LANES_PLAYED
+    for name, a, b in zip(("return", "length"), np.transpose(theirs), np.transpose(ours)):
+        assert stats.ks_2samp(np.round(a, 3), np.round(b, 3)).pvalue > P_VALUE, name
 
 
 # gymnax.
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_batch_plays_what_single_environments_play(task):
-    env, params = TASKS[task].from_options({} if task == ENDLESS else {"max_steps": 6})
-    keys = jax.random.split(jax.random.key(7), 3)
-    actions = jax.random.randint(jax.random.key(1), (3, 14, *((2,) if task == CONTINUOUS else ())), 0, 3)
-
-    def play(key, actions, step):
-        obs, state = env.reset_env(key, params)
-        outcomes = [(obs, state, 0.0, False)]
-        for i, action in enumerate(actions):
-            step_key = jax.random.fold_in(key, i)
-            obs, state, reward, terminated, *_ = step(step_key, state, action)
-            outcomes.append((obs, state, reward, terminated))
-        return outcomes
-
-    single = jax.jit(lambda key, state, action: env.step(key, state, action, params))
-    step_all = jax.jit(jax.vmap(single))
-    obs, state = jax.vmap(env.reset_env, (0, None))(keys, params)
-    batch = [(obs, state, jnp.zeros(3), jnp.zeros(3, bool))]
+def test_a_batch_plays_what_single_environments_play(batches, task):
+    batch, generator = batches[task], np.random.default_rng(7)
+    # Resets are met too.
+    params = batch.params.replace(max_steps_in_episode=6)
+    _, state = batch.reset(batch.keys(7), params)
+    lanes = range(3)
+    single = [jax.tree.map(lambda x: x[lane], state) for lane in lanes]  # noqa: B023
+    ended = False
     for i in range(14):
-        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)  # noqa: B023
-        obs, state, reward, terminated, *_ = step_all(step_keys, state, actions[:, i])
-        batch.append((obs, state, reward, terminated))
-    for lane in range(3):
-        for ours, theirs in zip(play(keys[lane], actions[lane], single), batch):
-            assert_same(ours, jax.tree.map(lambda x: x[lane], theirs))  # noqa: B023
-    assert task == ENDLESS or any(np.asarray(terminated).any() for *_, terminated in batch)
+        keys, actions = batch.keys(100 + i), batch.actions(generator)
+        outcome = batch.step(keys, state, actions, params)
+        state = outcome[1]
+        for lane in lanes:
+            alone = batch.env.step(keys[lane], single[lane], actions[lane], params)
+            assert_same(alone, jax.tree.map(lambda x: x[lane], outcome))  # noqa: B023
+            single[lane] = alone[1]
+            ended |= bool(alone[3])
+    assert ended or task == ENDLESS
 
 
 def assert_same(ours, theirs):
@@ -479,36 +463,47 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_compiled_and_plain_functions_agree(task):
-    env, params = TASKS[task].from_options({})
-    action = jnp.array([2, 1]) if task == CONTINUOUS else jnp.int32(1)
-    key = jax.random.key(3)
+def test_compiled_and_plain_functions_agree(batches, task):
+    batch = batches[task]
+    env, params = batch.env, batch.params
+    _, states = batch.reset(batch.keys(3), params)
+    # The endless task's path is known after a step, so that the plain functions, which are slow, search none.
+    actions = batch.actions(np.random.default_rng(3))
+    states = batch.step(batch.keys(3), states, actions, params)[1]
+    obs, following, reward, terminated, *_ = batch.step(batch.keys(4), states, actions, params)
+    with jax.disable_jit():
+        plain, *outcome, _ = env.transition(jax.tree.map(lambda x: x[0], states), actions[0], params)
+        assert_same(
+            (env.render(plain, params), plain, *outcome),
+            (obs[0], jax.tree.map(lambda x: x[0], following), reward[0], terminated[0]),
+        )
 
-    def play():
-        state = env.reset_from_layout(env.init_layout(key, params), params)
-        for _ in range(2):
-            state, *outcome = env.transition(state, action, params)
-        return env.render(state, params), state, outcome
+
+def test_a_path_that_is_searched_without_compilation_is_the_same():
+    words = jax.random.bits(jax.random.key(0), (path_search.WORDS,))
+
+    def find(words):
+        return path_search.find_path(path_search.draw(words), jnp.array([0, 2]), jnp.array([6, 3]))
 
     with jax.disable_jit():
-        plain = play()
-    assert_same(jax.jit(play)(), plain)
+        plain = find(words)
+    assert_same(jax.jit(find)(words), plain)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_step_that_ends_an_episode_returns_the_next_ones_start(task):
-    env, params = TASKS[task].from_options({"max_steps": 1})
-    action = jnp.array([0, 0]) if task == CONTINUOUS else jnp.int32(0)
-    key = jax.random.key(5)
-    _, state = env.reset(jax.random.key(4), params)
-    obs, following, _, terminated, truncated, info = env.step(key, state, action, params)
-    assert terminated
-    assert not truncated
-    started = env.reset_from_layout(env.init_layout(key, params), params)
-    assert_same(following, started)
-    assert_same(obs, env.render(started, params))
-    ended, *_ = env.transition(state, action, params)
-    assert_same(info["final_observation"], env.render(ended, params))
+def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches, task):
+    batch = batches[task]
+    limit = {"max_steps": 1} if task == ENDLESS else {"max_steps_in_episode": 1}
+    _, state = batch.reset(batch.keys(4), batch.params)
+    actions = batch.actions(np.random.default_rng(4))
+    last, *_ = batch.step(batch.keys(5), state, actions, batch.params)
+    obs, following, _, terminated, truncated, info = batch.step(
+        batch.keys(5), state, actions, batch.params.replace(**limit)
+    )
+    assert terminated.all()
+    assert not truncated.any()
+    assert_same((obs, following), batch.reset(batch.keys(5), batch.params))
+    assert_same(info["final_observation"], last)
 
 
 def test_work_that_is_not_needed_is_not_done():
@@ -532,42 +527,44 @@ def test_work_in_groups_is_the_work_of_each():
     np.testing.assert_array_equal(results["x"], jnp.where(needed, x, 0))
 
 
-@pytest.mark.parametrize("task", [GRID, CONTINUOUS])
-def test_a_layout_that_is_not_needed_is_not_searched(task):
-    env, params = TASKS[task].from_options({})
+def test_a_layout_that_is_not_needed_is_not_searched():
+    env, params = MysteryPathGrid.from_options({})
     keys = jax.random.split(jax.random.key(0), 4)
     layout = jax.jit(jax.vmap(env.init_layout, (0, None, 0)))(keys, params, jnp.array([False, True, False, True]))
     assert (layout.path.sum(axis=1) != 0).tolist() == [False, True, False, True]
 
 
-def test_a_segment_is_searched_in_the_step_that_enters_it():
-    env, params = EndlessMysteryPath.from_options({})
-    state = env.reset_from_layout(env.init_layout(jax.random.key(0), params), params)
-    transition = jax.jit(env.transition)
-    known = [int(state.num_known)]
+def test_a_segment_is_searched_in_the_step_that_enters_it(batches):
+    batch = batches[ENDLESS]
+    _, state = batch.reset(batch.keys(0), batch.params)
+
+    def step(state, actions):
+        return batch.step(batch.keys(1), state, actions, batch.params)[1]
+
+    stand, right = jnp.zeros(LANES_PLAYED, jnp.int32), jnp.ones(LANES_PLAYED, jnp.int32)
+    assert (state.num_known == 0).all()
     for _ in range(2):
-        state, *_ = transition(state, 0, params)
-        known.append(int(state.num_known))
-    assert known == [0, 1, 1]
-    state, *_ = transition(state.replace(centre=state.centre.at[0].set(8 * 12 - 1)), 1, params)
-    assert state.num_known == 2
-    assert (state.places[:2].sum(axis=(1, 2)) > 0).all()
-    assert (state.places[2:] == 0).all()
+        state = step(state, stand)
+        assert (state.num_known == 1).all()
+    last_column = state.replace(centre=jnp.stack([state.centre[:, 0] * 0 + 8 * 12 - 1, 12 * state.next_row + 6], 1))
+    entered = step(last_column, right)
+    assert (entered.num_known == 2).all()
+    assert not entered.fallen.any()
+    known = (entered.places.sum(axis=(2, 3)) > 0).all(axis=0)
+    assert known.tolist() == [True, True] + [False] * (SEGMENTS - 2)
 
 
 def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for():
     env, params = EndlessMysteryPath(segments=1), EndlessMysteryPath.from_options({})[1]
-    _, state = env.reset(jax.random.key(0), params)
-    state, *_ = env.transition(state, 0, params)
-    row = int(np.argmax(state.places[0, 7]))
-    state = state.replace(centre=jnp.array([7 * 12 - 1, 12 * row + 6]))
-    *_, terminated, truncated, info = env.step(jax.random.key(1), state, 1, params)
-    assert truncated
-    assert not terminated
-    assert info["overflow"] == 1
-    *_, terminated, truncated, info = env.step(jax.random.key(1), state, 0, params)
-    assert not truncated
-    assert info["overflow"] == 0
+    step = jax.jit(env.step)
+    _, state = jax.jit(env.reset)(jax.random.key(0), params)
+    _, state, *_ = step(jax.random.key(1), state, 0, params)
+    last = state.replace(centre=jnp.array([7 * 12 - 1, 12 * state.next_row + 6]))
+    for action, overflow in ((1, True), (0, False)):
+        *_, terminated, truncated, info = step(jax.random.key(1), last, action, params)
+        assert not terminated
+        assert truncated == overflow
+        assert info["overflow"] == overflow
 
 
 # Options.

@@ -22,7 +22,7 @@ from trxl_jax.envs.memory_gym.mystery_path import RADIUS
 from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE
 from trxl_jax.envs.memory_gym.mystery_path_options import Options
 from trxl_jax.envs.memory_gym.path_batch import only_where_needed
-from trxl_jax.envs.memory_gym.path_search import SIDE, draw, find_path
+from trxl_jax.envs.memory_gym.path_search import SIDE, WORDS, draw, find_path
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
 FACING_RIGHT = 6
@@ -211,8 +211,9 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         self, key: jax.Array, params: EndlessMysteryPathParams, needed: ArrayLike = True
     ) -> EndlessMysteryPathLayout:
         """Draws where the path starts; its segments are searched in the steps that enter them."""
-        row_key, path_key = jax.random.split(key)
-        return EndlessMysteryPathLayout(key=path_key, start_row=jax.random.randint(row_key, (), 0, SIDE))
+        # Segments have small numbers; this one is none of theirs.
+        word = jax.random.bits(jax.random.fold_in(key, self._segments))
+        return EndlessMysteryPathLayout(key=key, start_row=(word % SIDE).astype(jnp.int32))
 
     def reset_from_layout(
         self, layout: EndlessMysteryPathLayout, params: EndlessMysteryPathParams
@@ -372,9 +373,9 @@ def _start(row: jax.Array) -> jax.Array:
 @only_where_needed
 def _draw_segment(key: jax.Array, index: jax.Array, start_row: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Places u8[8, 7] of a segment that starts in a row, and the row in which it ends."""
-    row_key, path_key = jax.random.split(jax.random.fold_in(key, index))
-    end_row = jax.random.randint(row_key, (), 0, SIDE)
+    words = jax.random.bits(jax.random.fold_in(key, index), (WORDS + 1,))
+    end_row = (words[0] % SIDE).astype(jnp.int32)
     start = jnp.stack([jnp.int32(0), start_row])
-    places = find_path(draw(path_key), start, jnp.stack([jnp.int32(SIDE - 1), end_row])).places
+    places = find_path(draw(words[1:]), start, jnp.stack([jnp.int32(SIDE - 1), end_row])).places
     leads_over = jnp.where(jnp.arange(SIDE) == end_row, places[-1] + 1, 0).astype(jnp.uint8)
     return jnp.concatenate([places, leads_over[None]]), end_row

@@ -100,7 +100,7 @@ class EndlessPicture:
         return enlarged(_with_bar(canvas, bar_height))
 
     def _floor(self, scroll: jax.Array) -> jax.Array:
-        """u8[84, 84]"""
+        """Floor u8[84, 84]."""
         if not self.show_background:
             return jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
         pixel = (jnp.arange(SCREEN) - scroll) % TILE

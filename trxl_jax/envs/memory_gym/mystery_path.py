@@ -21,7 +21,7 @@ from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDisc
 from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged
 from trxl_jax.envs.memory_gym.mystery_path_options import Options
 from trxl_jax.envs.memory_gym.path_batch import only_where_needed
-from trxl_jax.envs.memory_gym.path_search import SIDE, draw, find_path
+from trxl_jax.envs.memory_gym.path_search import SIDE, WORDS, draw, find_path
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
 RADIUS = 6
@@ -317,14 +317,14 @@ class MysteryPath(_MysteryPathEnvironment):
 
 @only_where_needed
 def _draw_layout(key: jax.Array, origins: jax.Array) -> MysteryPathLayout:
-    origin_key, end_key, path_key = jax.random.split(key, 3)
-    origin = jax.random.choice(origin_key, origins)
-    from_row, to_row = jax.random.randint(end_key, (2,), 0, SIDE)
+    words = jax.random.bits(key, (WORDS + 3,))
+    origin = origins[words[0] % origins.size]
+    from_row, to_row = (words[1:3] % SIDE).astype(jnp.int32)
     across = jnp.where(origin % 2 == 0, jnp.array([0, SIDE - 1]), jnp.array([SIDE - 1, 0]))
     sideways = origin < 2
     start = jnp.where(sideways, jnp.stack([across[0], from_row]), jnp.stack([from_row, across[0]]))
     end = jnp.where(sideways, jnp.stack([across[1], to_row]), jnp.stack([to_row, across[1]]))
-    path = find_path(draw(path_key), start, end)
+    path = find_path(draw(words[3:]), start, end)
     return MysteryPathLayout(start=start, end=end, path=column_bits(path.places > 0), walls=column_bits(path.walls))
 
 

@@ -32,7 +32,9 @@ def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
     @one.def_vmap
     def batch(size: int, batched: list[Any], needed: jax.Array, *args: Any) -> tuple[Any, Any]:
         needed, *args = jax.tree.map(
-            lambda x, has_batch: x if has_batch else jnp.broadcast_to(x, (size, *x.shape)), (needed, *args), (*batched,)
+            lambda x, has_batch: x if has_batch else jnp.broadcast_to(x, (size, *jnp.shape(x))),
+            (needed, *args),
+            (*batched,),
         )
         lanes = min(LANES, size)
 

@@ -57,14 +57,22 @@ class MysteryPath(NamedTuple):
     walls: jax.Array
 
 
-def draw(key: jax.Array) -> PathDraws:
-    """Draws as the original does."""
-    wall_key, count_key, rim_key, noise_key = jax.random.split(key, 4)
+WORDS = 16 + 1 + max(RIM_WALLS) + TILES
+"""Random words that a path takes."""
+
+
+def draw(words: jax.Array) -> PathDraws:
+    """Draws as the original does, with words u32[WORDS].
+
+    One call of the random number generator makes them all, since it is most of what there is to compile. Remainders
+    are uniform but for 1 in 10 million.
+    """
+    walls, num_rim, rim, noise = jnp.split(words, np.cumsum([16, 1, max(RIM_WALLS)]))
     return PathDraws(
-        walls=jax.random.randint(wall_key, (4, 4), 0, 100) < WALL_PERCENT,
-        num_rim=jax.random.choice(count_key, jnp.array(RIM_WALLS, jnp.int32)),
-        rim=jax.random.uniform(rim_key, (max(RIM_WALLS),)),
-        noise=jax.random.bits(noise_key, (TILES,)),
+        walls=(walls % 100 < WALL_PERCENT).reshape(4, 4),
+        num_rim=jnp.where(num_rim[0] % 2 == 0, *RIM_WALLS),
+        rim=(rim >> 8).astype(jnp.float32) / (1 << 24),
+        noise=noise,
     )
 
 
