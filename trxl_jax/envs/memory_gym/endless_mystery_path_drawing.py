@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trxl_jax.envs.memory_gym import drawing, sprites
-from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged
+from trxl_jax.envs.memory_gym import sprites
+from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged, in_colours
 from trxl_jax.envs.memory_gym.path_search import SIDE
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
@@ -75,9 +75,15 @@ class EndlessPicture:
             colour = jnp.where(edge[:, None] | EDGE, sprites.colour(210, 210, 210), sprites.colour(255, 255, 255))
             canvas = jnp.where(shown, colour.astype(jnp.uint8), canvas)
         canvas = draw_agent(canvas, direction, fallen & self.visual_feedback, self.agent_x, centre[1])
+        others = [sprites.colour(210, 210, 210)]
+        if self.past_columns is not None:
+            others.append(sprites.colour(255, 255, 255))
+        if self.show_background:
+            others.append(sprites.colour(125, 177, 250))
         if self.show_stamina:
             canvas = _with_bar(canvas, bar_height)
-        return drawing.in_colours(canvas, sprites.load()["palette"])
+            others += [sprites.colour(255, 0, 0), sprites.colour(0, 255, 0)]
+        return in_colours(canvas, *others)
 
     def debug(
         self,
@@ -119,7 +125,10 @@ class EndlessPicture:
         # Of a frame that the screen's edge cuts down to two columns, pygame draws both.
         outermost = np.arange(SCREEN)
         cut = ((outermost == 0) & (within == TILE - 2)) | ((outermost == SCREEN - 1) & (within == 1))
-        return ((rows[:, None] >> TILE_OF_PIXEL) & 1) == 1, (within == 0) | (within == TILE - 1) | cut
+        edge = (within == 0) | (within == TILE - 1) | cut
+        # Else the compiler would find them for each pixel anew.
+        rows, edge = jax.lax.optimization_barrier((rows.astype(jnp.uint8), edge))
+        return (rows[:, None] & (1 << TILE_OF_PIXEL).astype(np.uint8)) != 0, edge
 
 
 def _window(places: jax.Array, first: jax.Array) -> jax.Array:

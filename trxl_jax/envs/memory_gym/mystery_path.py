@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym import drawing, sprites
 from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
-from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged
+from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged, in_colours
 from trxl_jax.envs.memory_gym.mystery_path_options import Options
 from trxl_jax.envs.memory_gym.path_batch import only_where_needed
 from trxl_jax.envs.memory_gym.path_search import SIDE, WORDS, draw, find_path
@@ -210,13 +210,14 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
     def render(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
         """Black, the path's ends if they are shown, and the agent."""
         canvas = jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
+        shown = []
         if self._show_goal:
-            x, y = state.end * TILE
-            canvas = drawing.rectangle(canvas, sprites.colour(0, 255, 0), x, y, TILE, TILE)
+            shown.append((sprites.colour(0, 255, 0), state.end))
         if self._show_origin:
-            x, y = state.start * TILE
-            canvas = drawing.rectangle(canvas, sprites.colour(0, 0, 255), x, y, TILE, TILE)
-        return drawing.in_colours(self._with_agent(canvas, state), sprites.load()["palette"])
+            shown.append((sprites.colour(0, 0, 255), state.start))
+        for colour, tile in shown:
+            canvas = drawing.rectangle(canvas, colour, tile[0] * TILE, tile[1] * TILE, TILE, TILE)
+        return in_colours(self._with_agent(canvas, state), *(colour for colour, _ in shown))
 
     def render_debug(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
         """Walls, path and its ends too."""
