@@ -2,7 +2,9 @@
 
 import sys
 from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import gymnasium
 import jax
@@ -29,6 +31,8 @@ LEFTWARD_SEEDS = (156, 168, 811, 1548)
 
 P_VALUE = 1e-4
 
+Policy = Callable[[Any, np.random.Generator], Any]
+
 REWARDS = {"reward_fall_off": -0.1, "reward_path_progress": 0.2, "reward_step": -0.003}
 SHOWN = {"show_origin": True, "show_goal": True, "visual_feedback": False, "cardinal_origin_choice": [1, 3]}
 OPTIONS = {
@@ -51,34 +55,66 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def hosts():
+def hosts() -> Iterator[dict[str, Any]]:
     hosts = {task: gymnasium.make(task, disable_env_checker=True, render_mode="debug_rgb_array") for task in TASKS}
     yield hosts
     for host in hosts.values():
         host.close()
 
 
+RANDOM_PLAY = {
+    GRID: ({"reward_path_progress": 0.1, "reward_fall_off": -0.01}, 120),
+    CONTINUOUS: ({"max_steps": 100, "reward_fall_off": -0.01}, 120),
+    ENDLESS: ({}, 300),
+}
+
+
+LANES_PLAYED = 128
+
+
+class Batch:
+    """A task's compiled functions, which most tests share."""
+
+    def __init__(self, task: str) -> None:
+        self.env, self.params = TASKS[task].from_options(RANDOM_PLAY[task][0])
+        self.reset = jax.jit(jax.vmap(self.env.reset, (0, None)))
+        self.step = jax.jit(jax.vmap(self.env.step, (0, 0, 0, None)))
+        self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action_nvec)
+
+    def keys(self, seed: int) -> jax.Array:
+        return jax.random.split(jax.random.key(seed), LANES_PLAYED)
+
+    def actions(self, generator: np.random.Generator) -> np.ndarray:
+        actions = generator.integers(self.branches, size=(LANES_PLAYED, self.branches.size), dtype=np.int32)
+        return actions if self.branches.size > 1 else actions[:, 0]
+
+
+@pytest.fixture(scope="module")
+def batches() -> dict[str, Batch]:
+    return {task: Batch(task) for task in TASKS}
+
+
 # What the host knows.
 
 
-def bits(nodes):
+def bits(nodes: list[Any]) -> np.ndarray:
     columns = np.zeros(7, np.int32)
     for node in nodes:
         columns[node.x] |= 1 << node.y
     return columns
 
 
-def read_layout(host):
+def read_layout(host: Any) -> MysteryPathLayout:
     path = host.mystery_path
     start, end = (np.array(tile, np.int32) for tile in (host.start, host.end))
     return MysteryPathLayout(start=start, end=end, path=bits(path.path), walls=bits(path.wall_nodes))
 
 
-def read_endless_layout(host):
+def read_endless_layout(host: Any) -> EndlessMysteryPathLayout:
     return EndlessMysteryPathLayout(key=jax.random.key(0), start_row=np.int32(host.start.y))
 
 
-def finish_endless_layout(host, layout):
+def finish_endless_layout(host: Any, layout: EndlessMysteryPathLayout) -> EndlessMysteryPathLayout:
     recorded = np.zeros((SEGMENTS, 8, 7), np.uint8)
     for segment, nodes in enumerate(host.endless_path.path):
         for place, node in enumerate(nodes):
@@ -86,7 +122,7 @@ def finish_endless_layout(host, layout):
     return layout.replace(recorded=recorded)
 
 
-def next_tile(host):
+def next_tile(host: Any) -> tuple[int, int] | None:
     """The tile after the agent's on a shortest way along the path, None where there is no way on."""
     at = tuple(int(x) for x in host.normalized_agent_position)
     if hasattr(host, "endless_path"):
@@ -111,19 +147,19 @@ def next_tile(host):
 # Policies.
 
 
-def is_continuous(host):
+def is_continuous(host: Any) -> bool:
     return isinstance(host.action_space, gymnasium.spaces.MultiDiscrete)
 
 
-def stand(host, generator):
+def stand(host: Any, generator: np.random.Generator) -> Any:
     return np.array([0, 0]) if is_continuous(host) else 0
 
 
-def walk(host, generator):
+def walk(host: Any, generator: np.random.Generator) -> Any:
     return generator.integers(3, size=2) if is_continuous(host) else int(generator.integers(4))
 
 
-def oracle(host, generator):
+def oracle(host: Any, generator: np.random.Generator) -> Any:
     tile = next_tile(host)
     if tile is None or host.is_off_path:
         return stand(host, generator)
@@ -136,25 +172,25 @@ def oracle(host, generator):
     return (3, 1, 1, 2)[(wanted - host.agent.face_direction.value) % 4]
 
 
-def noisy(host, generator, share=0.04):
+def noisy(host: Any, generator: np.random.Generator, share: float = 0.04) -> Any:
     return (walk if generator.random() < share else oracle)(host, generator)
 
 
-def mixed(host, generator):
+def mixed(host: Any, generator: np.random.Generator) -> Any:
     return (oracle, walk, stand)[host.t // 11 % 3](host, generator)
 
 
-def stubborn(host, generator):
+def stubborn(host: Any, generator: np.random.Generator) -> Any:
     """Leaves the path at the same tile again and again."""
     far = host.normalized_agent_position[0] >= 1 + host.current_seed % 9
     return 2 + host.current_seed % 2 if far else oracle(host, generator)
 
 
-def policies(task):
+def policies(task: str) -> tuple[Policy, ...]:
     return (oracle, noisy, walk, mixed, *((stubborn, partial(noisy, share=0.01)) if task == ENDLESS else ()))
 
 
-def readers(task):
+def readers(task: str) -> tuple[Callable[..., Any], ...]:
     return (read_endless_layout, finish_endless_layout) if task == ENDLESS else (read_layout,)
 
 
@@ -162,7 +198,7 @@ def readers(task):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_episodes_are_the_hosts(hosts, name):
+def test_episodes_are_the_hosts(hosts: dict[str, Any], name: str) -> None:
     task, options = OPTIONS[name]
     host, played = hosts[task], policies(task)
     count = max(EPISODES // (3 if options else 1), 12)
@@ -174,7 +210,7 @@ def test_episodes_are_the_hosts(hosts, name):
         recordings += [record(host, seed, options, oracle, *readers(task), max_steps=140) for seed in LEFTWARD_SEEDS]
     debug_pictures = []
 
-    def watched(host, generator):
+    def watched(host: Any, generator: np.random.Generator) -> Any:
         debug_pictures.append(host.render())
         return noisy(host, generator, 0.1)
 
@@ -202,7 +238,7 @@ EXPECTED = {
 }
 
 
-def branches(passed, params):
+def branches(passed: list[Any], params: Any) -> set[str]:
     met = set()
     for states in passed:
         edge = ((states.centre == 6) | (states.centre == 78)).any(axis=1)
@@ -220,7 +256,7 @@ def branches(passed, params):
     return met
 
 
-def endless_branches(passed, params):
+def endless_branches(passed: list[Any], params: Any) -> set[str]:
     met = set()
     for states in passed:
         column, row = (states.centre // 12).T
@@ -255,13 +291,13 @@ def endless_branches(passed, params):
 class Recorder:
     """A generator that writes down what Memory Gym's path generator draws, for `path_search`."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
         self.walls, self.rim, self.num_rim = [], np.zeros(8, np.float32), 0
         self.noise = np.zeros(path_search.TILES, np.uint32)
         self.picked = 0
 
-    def integers(self, low, high):
+    def integers(self, low: int, high: int) -> int:
         value = int(self.generator.integers(low, high))
         if (low, high) == (0, 100):
             self.walls.append(value < path_search.WALL_PERCENT)
@@ -273,7 +309,7 @@ class Recorder:
             self.noise[len(names["closed_set"]) - 1] |= np.uint32((value - low) << shift)
         return value
 
-    def choice(self, values):
+    def choice(self, values: list[Any]) -> Any:
         index = int(self.generator.integers(len(values)))
         if values == list(path_search.RIM_WALLS):
             self.num_rim = values[index]
@@ -282,19 +318,19 @@ class Recorder:
             self.picked += 1
         return values[index]
 
-    def draws(self):
+    def draws(self) -> path_search.PathDraws:
         walls = np.array(self.walls).reshape(4, 4)
         return path_search.PathDraws(walls, np.int32(self.num_rim), self.rim, self.noise)
 
 
-def random_ends(generator):
+def random_ends(generator: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """On opposite edges, from left, right, above, below."""
     from_edge, (start, end) = generator.integers(4), generator.integers(7, size=2)
     near, far = (0, 6) if from_edge % 2 == 0 else (6, 0)
     return ((near, start), (far, end)) if from_edge < 2 else ((start, near), (end, far))
 
 
-def test_paths_are_the_hosts_for_the_hosts_draws():
+def test_paths_are_the_hosts_for_the_hosts_draws() -> None:
     draws, ends, paths, walls = [], [], [], []
     for seed in range(3000 if EPISODES >= 300 else 300):
         recorder = Recorder(seed)
@@ -315,7 +351,7 @@ def test_paths_are_the_hosts_for_the_hosts_draws():
     np.testing.assert_array_equal(found.places, paths)
 
 
-def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts):
+def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     count = 1500
     host = hosts[GRID]
     theirs = []
@@ -323,11 +359,11 @@ def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts):
         host.reset(seed=seed)
         theirs.append(read_layout(host.unwrapped))
     theirs = jax.tree.map(lambda *x: np.stack(x), *theirs)
-    env, params = MysteryPathGrid.from_options({})
-    ours = jax.jit(jax.vmap(env.init_layout, (0, None)))(jax.random.split(jax.random.key(SEED), 4 * count), params)
-    ours = jax.tree.map(np.asarray, ours)
+    batch = batches[GRID]
+    ours = [batch.reset(batch.keys(100 * SEED + i), batch.params)[1] for i in range(40)]
+    ours = jax.tree.map(lambda *x: np.concatenate(x), *ours)
 
-    def features(layout):
+    def features(layout: Any) -> dict[str, np.ndarray]:
         path, walls = ((columns[..., None] >> np.arange(7)) & 1 for columns in (layout.path, layout.walls))
         return {
             "start": layout.start[:, 0] * 7 + layout.start[:, 1],
@@ -343,21 +379,22 @@ def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts):
         assert_same_counts(values, features(ours)[name], name)
 
 
-def test_segments_are_distributed_as_the_hosts(hosts):
+def test_segments_are_distributed_as_the_hosts(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     host, theirs = hosts[ENDLESS], []
     for seed in range(300):
         host.reset(seed=seed)
         layout = finish_endless_layout(host.unwrapped, read_endless_layout(host.unwrapped))
         theirs.append(layout.recorded[:3])
-    env, params = EndlessMysteryPath.from_options({})
-
-    def explore(key):
-        state = env.reset_from_layout(env.init_layout(key, params), params)
-        for _ in range(3):
-            state = env._explored(state, True)
-        return state.places[:3]
-
-    ours = np.asarray(jax.jit(jax.vmap(explore))(jax.random.split(jax.random.key(SEED), 1200)))
+    batch, ours, stand = batches[ENDLESS], [], np.zeros(LANES_PLAYED, np.int32)
+    for i in range(10):
+        keys = batch.keys(100 * SEED + i)
+        _, state = batch.reset(keys, batch.params)
+        for segment in range(3):
+            entrance = jnp.stack([jnp.full(LANES_PLAYED, 96 * segment + 6), 12 * state.next_row + 6], axis=1)
+            _, state, *_ = batch.step(keys, state.replace(centre=entrance), stand, batch.params)
+            assert not state.fallen.any()
+        ours.append(state.places[:, :3])
+    ours = np.concatenate(ours)
     for segment in range(3):
         for name, feature in {
             "first row": lambda x: np.argmax(x[:, 0] == 1, axis=-1),
@@ -369,7 +406,7 @@ def test_segments_are_distributed_as_the_hosts(hosts):
     np.testing.assert_array_equal(np.argmax(ours[:, :-1, 7], -1), np.argmax(ours[:, 1:, 0] == 1, -1))
 
 
-def assert_same_counts(theirs, ours, name):
+def assert_same_counts(theirs: Any, ours: Any, name: str) -> None:
     values = np.union1d(theirs, ours)
     table = np.array([[(x == value).sum() for value in values] for x in (theirs, ours)])
     rare = table.sum(axis=0) < 20
@@ -378,40 +415,10 @@ def assert_same_counts(theirs, ours, name):
     assert stats.chi2_contingency(table).pvalue > P_VALUE, f"{name}: {table}"
 
 
-RANDOM_PLAY = {
-    GRID: ({"reward_path_progress": 0.1, "reward_fall_off": -0.01}, 120),
-    CONTINUOUS: ({"max_steps": 100, "reward_fall_off": -0.01}, 120),
-    ENDLESS: ({}, 300),
-}
-
-
-LANES_PLAYED = 128
-
-
-class Batch:
-    """A task's compiled functions, which most tests share."""
-
-    def __init__(self, task):
-        self.env, self.params = TASKS[task].from_options(RANDOM_PLAY[task][0])
-        self.reset = jax.jit(jax.vmap(self.env.reset, (0, None)))
-        self.step = jax.jit(jax.vmap(self.env.step, (0, 0, 0, None)))
-        self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action_nvec)
-
-    def keys(self, seed):
-        return jax.random.split(jax.random.key(seed), LANES_PLAYED)
-
-    def actions(self, generator):
-        actions = generator.integers(self.branches, size=(LANES_PLAYED, self.branches.size), dtype=np.int32)
-        return actions if self.branches.size > 1 else actions[:, 0]
-
-
-@pytest.fixture(scope="module")
-def batches():
-    return {task: Batch(task) for task in TASKS}
-
-
 @pytest.mark.parametrize("task", TASKS)
-def test_random_play_comes_to_the_same_returns_and_lengths(hosts, batches, task):
+def test_random_play_comes_to_the_same_returns_and_lengths(
+    hosts: dict[str, Any], batches: dict[str, Batch], task: str
+) -> None:
     options, count = RANDOM_PLAY[task]
     recordings = [record(hosts[task], seed, options, walk, lambda _: None) for seed in range(count)]
     theirs = [(np.sum(recording.rewards), len(recording.rewards)) for recording in recordings]
@@ -421,7 +428,7 @@ def test_random_play_comes_to_the_same_returns_and_lengths(hosts, batches, task)
     # Two episodes of the longest kind, so that the short ones are not preferred by much.
     for i in range(260 if task == ENDLESS else 2 * int(batch.params.max_steps_in_episode) + 1):
         keys = batch.keys(1000 + i)
-        _, state, reward, terminated, truncated, info = batch.step(keys, state, batch.actions(generator), batch.params)
+        _, state, reward, terminated, truncated, _ = batch.step(keys, state, batch.actions(generator), batch.params)
         assert not truncated.any()
         totals += np.stack([reward, np.ones(LANES_PLAYED)])
         ours += list(totals[:, terminated].T)
@@ -435,7 +442,7 @@ def test_random_play_comes_to_the_same_returns_and_lengths(hosts, batches, task)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_batch_plays_what_single_environments_play(batches, task):
+def test_a_batch_plays_what_single_environments_play(batches: dict[str, Batch], task: str) -> None:
     batch, generator = batches[task], np.random.default_rng(7)
     # Resets are met too.
     params = batch.params.replace(max_steps_in_episode=6)
@@ -455,15 +462,15 @@ def test_a_batch_plays_what_single_environments_play(batches, task):
     assert ended or task == ENDLESS
 
 
-def assert_same(ours, theirs):
-    def plain(x):
+def assert_same(ours: Any, theirs: Any) -> None:
+    def plain(x: Any) -> np.ndarray:
         return np.asarray(jax.random.key_data(x) if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key) else x)
 
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(plain(a), plain(b)), ours, theirs)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_compiled_and_plain_functions_agree(batches, task):
+def test_compiled_and_plain_functions_agree(batches: dict[str, Batch], task: str) -> None:
     batch = batches[task]
     env, params = batch.env, batch.params
     _, states = batch.reset(batch.keys(3), params)
@@ -479,19 +486,8 @@ def test_compiled_and_plain_functions_agree(batches, task):
         )
 
 
-def test_a_path_that_is_searched_without_compilation_is_the_same():
-    words = jax.random.bits(jax.random.key(0), (path_search.WORDS,))
-
-    def find(words):
-        return path_search.find_path(path_search.draw(words), jnp.array([0, 2]), jnp.array([6, 3]))
-
-    with jax.disable_jit():
-        plain = find(words)
-    assert_same(jax.jit(find)(words), plain)
-
-
 @pytest.mark.parametrize("task", TASKS)
-def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches, task):
+def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches: dict[str, Batch], task: str) -> None:
     batch = batches[task]
     limit = {"max_steps": 1} if task == ENDLESS else {"max_steps_in_episode": 1}
     _, state = batch.reset(batch.keys(4), batch.params)
@@ -506,8 +502,8 @@ def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches, task):
     assert_same(info["final_observation"], last)
 
 
-def test_work_that_is_not_needed_is_not_done():
-    def work_without_end(x):
+def test_work_that_is_not_needed_is_not_done() -> None:
+    def work_without_end(x: jax.Array) -> jax.Array:
         return jax.lax.while_loop(lambda x: x > 0, lambda x: x, x)
 
     work = jax.jit(jax.vmap(only_where_needed(work_without_end), (0, 0)))
@@ -518,7 +514,7 @@ def test_work_that_is_not_needed_is_not_done():
     assert jax.jit(only_where_needed(work_without_end))(False, 1) == 0
 
 
-def test_work_in_groups_is_the_work_of_each():
+def test_work_in_groups_is_the_work_of_each() -> None:
     work = jax.jit(jax.vmap(only_where_needed(lambda x, y: {"sum": x + y, "x": x}), (0, 0, None)))
     needed = jnp.arange(3 * LANES + 7) % 3 != 1
     x = jnp.arange(3 * LANES + 7)
@@ -527,18 +523,18 @@ def test_work_in_groups_is_the_work_of_each():
     np.testing.assert_array_equal(results["x"], jnp.where(needed, x, 0))
 
 
-def test_a_layout_that_is_not_needed_is_not_searched():
+def test_a_layout_that_is_not_needed_is_not_searched() -> None:
     env, params = MysteryPathGrid.from_options({})
     keys = jax.random.split(jax.random.key(0), 4)
     layout = jax.jit(jax.vmap(env.init_layout, (0, None, 0)))(keys, params, jnp.array([False, True, False, True]))
     assert (layout.path.sum(axis=1) != 0).tolist() == [False, True, False, True]
 
 
-def test_a_segment_is_searched_in_the_step_that_enters_it(batches):
+def test_a_segment_is_searched_in_the_step_that_enters_it(batches: dict[str, Batch]) -> None:
     batch = batches[ENDLESS]
     _, state = batch.reset(batch.keys(0), batch.params)
 
-    def step(state, actions):
+    def step(state: Any, actions: jax.Array) -> Any:
         return batch.step(batch.keys(1), state, actions, batch.params)[1]
 
     stand, right = jnp.zeros(LANES_PLAYED, jnp.int32), jnp.ones(LANES_PLAYED, jnp.int32)
@@ -554,24 +550,27 @@ def test_a_segment_is_searched_in_the_step_that_enters_it(batches):
     assert known.tolist() == [True, True] + [False] * (SEGMENTS - 2)
 
 
-def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for():
-    env, params = EndlessMysteryPath(segments=1), EndlessMysteryPath.from_options({})[1]
-    step = jax.jit(env.step)
-    _, state = jax.jit(env.reset)(jax.random.key(0), params)
-    _, state, *_ = step(jax.random.key(1), state, 0, params)
-    last = state.replace(centre=jnp.array([7 * 12 - 1, 12 * state.next_row + 6]))
-    for action, overflow in ((1, True), (0, False)):
-        *_, terminated, truncated, info = step(jax.random.key(1), last, action, params)
-        assert not terminated
-        assert truncated == overflow
-        assert info["overflow"] == overflow
+def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for(batches: dict[str, Batch]) -> None:
+    batch = batches[ENDLESS]
+    _, state = batch.reset(batch.keys(0), batch.params)
+    before_the_last = state.replace(
+        num_known=state.num_known + SEGMENTS,
+        places=state.places.at[:, -1, -2:].set(1),
+        centre=state.centre.at[:, 0].set(12 * (8 * SEGMENTS - 1) - 1),
+    )
+    for action in (0, 1):
+        actions = np.full(LANES_PLAYED, action, np.int32)
+        *_, terminated, truncated, info = batch.step(batch.keys(1), before_the_last, actions, batch.params)
+        assert not terminated.any()
+        assert (truncated == (action == 1)).all()
+        assert (info["overflow"] == truncated).all()
 
 
 # Options.
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_parameters_have_the_hosts_step_limit(hosts, task):
+def test_parameters_have_the_hosts_step_limit(hosts: dict[str, Any], task: str) -> None:
     hosts[task].reset(seed=0)
     limit = hosts[task].unwrapped.max_episode_steps
     params = TASKS[task].from_options({})[1]
@@ -601,7 +600,7 @@ def test_parameters_have_the_hosts_step_limit(hosts, task):
         (ENDLESS, {"reward_goal": 1.0}),
     ],
 )
-def test_options_that_cannot_be_are_refused_by_name(task, options):
+def test_options_that_cannot_be_are_refused_by_name(task: str, options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(ConfigError, match=rf"^--env_options: {name} .*") as refusal:
         TASKS[task].from_options(options)

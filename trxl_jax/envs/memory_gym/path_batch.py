@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-LANES = 64
-"""Environments that work at the same time: few steps of a batch of 1,024 end more episodes."""
+LANES = 16
+"""Environments that work at the same time; about as many of 1,024 need a search in a step."""
 
 
 def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:

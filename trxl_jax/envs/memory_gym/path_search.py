@@ -87,7 +87,7 @@ def _walls(draws: PathDraws, start: jax.Array, end: jax.Array) -> jax.Array:
     inner = jnp.pad(draws.walls, ((1, 2), (1, 2)))
     around = jnp.pad(inner, 1)
     beside_wall = jnp.stack([around[i : i + SIDE, j : j + SIDE] for i in range(3) for j in range(3)]).any(axis=0)
-    free = ON_RIM & ~beside_wall.reshape(TILES)
+    free = jnp.asarray(ON_RIM) & ~beside_wall.reshape(TILES)
     for place in (start, end):
         free &= jnp.abs(COLUMN - place[0]) + jnp.abs(ROW - place[1]) > 1
 
