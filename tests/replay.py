@@ -110,7 +110,7 @@ def replay(task: Any, params: Any, recordings: list[Recording], padded: int | No
         actions = np.zeros((longest, *shape), np.int32)
         actions[:length] = recording.actions
         (first, first_obs), steps = play(task, params, jax.tree.map(jnp.asarray, recording.layout), actions)
-        states, obs, reward, done, info = jax.tree.map(lambda x: np.asarray(x)[:length], steps)  # noqa: B023
+        states, obs, reward, done, info = jax.tree.map(lambda x: _numbers(x)[:length], steps)  # noqa: B023
         np.testing.assert_array_equal(first_obs, recording.obs[0])
         for i in range(length):
             assert (obs[i] == recording.obs[i + 1]).all(), f"the picture after step {i} differs"
@@ -119,5 +119,10 @@ def replay(task: Any, params: Any, recordings: list[Recording], padded: int | No
         if recording.dones[-1]:
             for name in task.result_names:
                 assert info[name][-1] == np.float32(recording.info[name]), name
-        passed.append(jax.tree.map(lambda a, b: np.concatenate([np.asarray(a)[None], b]), first, states))
+        passed.append(jax.tree.map(lambda a, b: np.concatenate([_numbers(a)[None], b]), first, states))
     return passed
+
+
+def _numbers(x: jax.Array) -> np.ndarray:
+    """Of a key too."""
+    return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)

@@ -466,7 +466,7 @@ def test_the_endless_task_is_truncated_where_its_list_is_full() -> None:
             "command_show_duration and command_show_delay are both 0; give one of them another value",
         ),
         (ENDLESS, {"initial_command_count": 0}, "initial_command_count must be a whole number from 1 to 1000, not 0"),
-        (ENDLESS, {"max_steps": 1.5}, "max_steps must be a whole number from -1 to 1e+09, not 1.5"),
+        (ENDLESS, {"max_steps": 1.5}, "max_steps must be a whole number from 1 to 1e+09, or -1 for no limit, not 1.5"),
         (PLAIN, {"visual_feedback": 1}, "visual_feedback must be true or false, not 1"),
         (PLAIN, {"reward_command_success": True}, "reward_command_success must be a number, not True"),
         (PLAIN, {"reward_episode_success": "1"}, "reward_episode_success must be a number, not '1'"),

@@ -93,8 +93,27 @@ def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
 
 
 def mystery_path(palette: Palette) -> dict[str, np.ndarray]:
-    """Sprites of Mystery Path."""
-    return {}
+    """The cross of a fall u8[10, 10]; what the debug picture's half transparent path looks like u8[3, 1]."""
+    import pygame
+
+    cross = pygame.Surface((40 * SCALE, 40 * SCALE))
+    last = 40 * SCALE - 1
+    for start, end in (((0, 0), (last, last)), ((last, 0), (0, last))):
+        pygame.draw.line(cross, (255, 0, 0), start, end, int(12 * SCALE))
+    # Above black, a tile and a tile's border.
+    colours = [(0, 0, 0), (125, 177, 250), (210, 210, 210)]
+    below = pygame.Surface((len(colours), 1))
+    for x, colour in enumerate(colours):
+        palette.place(*colour)
+        below.set_at((x, 0), colour)
+    path = pygame.Surface(below.get_size())
+    path.fill((255, 255, 255))
+    path.set_colorkey((0, 0, 0))
+    path.set_alpha(200)
+    below.blit(path, (0, 0))
+    palette.place(0, 255, 0)
+    palette.place(0, 0, 255)
+    return {"cross": palette.sprite(cross, (0, 0, 0)), "path_above": palette.sprite(below)}
 
 
 def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:

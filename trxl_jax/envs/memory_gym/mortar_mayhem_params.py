@@ -100,7 +100,7 @@ def read(given: dict[str, Any], defaults: dict[str, Any], *, rounds: bool) -> Mo
     endless = "initial_command_count" in defaults
     if endless:
         count = [options.whole("initial_command_count", 1, MOST_COMMANDS)]
-        max_steps = options.whole("max_steps", NEVER, 10**9)
+        max_steps = options.limit("max_steps")
     else:
         count, max_steps = options.choices("command_count", 1, MOST_COMMANDS), NEVER
     show = options.choices("command_show_duration", 0, LONGEST)

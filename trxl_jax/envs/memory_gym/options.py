@@ -9,6 +9,8 @@ import numpy as np
 from trxl_jax.errors import ConfigError
 
 LARGEST = float(np.finfo(np.float32).max)
+MOST = 10**9
+"""Counters are i32."""
 
 
 class Options:
@@ -59,11 +61,18 @@ class Options:
             raise self.refusal(name, "a number above 0")
         return value
 
-    def whole(self, name: str, low: int, high: int) -> int:
+    def whole(self, name: str, low: int, high: int = MOST) -> int:
         """A whole number in low..high."""
         value = self._values[name]
         if not _is_whole(value) or not low <= value <= high:
             raise self.refusal(name, "a whole number" + _limits(low, high))
+        return int(value)
+
+    def limit(self, name: str) -> int:
+        """A number of steps of at least 1, or -1 for no limit."""
+        value = self._values[name]
+        if not _is_whole(value) or not (1 <= value <= MOST or value == -1):
+            raise self.refusal(name, f"a whole number{_limits(1, MOST)}, or -1 for no limit")
         return int(value)
 
     def choices(self, name: str, low: int, high: int) -> list[int]:
