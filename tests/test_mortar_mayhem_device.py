@@ -170,7 +170,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (PLAIN, {"arena_size": 6, "command_count": [3], "allowed_commands": 4, "visual_feedback": False, "agent_speed": 0}),
     (ENDLESS, {"initial_command_count": 3, "max_steps": 90, "command_show_delay": [0], "agent_speed": 2.5}),
     (ENDLESS, {"allowed_commands": 5, "explosion_duration": [1, 2], "explosion_delay": [9, 12], "agent_speed": 5.75}),
-    (ENDLESS, {"visual_feedback": False, "command_show_duration": [2, 1], "command_show_delay": [3], "max_steps": 0}),
+    (ENDLESS, {"visual_feedback": False, "command_show_duration": [2, 1], "command_show_delay": [3], "max_steps": -1}),
 ]
 
 
