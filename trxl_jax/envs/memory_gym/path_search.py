@@ -45,7 +45,7 @@ class PathDraws(NamedTuple):
     noise: jax.Array
 
 
-class MysteryPath(NamedTuple):
+class Path(NamedTuple):
     """A path and the walls around it.
 
     Fields:
@@ -76,10 +76,10 @@ def draw(words: jax.Array) -> PathDraws:
     )
 
 
-def find_path(draws: PathDraws, start: jax.Array, end: jax.Array) -> MysteryPath:
+def find_path(draws: PathDraws, start: jax.Array, end: jax.Array) -> Path:
     """The path from i32[2] to i32[2], column and row of tiles on the rim, that the original makes of these draws."""
     walls = _walls(draws, start, end)
-    return MysteryPath(_search(walls, start, end, draws.noise).reshape(SIDE, SIDE), walls.reshape(SIDE, SIDE))
+    return Path(_search(walls, start, end, draws.noise).reshape(SIDE, SIDE), walls.reshape(SIDE, SIDE))
 
 
 def _walls(draws: PathDraws, start: jax.Array, end: jax.Array) -> jax.Array:
