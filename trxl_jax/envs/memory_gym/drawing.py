@@ -1,10 +1,9 @@
 """Frames as arrays of palette places, drawn on as pygame would: whole pixels, what leaves the screen is cut.
 
 A canvas is u8[84, 84], x first. Everything is for one environment; `vmap` makes a batch of it.
-
-A canvas may also hold the colours themselves, packed into u32[84, 84]. With sprites as columns of bits, nothing is then
-looked up a pixel, which on CPUs takes a tenth of the time.
 """
+
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +13,26 @@ from jax.typing import ArrayLike
 from trxl_jax.envs.memory_gym.sprites import SCREEN, TRANSPARENT, load
 
 
-def blit(canvas: jax.Array, sprite: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Draws a sprite with its top left corner at a place that may lie outside.
+def draw(canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Draws one of several sprites with its top left corner at a place that may lie outside.
+
+    What the screen sees is cut out of the sprite amid transparency, which copies whole columns. To look each pixel of
+    the canvas up in the sprite takes twenty times as long on a CPU.
 
     Args:
         canvas: u8[84, 84].
-        sprite: u8[width, height]; where it is 0 the canvas shows through.
-        x: i32[], column of the sprite's left edge.
+        sprites: u8[sprites, width, height]; where one is 0 the canvas shows through.
+        which: i32[], the sprite.
+        x: i32[], column of its left edge; beyond -width or 84 nothing is seen.
         y: i32[], row of its upper edge.
     """
-    sprite = jnp.asarray(sprite)
-    width, height = sprite.shape
-    column = jnp.arange(SCREEN) - x
-    row = jnp.arange(SCREEN) - y
-    inside = ((column >= 0) & (column < width))[:, None] & ((row >= 0) & (row < height))[None, :]
-    drawn = sprite[jnp.clip(column, 0, width - 1)][:, jnp.clip(row, 0, height - 1)]
-    return jnp.where(inside & (drawn != TRANSPARENT), drawn, canvas)
+    width, height = sprites.shape[1:]
+    around = ((0, 0), (SCREEN, SCREEN), (SCREEN, SCREEN))
+    scenes = jnp.asarray(np.pad(sprites, around))
+    # Where the sprite is further away than this, the cut is moved to where there is nothing either.
+    corner = which, SCREEN - jnp.clip(x, -width, SCREEN), SCREEN - jnp.clip(y, -height, SCREEN)
+    (drawn,) = jax.lax.dynamic_slice(scenes, corner, (1, SCREEN, SCREEN))
+    return jnp.where(drawn != TRANSPARENT, drawn, canvas)
 
 
 def rectangle(
@@ -42,9 +45,20 @@ def rectangle(
     return jnp.where(inside, jnp.asarray(colour, jnp.uint8), canvas)
 
 
-def in_colours(canvas: jax.Array, palette: ArrayLike) -> jax.Array:
-    """The frame u8[..., 3] that a canvas u8[...] stands for; palette u8[colours, 3]."""
-    return jnp.asarray(palette)[canvas]
+def in_colours(canvas: jax.Array, places: Iterable[int]) -> jax.Array:
+    """The frame u8[84, 84, 3] of a canvas in which there are black and a few other places of the palette.
+
+    A handful of selects between whole colours in a word each is the fastest way on CPUs: three times as fast as
+    looking pixels up in the palette, eight times as fast as selects for each channel.
+    """
+    # Else the compiler would draw the canvas again for each byte.
+    canvas = jax.lax.optimization_barrier(canvas)
+    words = jnp.zeros(canvas.shape, jnp.uint32)
+    for place in sorted({*places} - {TRANSPARENT}):
+        red, green, blue = (int(channel) for channel in load()["palette"][place])
+        if (red, green, blue) != (0, 0, 0):
+            words = jnp.where(canvas == place, jnp.uint32(red | green << 8 | blue << 16), words)
+    return jax.lax.bitcast_convert_type(words, jnp.uint8)[..., :3]
 
 
 def placed(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
@@ -55,33 +69,6 @@ def placed(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
     return canvas
 
 
-def packed(places: ArrayLike) -> np.ndarray:
-    """Colours of palette places as u32 of the same shape, red in the lowest byte; in NumPy."""
-    return (load()["palette"].astype(np.uint32) << np.array([0, 8, 16], np.uint32)).sum(1, np.uint32)[places]
-
-
-def unpacked(canvas: jax.Array) -> jax.Array:
-    """The frame u8[..., 3] that packed colours u32[...] stand for."""
-    # Without the barrier XLA would draw everything once for each of the bytes.
-    return jax.lax.bitcast_convert_type(jax.lax.optimization_barrier(canvas), jnp.uint8)[..., :3]
-
-
-def columns(mask: np.ndarray) -> np.ndarray:
-    """Masks bool[..., width, height] of at most 32 rows as u32[..., width], one bit a row; in NumPy."""
-    return (mask.astype(np.uint32) << np.arange(mask.shape[-1], dtype=np.uint32)).sum(-1, np.uint32)
-
-
-def covered(columns: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Which pixels of the screen a mask covers, bool[84, 84].
-
-    Args:
-        columns: u32[width], what `columns` made of it.
-        x: i32[], column of the mask's left edge; it may lie outside.
-        y: i32[], row of its upper edge.
-    """
-    columns = jnp.asarray(columns)
-    (width,) = columns.shape
-    column, row = jnp.arange(SCREEN) - x, jnp.arange(SCREEN) - y
-    bits = jnp.where((column >= 0) & (column < width), columns[jnp.clip(column, 0, width - 1)], 0)
-    bit = jnp.where((row >= 0) & (row < 32), jnp.uint32(1) << jnp.clip(row, 0, 31).astype(jnp.uint32), 0)
-    return (bits[:, None] & bit[None, :]) != 0
+def for_people(canvas: jax.Array, zoom: int = 4) -> jax.Array:
+    """A larger picture u8[84 zoom, 84 zoom, 3] with rows first, in any colours of the palette."""
+    return jnp.asarray(load()["palette"])[canvas.T].repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.memory_gym import sprites
-from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged, in_colours
+from trxl_jax.envs.memory_gym.drawing import for_people
+from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, in_colours
 from trxl_jax.envs.memory_gym.path_search import SIDE
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
@@ -103,7 +104,7 @@ class EndlessPicture:
         canvas = draw_agent(
             jnp.where(shown, path, floor), direction, fallen & self.visual_feedback, self.agent_x, centre[1]
         )
-        return enlarged(_with_bar(canvas, bar_height))
+        return for_people(_with_bar(canvas, bar_height))
 
     def _floor(self, scroll: jax.Array) -> jax.Array:
         """Floor u8[84, 84]."""

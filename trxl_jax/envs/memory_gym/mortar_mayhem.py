@@ -17,7 +17,6 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym import mortar_mayhem_drawing as drawing
 from trxl_jax.envs.memory_gym import mortar_mayhem_params as parameters
-from trxl_jax.envs.memory_gym.drawing import unpacked
 from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
 from trxl_jax.envs.memory_gym.mortar_mayhem_drawing import TILE
 from trxl_jax.envs.memory_gym.mortar_mayhem_params import MortarMayhemParams
@@ -218,7 +217,7 @@ class MortarMayhemTask(MemoryGymEnvironment):
 
     def render(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
         """What the agent sees, u8[84, 84, 3], x first."""
-        return unpacked(self._canvas(state, state.shown, params))
+        return drawing.picture(self._canvas(state, state.shown, params))
 
     def render_debug(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
         """The frame with a ring about the target, u8[336, 336, 3], rows first.

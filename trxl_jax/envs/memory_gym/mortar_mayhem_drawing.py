@@ -16,12 +16,6 @@ TILE = 14
 COMMAND_CORNER = 31
 """Column and row of the upper left corner of every command, also of those that are wider and end off centre."""
 
-BODY, HANDS = (250, 204, 153), (50, 50, 50)
-"""All colours of the agent."""
-
-ENLARGED = 4
-"""How much larger a picture for people is."""
-
 
 def origin(arena_size: int) -> int:
     """Column and row of the arena's upper left corner."""
@@ -30,13 +24,13 @@ def origin(arena_size: int) -> int:
 
 @cache
 def arenas(arena_size: int) -> np.ndarray:
-    """The screen with nothing but blue tiles and nothing but red ones, packed colours u32[2, 84, 84]."""
+    """The screen with nothing but blue tiles and nothing but red ones, u8[2, 84, 84]."""
     corner, width = origin(arena_size), arena_size * TILE
     drawn = np.full((2, SCREEN, SCREEN), colour(0, 0, 0), np.uint8)
     drawn[:, corner : corner + width, corner : corner + width] = np.tile(
         load()["mortar_tiles"], (1, arena_size, arena_size)
     )
-    return drawing.packed(drawn)
+    return drawn
 
 
 @cache
@@ -56,7 +50,7 @@ def canvas(
     rotation: ArrayLike,
     command: ArrayLike,
 ) -> jax.Array:
-    """The frame in packed colours, u32[84, 84].
+    """The frame as palette places, u8[84, 84].
 
     Args:
         arena_size: tiles along one side.
@@ -71,23 +65,18 @@ def canvas(
     is_target = (tile == target[0])[:, None] & (tile == target[1])[None, :]
     frame = jnp.where(jnp.asarray(red) & ~is_target, red_arena, blue_arena)
     agents = load()["agent"]
-    corner = agent - agents.shape[-1] // 2
-    for rgb in (BODY, HANDS):
-        mask = jnp.asarray(drawing.columns(agents == colour(*rgb)))[rotation]
-        frame = jnp.where(drawing.covered(mask, *corner), drawing.packed(colour(*rgb)), frame)
+    frame = drawing.draw(frame, agents, rotation, *(agent - agents.shape[-1] // 2))
     shown = (commands() >> jnp.asarray(command, jnp.uint32)) & 1
-    return jnp.where(shown == 1, drawing.packed(colour(255, 255, 255)), frame)
+    return jnp.where(shown == 1, colour(255, 255, 255), frame).astype(jnp.uint8)
+
+
+def picture(frame: jax.Array) -> jax.Array:
+    """What the agent sees of a canvas, u8[84, 84, 3]."""
+    seen = (load()[name] for name in ("mortar_tiles", "mortar_commands", "agent"))
+    return drawing.in_colours(frame, np.unique(np.concatenate([sprite.ravel() for sprite in seen])).tolist())
 
 
 def debug_picture(frame: jax.Array, arena_size: int, target: jax.Array) -> jax.Array:
-    """A frame with its target marked, u8[336, 336, 3], rows first.
-
-    Args:
-        frame: packed colours u32[84, 84].
-        arena_size: tiles along one side.
-        target: i32[2], its tile.
-    """
-    mark = load()["mortar_target"]
-    covered = drawing.covered(drawing.columns(mark > 0), *(origin(arena_size) + TILE * target))
-    marked = jnp.where(covered, drawing.packed(mark.max()), frame)
-    return drawing.unpacked(marked.T.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1))
+    """A canvas with its target marked, u8[336, 336, 3], rows first; arguments as for `canvas`."""
+    marked = drawing.draw(frame, load()["mortar_target"][None], 0, *(origin(arena_size) + TILE * target))
+    return drawing.for_people(marked)

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym import drawing, sprites
 from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
-from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, enlarged, in_colours
+from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, in_colours
 from trxl_jax.envs.memory_gym.options import Options
 from trxl_jax.envs.memory_gym.path_batch import only_where_needed
 from trxl_jax.envs.memory_gym.path_search import SIDE, WORDS, draw, find_path
@@ -229,7 +229,7 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
             (state.walls, sprites.colour(255, 0, 0)),
         ):
             tiles = jnp.where((bits[:, None] >> jnp.arange(SIDE)) & 1, jnp.uint8(colour), tiles)
-        return enlarged(self._with_agent(tiles[TILE_OF_PIXEL][:, TILE_OF_PIXEL], state))
+        return drawing.for_people(self._with_agent(tiles[TILE_OF_PIXEL][:, TILE_OF_PIXEL], state))
 
     def _with_agent(self, canvas: jax.Array, state: MysteryPathState) -> jax.Array:
         x, y = state.centre
