@@ -40,8 +40,18 @@ def rectangle(
 
 
 def in_colours(canvas: jax.Array, palette: ArrayLike) -> jax.Array:
-    """The frame u8[..., 3] that a canvas u8[...] stands for; palette u8[colours, 3]."""
-    return jnp.asarray(palette)[canvas]
+    """The frame u8[84, 84, 3] that a canvas u8[84, 84] stands for; palette u8[colours, 3].
+
+    In two halves by a loop, before which the canvas has to be there. XLA would otherwise, in spite of an
+    `optimization_barrier`, draw it inside of the lookup: anew for each channel of each pixel, one after the other.
+    """
+    colours, half = jnp.asarray(palette), SCREEN // 2
+
+    def colour_half(i: jax.Array, frame: jax.Array) -> jax.Array:
+        part = colours[jax.lax.dynamic_slice_in_dim(canvas, i * half, half)]
+        return jax.lax.dynamic_update_slice_in_dim(frame, part, i * half, 0)
+
+    return jax.lax.fori_loop(0, 2, colour_half, jnp.zeros((SCREEN, SCREEN, 3), colours.dtype))
 
 
 def placed(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
