@@ -521,10 +521,7 @@ class EndlessSearingSpotlights(_SpotlightsEnvironment):
         health = jnp.asarray(params.health_left)[state.hits]
         dead = health <= 0
         collected = _touches(state.agent, state.coin, _COIN_TOUCHES)
-        if state.next_coins is None:
-            coin = _next_coin(state, collected)
-        else:
-            coin = state.next_coins[state.coins_collected]
+        coin = _next_coin(state, collected) if state.next_coins is None else state.next_coins[state.coins_collected]
         reward = jnp.asarray(params.rewards)[state.hit.astype(int), dead.astype(int), collected.astype(int), 0]
         coin_time = jnp.where(collected, 0, state.coin_time) + 1
         state = state.replace(
@@ -612,10 +609,13 @@ def _separate_places(
     first = jnp.where(agent_is_sampled, first, SCREEN // 2)
     places = jnp.zeros((most, 2), jnp.int32).at[0].set(first)
     reach = jnp.zeros(most, jnp.int32).at[0].set(jnp.where(agent_is_sampled, _AGENT_REACH, _THING_REACH))
-    for i in range(1, most):
+
+    def add(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        places, reach = found
         place = _free_place(jax.random.fold_in(key, i), places, reach, jnp.asarray(needed) & (i < count))
-        places, reach = places.at[i].set(place), reach.at[i].set(_THING_REACH)
-    return places
+        return places.at[i].set(place), reach.at[i].set(_THING_REACH)
+
+    return jax.lax.fori_loop(1, most, add, (places, reach))[0]
 
 
 def _free_place(key: jax.Array, taken: jax.Array, reach: jax.Array, needed: ArrayLike) -> jax.Array:

@@ -1,6 +1,7 @@
 """The lights of Searing Spotlights: how they are drawn from a key, travel, hit and vanish."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,11 +10,9 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from trxl_jax.envs.memory_gym.sprites import SCREEN
+from trxl_jax.envs.memory_gym.sprites import SCREEN, load
 
 AGENT_RADIUS = 6
-_CENTRE = SCREEN // 2
-_DIAGONAL = math.sqrt(2 * SCREEN**2)
 
 
 @struct.dataclass
@@ -119,7 +118,8 @@ def step_spotlights(
     position = _position(lights)
     offset = position - agent
     hit = drawn & ((offset * offset).sum(axis=1) <= (lights.radius + AGENT_RADIUS) ** 2)
-    lights = lights.replace(
+    lights = replace(
+        lights,
         centre=jnp.where(drawn[:, None], jnp.trunc(position).astype(jnp.int32), lights.centre),
         age=lights.age + drawn,
         drawn=drawn,
@@ -128,28 +128,31 @@ def step_spotlights(
 
 
 def _way(draws: SpotlightDraws) -> jax.Array:
-    # In float64 as far as that is on: Memory Gym's own numbers then come out to the last bit.
-    distance = _DIAGONAL / 2 + draws.radius.astype(float)
-    return _CENTRE + distance[..., None, None] * jnp.asarray(_DIRECTIONS, float)[draws.angles]
+    # Looked up and not computed, so that every compilation has the same numbers, and in float64 Memory Gym's own.
+    return jnp.asarray(_PLACES, float)[draws.radius[..., None], draws.angles]
 
 
-def _directions() -> np.ndarray:
-    """The unit vectors of whole degrees, f64[360, 2]."""
+def _places() -> np.ndarray:
+    """Where lights of each radius start, turn and end, by whole degrees around the screen, f64[R + 1, 360, 2]."""
     angles = [angle * math.pi / 180 for angle in range(360)]
     directions = np.array([(math.cos(angle), math.sin(angle)) for angle in angles])
     # Quarter turns are exact in pygame.
     directions[::90] = directions[::90].round()
-    return directions
+    radius = np.arange(load()["disc"].shape[0])
+    # So far out that they can't be seen yet.
+    distance = math.sqrt(2 * SCREEN**2) / 2 + radius
+    return SCREEN // 2 + distance[:, None, None] * directions
 
 
-_DIRECTIONS = _directions()
+_PLACES = _places()
 
 
 def _append(lights: Spotlights, draws: SpotlightDraws, spawned: jax.Array) -> Spotlights:
     capacity = lights.radius.shape[0]
     here = (jnp.arange(capacity) == lights.count) & spawned
     fits = lights.count < capacity
-    return lights.replace(
+    return replace(
+        lights,
         count=lights.count + (spawned & fits),
         radius=jnp.where(here, draws.radius, lights.radius),
         speed=jnp.where(here, draws.speed.astype(float), lights.speed),
@@ -193,4 +196,4 @@ def _close_gaps(lights: Spotlights, removed: jax.Array) -> Spotlights:
         name: getattr(lights, name)[source] for name in ("radius", "speed", "life", "age", "way", "centre", "drawn")
     }
     count = lights.count - removed.sum(dtype=jnp.int32)
-    return lights.replace(**moved | {"count": count, "drawn": moved["drawn"] & (slot < count)})
+    return replace(lights, **moved | {"count": count, "drawn": moved["drawn"] & (slot < count)})

@@ -171,8 +171,8 @@ class Options:
         capacity = initial_spawns + min(most_spawns, math.ceil(longest / interval))
         if capacity > MOST_SPOTLIGHTS:
             raise ConfigError(
-                f"--env_options: spot_min_speed, the spawn interval and initial_spawns allow {capacity} spotlights at a "
-                f"time, and {MOST_SPOTLIGHTS} fit; raise the first two or lower the third"
+                f"--env_options: spot_min_speed, the spawn interval and initial_spawns allow {capacity} spotlights "
+                f"at a time, and {MOST_SPOTLIGHTS} fit; raise the first two or lower the third"
             )
         return max(int(capacity), 1)
 
