@@ -292,6 +292,8 @@ ENDLESS_OPTIONS = [
 ]  # fmt: skip
 
 
+# Memory Gym divides by the number of coins, which may be 0.
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_episodes_with_other_options_are_equal(seen) -> None:
     several = max(6, EPISODES // 8)
     for options in ENDLESS_OPTIONS if seen.endless else SEARING_OPTIONS:
@@ -400,8 +402,8 @@ def test_episodes_of_a_random_policy_are_as_long_and_as_good(seen, task, layouts
         _, (running, rewards) = jax.lax.scan(step, (first, False), jax.random.split(key, 400))
         return running.sum(), rewards.sum()
 
-    some = jax.tree.map(lambda x: x[:300], layouts)
-    ours = jax.jit(jax.vmap(play))(some, jax.random.split(jax.random.key(SEED), 300))
+    some = jax.tree.map(lambda x: x[:200], layouts)
+    ours = jax.jit(jax.vmap(play))(some, jax.random.split(jax.random.key(SEED), 200))
     for theirs, mine in zip(np.transpose(host), ours):
         assert scipy.stats.ks_2samp(theirs, np.asarray(mine)).pvalue > 1e-4
 

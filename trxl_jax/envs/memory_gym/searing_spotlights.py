@@ -1,5 +1,6 @@
 """Searing Spotlights and its endless form: find coins, and an exit, in the dark, and keep out of the lights."""
 
+import math
 from typing import Any, ClassVar
 
 import gymnax.environments.environment as gymnax_environment
@@ -28,8 +29,8 @@ _AGENT_REACH, _THING_REACH = 28, 21
 """Around the agent and around coins and exits there is nothing else within these distances at first."""
 _COIN_TOUCHES, _EXIT_TOUCHES = 3 + AGENT_RADIUS, 5 + AGENT_RADIUS
 _MARGIN = 7
-_START, _SPOTLIGHTS, _COINS = range(3)
-"""Purposes of keys."""
+_START, _PLACES, _SPOTLIGHTS, _COINS = range(4)
+"""Purposes of keys; see `_key_of`."""
 
 # By horizontal (none, left, right) and vertical choice (none, up, down), in eighths of a turn; -1 keeps the last.
 _ROTATIONS = np.array([[-1, 0, 4], [2, 1, 3], [6, 7, 5]], np.int32)
@@ -268,8 +269,8 @@ class _SpotlightsEnvironment(MemoryGymEnvironment):
         if most_spawns is not None:
             spawned &= index < most_spawns
         if state.spawned is None:
-            key = jax.random.fold_in(jax.random.fold_in(state.key, _SPOTLIGHTS), index)
-            draws = jax.tree.map(lambda x: x[0], draw_spotlights(key, 1, params))
+            part = jax.random.uniform(_key_of(state.key, _SPOTLIGHTS, index), (5, 1), jnp.float32)
+            draws = jax.tree.map(lambda x: x[0], draw_spotlights(part, params))
         else:
             draws = jax.tree.map(lambda x: x[index], state.spawned)
         lights, hit = step_spotlights(state.spotlights, draws, spawned, agent)
@@ -368,17 +369,19 @@ class SearingSpotlights(_SpotlightsEnvironment):
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> SearingSpotlightsLayout:
         """Draws lights, agent, coins and exit; see the base class."""
-        place_key, offset_key, light_key, rest_key = jax.random.split(jax.random.fold_in(key, _START), 4)
-        rest = jax.random.uniform(rest_key, (2,), jnp.float32)
-        num_coins = jnp.asarray(params.num_coins)[jnp.floor(rest[1] * len(params.num_coins)).astype(jnp.int32)]
-        places = _separate_places(place_key, self.max_coins + 2, num_coins + 2, params.sample_agent_position, needed)
-        places = _scatter(offset_key, places)
+        most = self.max_coins + 2
+        first, offsets, lights, (turn, coins) = _parts(key, (2,), (most, 2), (5, self.initial_spawns), (2,))
+        num_coins = jnp.asarray(params.num_coins)[jnp.floor(coins * len(params.num_coins)).astype(jnp.int32)]
+        sampled = params.sample_agent_position
+        first = jnp.where(sampled, jnp.floor(first * SCREEN), SCREEN // 2).astype(jnp.int32)
+        reach = jnp.where(sampled, _AGENT_REACH, _THING_REACH)
+        places = _scatter(offsets, _separate_places(key, first, reach, most, num_coins + 2, needed))
         things = jnp.clip(places[1:], _MARGIN, SCREEN - _MARGIN)
         return SearingSpotlightsLayout(
             key=key,
-            agent=jnp.where(params.sample_agent_position, places[0], SCREEN // 2),
-            rotation=jnp.floor(rest[0] * 8).astype(jnp.int32),
-            spotlights=draw_spotlights(light_key, self.initial_spawns, params),
+            agent=jnp.where(sampled, places[0], first),
+            rotation=jnp.floor(turn * 8).astype(jnp.int32),
+            spotlights=draw_spotlights(lights, params),
             num_coins=num_coins,
             coins=things[:-1],
             exit=things[num_coins],
@@ -492,14 +495,13 @@ class EndlessSearingSpotlights(_SpotlightsEnvironment):
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> EndlessSearingSpotlightsLayout:
         """Draws lights, agent and coin, which may be anywhere; see the base class."""
-        place_key, offset_key, light_key, rest_key = jax.random.split(jax.random.fold_in(key, _START), 4)
-        places = jnp.floor(jax.random.uniform(place_key, (2, 2), jnp.float32) * SCREEN).astype(jnp.int32)
-        agent, coin = _scatter(offset_key, places)
+        where, offsets, lights, turn = _parts(key, (2, 2), (2, 2), (5, self.initial_spawns), ())
+        agent, coin = _scatter(offsets, jnp.floor(where * SCREEN).astype(jnp.int32))
         return EndlessSearingSpotlightsLayout(
             key=key,
             agent=jnp.where(params.sample_agent_position, agent, SCREEN // 2),
-            rotation=jnp.floor(jax.random.uniform(rest_key, (), jnp.float32) * 8).astype(jnp.int32),
-            spotlights=draw_spotlights(light_key, self.initial_spawns, params),
+            rotation=jnp.floor(turn * 8).astype(jnp.int32),
+            spotlights=draw_spotlights(lights, params),
             coin=jnp.clip(coin, _MARGIN, SCREEN - _MARGIN),
         )
 
@@ -588,41 +590,66 @@ def _collected(state: SearingSpotlightsState) -> jax.Array:
     return jnp.stack(taken)
 
 
-def _scatter(key: jax.Array, places: jax.Array) -> jax.Array:
-    """Moves places by 2 or 3 pixels right and down each."""
-    return places + 2 + jax.random.bernoulli(key, 0.5, places.shape)
+def _key_of(key: jax.Array, purpose: int, index: ArrayLike = 0) -> jax.Array:
+    return jax.random.fold_in(key, index * (_COINS + 1) + purpose)
+
+
+def _parts(key: jax.Array, *shapes: tuple[int, ...]) -> list[jax.Array]:
+    """What a reset draws, uniform in 0..1 and of these shapes; in one call, which is less to compile."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(jax.random.uniform(_key_of(key, _START), (ends[-1],), jnp.float32), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+
+def _scatter(part: jax.Array, places: jax.Array) -> jax.Array:
+    """Moves places by 2 or 3 pixels right and down each; part is uniform in 0..1."""
+    return places + 2 + (part < 0.5)
 
 
 def _next_coin(state: EndlessSearingSpotlightsState, needed: jax.Array) -> jax.Array:
     """Where the coin after this one is, away from it."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, _COINS), state.coins_collected)
-    place_key, offset_key = jax.random.split(key)
-    place = _free_place(place_key, state.coin[None], jnp.full(1, _AGENT_REACH, jnp.int32), needed)
-    return jnp.clip(_scatter(offset_key, place), _MARGIN, SCREEN - _MARGIN)
+    key = _key_of(state.key, _COINS, state.coins_collected)
+    place = _free_place(key, 0, state.coin[None], jnp.full(1, _AGENT_REACH, jnp.int32), needed)
+    part = jax.random.uniform(_key_of(key, _START), (2,), jnp.float32)
+    return jnp.clip(_scatter(part, place), _MARGIN, SCREEN - _MARGIN)
 
 
 def _separate_places(
-    key: jax.Array, most: int, count: jax.Array, agent_is_sampled: ArrayLike, needed: ArrayLike
+    key: jax.Array, first: jax.Array, reach: jax.Array, most: int, count: jax.Array, needed: ArrayLike
 ) -> jax.Array:
-    """Places i32[most, 2] for the agent and then for coins and exit, none near an earlier one; `count` are needed."""
-    first = jnp.floor(jax.random.uniform(key, (2,), jnp.float32) * SCREEN).astype(jnp.int32)
-    first = jnp.where(agent_is_sampled, first, SCREEN // 2)
+    """Places i32[most, 2]: the agent's, and then `count` - 1 for coins and exit, none near an earlier one.
+
+    Args:
+        key: of the layout.
+        first: i32[2], the agent's.
+        reach: i32[], how far the others stay away from it.
+        most: places of the result.
+        count: i32[], those that are looked for.
+        needed: bool[], whether any is.
+    """
     places = jnp.zeros((most, 2), jnp.int32).at[0].set(first)
-    reach = jnp.zeros(most, jnp.int32).at[0].set(jnp.where(agent_is_sampled, _AGENT_REACH, _THING_REACH))
+    reaches = jnp.zeros(most, jnp.int32).at[0].set(reach)
 
     def add(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        places, reach = found
-        place = _free_place(jax.random.fold_in(key, i), places, reach, jnp.asarray(needed) & (i < count))
-        return places.at[i].set(place), reach.at[i].set(_THING_REACH)
+        places, reaches = found
+        place = _free_place(key, i, places, reaches, jnp.asarray(needed) & (i < count))
+        return places.at[i].set(place), reaches.at[i].set(_THING_REACH)
 
-    return jax.lax.fori_loop(1, most, add, (places, reach))[0]
+    return jax.lax.fori_loop(1, most, add, (places, reaches))[0]
 
 
-def _free_place(key: jax.Array, taken: jax.Array, reach: jax.Array, needed: ArrayLike) -> jax.Array:
+def _free_place(key: jax.Array, index: ArrayLike, taken: jax.Array, reach: jax.Array, needed: ArrayLike) -> jax.Array:
     """A place i32[2] anywhere on the screen with no taken one i32[B, 2] closer than its reach i32[B].
 
     Draws until one is free, eight at a time, which is as if drawn from all free ones as Memory Gym does, but costs
     nothing in environments that need none. Where nothing is free it ends with one that isn't.
+
+    Args:
+        key: of the layout, or of a coin.
+        index: i32[], of the place among those that are drawn with this key.
+        taken: places that are.
+        reach: how far to stay away from each.
+        needed: bool[], whether to look at all.
     """
     at_once, tries = 8, 1_000
 
@@ -632,7 +659,7 @@ def _free_place(key: jax.Array, taken: jax.Array, reach: jax.Array, needed: Arra
 
     def look(search: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         tried = search[0]
-        part = jax.random.uniform(jax.random.fold_in(key, tried), (at_once, 2), jnp.float32)
+        part = jax.random.uniform(_key_of(key, _PLACES, index * tries + tried), (at_once, 2), jnp.float32)
         places = jnp.floor(part * SCREEN).astype(jnp.int32)
         distance = ((places[:, None] - taken[None]) ** 2).sum(axis=-1)
         free = (distance >= reach**2).all(axis=1)

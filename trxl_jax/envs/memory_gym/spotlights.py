@@ -62,10 +62,13 @@ class Spotlights:
     overflowed: jax.Array
 
 
-def draw_spotlights(key: jax.Array, count: int, params: Any) -> SpotlightDraws:
-    """Draws `count` lights; params has min_radius and max_radius (both included), min_speed and max_speed."""
-    # One call of the generator for all; a float32 below 1 has bits enough for a few hundred equal parts.
-    part = jax.random.uniform(key, (5, count), jnp.float32)
+def draw_spotlights(part: jax.Array, params: Any) -> SpotlightDraws:
+    """Draws lights.
+
+    Args:
+        part: f32[5, I], uniform in 0..1; a float32 below 1 has bits enough for a few hundred equal parts.
+        params: with min_radius and max_radius, both included, min_speed and max_speed.
+    """
     radius = params.min_radius + jnp.floor(part[0] * (params.max_radius - params.min_radius + 1)).astype(jnp.int32)
     speed = params.min_speed + part[1] * (params.max_speed - params.min_speed)
     start, turn, bend = jnp.floor(part[2:] * jnp.array([[360.0], [90.0], [270.0]], jnp.float32)).astype(jnp.int32)
