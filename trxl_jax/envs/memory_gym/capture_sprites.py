@@ -13,6 +13,8 @@ import numpy as np
 from trxl_jax.envs.memory_gym.sprites import FILE, TRANSPARENT
 
 SCALE = 0.25
+LARGEST_RADIUS = 42
+"""Of the spotlights in pixels: a disc of this size is as large as the screen."""
 
 
 class Palette:
@@ -117,8 +119,68 @@ def mystery_path(palette: Palette) -> dict[str, np.ndarray]:
 
 
 def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:
-    """Sprites of Searing Spotlights."""
-    return {}
+    """Sprites of Searing Spotlights, and the shapes of its lights as tables; see `spotlights_drawing`.
+
+    Returns:
+        chessboard: u8[2, 84, 84], blue and, for a hit, red.
+        coin: u8[6, 6], its centre at (3, 3).
+        exit: u8[2, 10, 10], closed and open, its centre at (5, 5).
+        disc: u8[R, R], half the height of the disc of each radius in each column right of its centre.
+        ring: u8[R, 2, R], the same of the outer and the inner edge of the circle around it.
+    """
+    import pygame
+    from memory_gym.pygame_assets import Coin, Exit, get_tiled_background_surface
+
+    screen = pygame.display.get_surface()
+    blue, red = (get_tiled_background_surface(screen, 84, colour, SCALE) for colour in ((0, 0, 255), (255, 0, 0)))
+    surface = pygame.Surface((6, 6))
+    surface.fill(255)
+    Coin(1.5 * SCALE, (3, 3)).draw(surface)
+    coin = palette.sprite(surface, (0, 0, 255))
+    exits = []
+    for is_open in (False, True):
+        gate = Exit((5, 5), 2 * SCALE)
+        gate.draw(open=False)
+        gate.draw(open=is_open)
+        exits.append(palette.sprite(gate.surface, (0, 0, 255)))
+    for bar_colour in (
+        (50, 50, 50),
+        (0, 255, 0),
+        (255, 0, 0),
+        (255, 255, 0),
+        (120, 120, 120),
+        (116, 1, 113),
+        (255, 94, 14),
+    ):
+        palette.place(*bar_colour)
+    return {
+        "chessboard": np.stack([palette.sprite(blue), palette.sprite(red)]),
+        "coin": coin,
+        "exit": np.stack(exits),
+        "disc": np.stack([_half_heights(radius, 0)[0] for radius in range(LARGEST_RADIUS + 1)]),
+        "ring": np.stack([_half_heights(radius, 1) for radius in range(LARGEST_RADIUS + 1)]),
+    }
+
+
+def _half_heights(radius: int, width: int) -> np.ndarray:
+    """A circle's outer and inner edge, u8[2, R], in each column from its centre to the right.
+
+    pygame's circles of radius r are 2 r pixels wide and high and mirror themselves, which is checked here.
+    """
+    import pygame
+
+    middle = LARGEST_RADIUS
+    surface = pygame.Surface((2 * middle, 2 * middle))
+    pygame.draw.circle(surface, (255, 255, 255), (middle, middle), radius, width)
+    drawn = pygame.surfarray.array3d(surface)[..., 0] > 0
+    if not (drawn == drawn[::-1]).all() or not (drawn == drawn[:, ::-1]).all():
+        raise SystemExit(f"the circle of radius {radius} isn't its own mirror image; half of it can't stand for it")
+    below = drawn[middle:, middle:]
+    outer = np.where(below.any(axis=1), middle - below[:, ::-1].argmax(axis=1), 0)
+    inner = np.where(below.any(axis=1), below.argmax(axis=1), 0)
+    if (below.sum(axis=1) != outer - inner).any():
+        raise SystemExit(f"the circle of radius {radius} has gaps")
+    return np.stack([outer, inner]).astype(np.uint8)
 
 
 def main() -> None:
