@@ -22,7 +22,7 @@ from trxl_jax.envs.memory_gym.spotlights import (
     step_spotlights,
 )
 from trxl_jax.envs.memory_gym.spotlights_drawing import BAR_HEIGHT, Look, Scene, draw, draw_debug
-from trxl_jax.envs.memory_gym.spotlights_options import Options
+from trxl_jax.envs.memory_gym.spotlights_options import SpotlightsOptions
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
 _AGENT_REACH, _THING_REACH = 28, 21
@@ -42,7 +42,7 @@ class SpotlightsParams(gymnax_environment.EnvParams):
 
     Fields:
         max_steps_in_episode: what the agent is told.
-        max_steps: an episode's last step; 0 for none.
+        max_steps: an episode's last step; -1 for none.
         spawn_interval: steps from one new light to the next.
         min_radius, max_radius: of lights, both included.
         min_speed, max_speed: of lights, in shares of their way.
@@ -92,7 +92,7 @@ class EndlessSearingSpotlightsParams(SpotlightsParams):
     """Beside the common ones.
 
     Fields:
-        steps_per_coin: after which an episode without a coin ends; 0 for never.
+        steps_per_coin: after which an episode without a coin ends; -1 for never.
         coin_show_duration: steps that a new coin is shown for.
     """
 
@@ -328,9 +328,9 @@ class SearingSpotlights(_SpotlightsEnvironment):
         Raises:
             ConfigError: an option that is unknown, or a value that can't be used.
         """
-        read = Options(options, spotlights_options.SEARING_SPOTLIGHTS)
-        read.only_default("use_exit", "Memory Gym itself fails without an exit")
-        read.only_default("exit_scale", "the sprites were taken at this size")
+        read = SpotlightsOptions(options, spotlights_options.SEARING_SPOTLIGHTS)
+        # Memory Gym itself fails without an exit.
+        read.fixed("use_exit", "exit_scale")
         for without_effect in ("spawn_interval_decay", "reward_max_steps"):
             read.number(without_effect)
         num_coins = read.choices("num_coins", 0, spotlights_options.MOST_COINS)
@@ -342,13 +342,13 @@ class SearingSpotlights(_SpotlightsEnvironment):
         max_steps = common["max_steps"]
         params = SearingSpotlightsParams(
             **common,
-            max_steps_in_episode=max_steps or ENDLESS_MAX_EPISODE_STEPS,
+            max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
             spawn_interval=interval,
             num_spawns=num_spawns,
             num_coins=np.array(num_coins, np.int32),
             rewards=read.rewards(max_coins, read.number("reward_exit")),
         )
-        most_spawns = min(num_spawns, max_steps // interval) if max_steps else num_spawns
+        most_spawns = min(num_spawns, max_steps // interval) if max_steps > 0 else num_spawns
         env = cls(
             max_coins=max_coins,
             initial_spawns=initial_spawns,
@@ -461,21 +461,22 @@ class EndlessSearingSpotlights(_SpotlightsEnvironment):
         Raises:
             ConfigError: an option that is unknown, or a value that can't be used.
         """
-        read = Options(options, spotlights_options.ENDLESS_SEARING_SPOTLIGHTS)
-        read.only_default("show_last_action", "Memory Gym itself fails without it")
+        read = SpotlightsOptions(options, spotlights_options.ENDLESS_SEARING_SPOTLIGHTS)
+        # Memory Gym itself fails without it.
+        read.fixed("show_last_action")
         common = read.common_params()
         interval = max(1, int(np.ceil(read.number("spawn_interval"))))
         initial_spawns = read.whole("initial_spawns", 0)
         max_steps = common["max_steps"]
         params = EndlessSearingSpotlightsParams(
             **common,
-            max_steps_in_episode=max_steps or ENDLESS_MAX_EPISODE_STEPS,
+            max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
             spawn_interval=interval,
             rewards=read.rewards(1, 0.0),
-            steps_per_coin=read.steps("steps_per_coin"),
+            steps_per_coin=read.limit("steps_per_coin"),
             coin_show_duration=int(np.ceil(read.number("coin_show_duration"))),
         )
-        most_spawns = max_steps // interval if max_steps else np.inf
+        most_spawns = max_steps // interval if max_steps > 0 else np.inf
         env = cls(
             initial_spawns=initial_spawns,
             capacity=read.capacity(initial_spawns, interval, most_spawns, common["min_speed"]),

@@ -1,11 +1,11 @@
 """Memory Gym's reset options of Searing Spotlights: their defaults, and what values this port takes."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from trxl_jax.envs.memory_gym.options import Options
 from trxl_jax.envs.memory_gym.spotlights_drawing import Look
 from trxl_jax.envs.memory_gym.sprites import SCREEN, load
 from trxl_jax.errors import ConfigError
@@ -38,77 +38,8 @@ ENDLESS_SEARING_SPOTLIGHTS: dict[str, Any] = _COMMON | {
 }  # fmt: skip
 
 
-class Options:
-    """One task's options, checked as they are read; each refusal is a `ConfigError` that names the option.
-
-    Args:
-        given: what the user wrote.
-        defaults: every option that Memory Gym knows of the task.
-    """
-
-    def __init__(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-        for name in given:
-            if name not in defaults:
-                raise ConfigError(
-                    f"--env_options: {name} is no option of this task; it has {', '.join(sorted(defaults))}"
-                )
-        self._values = {**defaults, **given}
-        self._defaults = defaults
-
-    def only_default(self, name: str, reason: str) -> None:
-        """Refuses every value but Memory Gym's own."""
-        if self._values[name] != self._defaults[name]:
-            default = self._defaults[name]
-            raise ConfigError(f"--env_options: {name} must stay {default!r} here ({reason}); leave it out")
-
-    def flag(self, name: str) -> bool:
-        """True or false."""
-        value = self._values[name]
-        if not isinstance(value, bool):
-            raise ConfigError(f"--env_options: {name} must be true or false, not {value!r}")
-        return value
-
-    def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
-        """A finite number in low..high."""
-        value = self._values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ConfigError(f"--env_options: {name} must be a number, not {value!r}")
-        if not low <= value <= high:
-            raise ConfigError(f"--env_options: {name} must be {_range(low, high)}, not {value!r}")
-        return value
-
-    def positive(self, name: str) -> float:
-        """A finite number above 0."""
-        value = self.number(name)
-        if value <= 0:
-            raise ConfigError(f"--env_options: {name} must be above 0, not {value!r}")
-        return value
-
-    def whole(self, name: str, low: float = -math.inf, high: float = math.inf) -> int:
-        """A whole number in low..high."""
-        value = self.number(name, low, high)
-        if value != int(value):
-            raise ConfigError(f"--env_options: {name} must be a whole number, not {value!r}")
-        return int(value)
-
-    def steps(self, name: str) -> int:
-        """A number of steps, at least 1; 0 where Memory Gym's -1 says that there is no limit."""
-        value = self.whole(name)
-        if value < 1 and value != -1:
-            raise ConfigError(f"--env_options: {name} must be at least 1, or -1 for no limit, not {value!r}")
-        return max(value, 0)
-
-    def choices(self, name: str, low: int, high: int) -> list[int]:
-        """A list that a reset chooses from."""
-        values = self._values[name]
-        if not isinstance(values, list | tuple) or not values:
-            raise ConfigError(
-                f"--env_options: {name} must be a list of choices such as {self._defaults[name]}, not {values!r}"
-            )
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"--env_options: {name} must hold whole numbers in {low}..{high}, not {value!r}")
-        return list(values)
+class SpotlightsOptions(Options):
+    """Options of either task, and what is made of several of them."""
 
     def look(self, *, bar_is_grey: bool, exit_visible: bool) -> Look:
         """What concerns the picture alone."""
@@ -125,14 +56,13 @@ class Options:
 
     def common_params(self) -> dict[str, Any]:
         """The fields of `SpotlightsParams` that don't differ between the tasks."""
-        self.only_default("coin_scale", "the sprite was taken at this size")
-        self.only_default("agent_scale", "the sprites were taken at this size")
+        self.fixed("coin_scale", "agent_scale")
         speed = self.number("agent_speed", 0, SCREEN)
         min_radius, max_radius = self._radii()
         min_speed, max_speed = self.positive("spot_min_speed"), self.positive("spot_max_speed")
         if max_speed < min_speed:
-            raise ConfigError(f"--env_options: spot_max_speed must be at least spot_min_speed, not {max_speed!r}")
-        max_steps = self.steps("max_steps")
+            raise self.refusal("spot_max_speed", f"at least spot_min_speed, which is {min_speed!r}")
+        max_steps = self.limit("max_steps")
         return {
             "max_steps": max_steps,
             "min_radius": min_radius,
@@ -182,15 +112,13 @@ class Options:
         low = int(self.number("spot_min_radius", 0, largest))
         high = int(self.number("spot_max_radius", 0, largest) + 1) - 1
         if low > high:
-            raise ConfigError(f"--env_options: spot_max_radius must be at least spot_min_radius, not {high}")
+            raise self.refusal("spot_max_radius", f"at least spot_min_radius, which is {low}")
         return low, high
 
     def _health(self) -> dict[str, Any]:
         full, damage = self.positive("agent_health"), self.number("spot_damage", 0)
         if damage and full / damage > MOST_HITS:
-            raise ConfigError(
-                f"--env_options: spot_damage must be 0 or at least agent_health / {MOST_HITS}, not {damage!r}"
-            )
+            raise self.refusal("spot_damage", f"0 or at least agent_health / {MOST_HITS}")
         health = [full]
         while damage and health[-1] > 0:
             health.append(health[-1] - damage)
@@ -207,9 +135,3 @@ class Options:
         step = min(int(255 / duration), 255)
         # The light dims on as long as it isn't past the threshold.
         return {"light_start": 0, "light_step": step, "light_steps": threshold // step + 1 if step else 0}
-
-
-def _range(low: float, high: float) -> str:
-    if high == math.inf:
-        return f"at least {low}"
-    return f"in {low}..{high}"
