@@ -1,13 +1,13 @@
 """Pictures of Searing Spotlights: what lies under the dark, the dark with its holes, and what lies above it."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from trxl_jax.envs.memory_gym import drawing
 from trxl_jax.envs.memory_gym.spotlights import Spotlights
 from trxl_jax.envs.memory_gym.sprites import SCREEN, TRANSPARENT, colour, load
 
@@ -110,7 +110,7 @@ def draw(scene: Scene, look: Look) -> jax.Array:
         canvas = _draw_exit(canvas, scene)
     if look.agent_visible and not agent_under_bar:
         canvas = _draw_agent(canvas, scene)
-    return _in_palette(canvas, _banks(scene.alpha))
+    return _in_colours(canvas, scene.alpha, look)
 
 
 def draw_debug(scene: Scene, look: Look) -> jax.Array:
@@ -121,7 +121,7 @@ def draw_debug(scene: Scene, look: Look) -> jax.Array:
     canvas = _draw_coins(canvas, scene, scene.coins_drawn)
     canvas = _draw_agent(canvas, scene)
     canvas = _draw_bar(canvas, scene, look)
-    frame = _in_palette(canvas, _banks(scene.alpha)).swapaxes(0, 1)
+    frame = _in_colours(canvas, scene.alpha, look).swapaxes(0, 1)
     return frame.repeat(_DEBUG_ZOOM, axis=0).repeat(_DEBUG_ZOOM, axis=1)
 
 
@@ -146,40 +146,15 @@ def _draw_agent(canvas: jax.Array, scene: Scene) -> jax.Array:
     return _draw(canvas, _AGENT, scene.rotation, scene.agent)
 
 
-def _runs(sprites: np.ndarray) -> np.ndarray:
-    """Sprites u8[V, W, H] as runs of one colour in their columns, i32[R, V, W].
-
-    A run is its first row, its length and its place in the palette, eight bits each; unused ones have no length.
-    """
-    columns = []
-    for column in sprites.reshape(-1, sprites.shape[-1]):
-        starts = [0, *(np.flatnonzero(np.diff(column)) + 1), len(column)]
-        spans = [(int(a), int(b - a), int(column[a])) for a, b in pairwise(starts) if column[a] != TRANSPARENT]
-        columns.append([first | length << 8 | place << 16 for first, length, place in spans])
-    most = max(map(len, columns))
-    runs = np.array([column + [0] * (most - len(column)) for column in columns], np.int32)
-    return runs.reshape(*sprites.shape[:2], most).transpose(2, 0, 1)
-
-
-_AGENT, _EXIT, _COIN = (_runs(sprites) for sprites in (load()["agent"], load()["exit"], load()["coin"][None]))
+_AGENT, _EXIT, _COIN = load()["agent"], load()["exit"], load()["coin"][None]
 
 
 def _draw(
-    canvas: jax.Array, runs: np.ndarray, variant: ArrayLike, centre: jax.Array, drawn: ArrayLike = True
+    canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, centre: jax.Array, drawn: ArrayLike = True
 ) -> jax.Array:
-    """Draws one of several sprites around its centre.
-
-    Of a sprite one number a column is looked up for each run, and no pixel: a comparison with all rows does the rest,
-    which costs a tenth of a lookup for every pixel of the canvas.
-    """
-    width = runs.shape[2]
-    column = jnp.arange(SCREEN, dtype=jnp.int32) - centre[0] + width // 2
-    inside = (column >= 0) & (column < width) & drawn
-    found = jnp.where(inside, jnp.asarray(runs)[:, variant, jnp.clip(column, 0, width - 1)], 0)
-    first, length, place = (found & 255) + centre[1] - width // 2, found >> 8 & 255, (found >> 16).astype(jnp.uint8)
-    for i in range(len(runs)):
-        canvas = jnp.where(_span(first[i], length[i]), place[i][:, None], canvas)
-    return canvas
+    """Draws one of several sprites around its centre, or off the screen."""
+    reach = sprites.shape[1] // 2
+    return drawing.draw(canvas, sprites, which, jnp.where(drawn, centre[0] - reach, SCREEN), centre[1] - reach)
 
 
 def _bank(lights: Spotlights, look: Look) -> jax.Array:
@@ -230,25 +205,18 @@ def _draw_bar(canvas: jax.Array, scene: Scene, look: Look) -> jax.Array:
     return jnp.where(jnp.arange(SCREEN)[None, :] < BAR_HEIGHT, bar[:, None].astype(jnp.uint8), canvas)
 
 
-def _banks(alpha: jax.Array) -> jax.Array:
-    """The palette three times, u8[3 * colours, 3]: lit, under black of this opacity, under white of it."""
+_UNDER_DARK = {_BLACK, _WHITE} | {
+    int(place) for sprites in (load()["chessboard"], _AGENT, _EXIT, _COIN) for place in np.unique(sprites)
+} - {TRANSPARENT}
+_IN_BAR = {_GREEN, _RED, _YELLOW, _GREY, *_ACTIONS.tolist()}
+
+
+def _in_colours(canvas: jax.Array, alpha: jax.Array, look: Look) -> jax.Array:
+    """The frame u8[84, 84, 3] of a canvas in three banks: lit, under black of this opacity, under white of it."""
     lit = load()["palette"].astype(np.int32)
     # SDL's blend, whose division is by 255 and towards zero.
     dark = lit - lit * alpha // 255
     rim = lit + (255 - lit) * alpha // 255
-    return jnp.concatenate([jnp.asarray(lit), dark, rim]).astype(jnp.uint8)
-
-
-def _in_palette(canvas: jax.Array, palette: ArrayLike) -> jax.Array:
-    """The frame u8[84, 84, 3] that a canvas u8[84, 84] stands for; palette u8[colours, 3].
-
-    In two halves by a loop, before which the canvas has to be there. XLA would otherwise, in spite of an
-    `optimization_barrier`, draw it inside of the lookup: anew for each channel of each pixel, one after the other.
-    """
-    colours, half = jnp.asarray(palette), SCREEN // 2
-
-    def colour_half(i: jax.Array, frame: jax.Array) -> jax.Array:
-        part = colours[jax.lax.dynamic_slice_in_dim(canvas, i * half, half)]
-        return jax.lax.dynamic_update_slice_in_dim(frame, part, i * half, 0)
-
-    return jax.lax.fori_loop(0, 2, colour_half, jnp.zeros((SCREEN, SCREEN, 3), colours.dtype))
+    banks = (_DARK, _RIM) if look.black_background else (_DARK,)
+    places = _UNDER_DARK | _IN_BAR | {bank * _NUM_COLOURS + place for bank in banks for place in _UNDER_DARK}
+    return drawing.in_colours(canvas, places, jnp.concatenate([jnp.asarray(lit), dark, rim]))
