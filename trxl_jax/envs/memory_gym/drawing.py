@@ -31,7 +31,8 @@ def draw(canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, x: ArrayLike,
     scenes = jnp.asarray(np.pad(sprites, around))
     # Where the sprite is further away than this, the cut is moved to where there is nothing either.
     corner = which, SCREEN - jnp.clip(x, -width, SCREEN), SCREEN - jnp.clip(y, -height, SCREEN)
-    (drawn,) = jax.lax.dynamic_slice(scenes, corner, (1, SCREEN, SCREEN))
+    start = [jnp.asarray(place, jnp.int32) for place in corner]
+    (drawn,) = jax.lax.dynamic_slice(scenes, start, (1, SCREEN, SCREEN))
     return jnp.where(drawn != TRANSPARENT, drawn, canvas)
 
 
