@@ -1,6 +1,6 @@
 """Draws one picture of each of Memory Gym's tasks as the device does: what the agent sees beside the ground truth.
 
-python benchmarks/task_pictures.py [--steps 20] [--out docs/images/memory_gym.png]
+python benchmarks/task_pictures.py [--steps 55] [--seed 3] [--out docs/images/memory_gym.png]
 """
 
 import argparse
@@ -21,8 +21,8 @@ from trxl_jax.pictures import frame
 def main() -> None:
     """Plays random actions in each task and writes the picture."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=55)
+    parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/images/memory_gym.png"))
     options = parser.parse_args()
     matplotlib.use("agg")
