@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import statistics
@@ -125,7 +126,9 @@ def main(flags: Sequence[str]) -> int:
 
 def _numbers(result: dict[str, float]) -> dict[str, float]:
     """Return and length by name, and the environment's own numbers."""
-    own = {name: value for name, value in result.items() if name not in ("r", "l", "return", "length")}
+    known = ("r", "l", "return", "length")
+    # A share of nothing is no number, in JSON neither.
+    own = {name: value for name, value in result.items() if name not in known and math.isfinite(value)}
     return {"return": result["r"], "length": int(result["l"]), **own}
 
 

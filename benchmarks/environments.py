@@ -1,6 +1,6 @@
 """Steps a second of Memory Gym's tasks on either side, pictures included.
 
-    python benchmarks/environments.py [TASK ...] [--batches 1 64 1024 4096] [--repeats 5] [--json]
+    python benchmarks/environments.py [TASK ...] [--batches 1 64 1024] [--repeats 5] [--json]
                                       [--popgym_python PATH]
 
 The host's rate is one process that steps one environment, as a Gymnasium vector environment does N times in turn. The

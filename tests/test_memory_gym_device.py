@@ -14,6 +14,7 @@ from gymnax.wrappers.gym import GymnaxToGymWrapper
 
 from trxl_jax import Config, load, make_env
 from trxl_jax.envs import memory_gym, on_backend
+from trxl_jax.envs.device import DeviceEnvironment
 from trxl_jax.envs.task import make_task
 from trxl_jax.errors import ConfigError
 
@@ -123,28 +124,64 @@ def test_final_observations_are_those_before_the_reset() -> None:
     assert not np.asarray(told.truncated).any()
 
 
+@pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("name", memory_gym.NAMES)
-def test_tasks_keep_gymnaxs_contract(name: str) -> None:
-    task, params = memory_gym.find_task(name).from_options({})
-    wrapped, key = LogWrapper(task), jax.random.key(0)
+def test_tasks_keep_gymnaxs_contract(name: str, bits: int) -> None:
+    with jax.enable_x64(bits == 64):
+        task, params = memory_gym.find_task(name).from_options({})
+        wrapped = LogWrapper(task)
 
-    def play(key: jax.Array) -> Any:
-        obs, state = wrapped.reset(key, params)
+        def play(key: jax.Array) -> Any:
+            obs, state = wrapped.reset(key, params)
 
-        # A scan refuses states whose types change from reset to step.
-        def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
-            action = task.action_space(params).sample(key)
-            obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
-            return (obs, state), (reward, terminated, truncated, info)
+            # A scan refuses states whose types change from reset to step.
+            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
+                action = task.action_space(params).sample(key)
+                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
+                return (obs, state), (reward, terminated, truncated, info)
 
-        return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
+            return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
 
-    (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, key)
+        (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
     space = task.observation_space(params)
+    assert task.name == name
     assert (obs.shape, obs.dtype) == (space.shape, space.dtype)
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
     assert (info["final_observation"].shape, info["final_observation"].dtype) == ((3, *obs.shape), obs.dtype)
     assert all(info[told].dtype == np.float32 for told in task.result_names)
+
+
+def test_parameters_may_differ_between_environments() -> None:
+    task, params = memory_gym.find_task("MortarMayhem-Grid-v0").from_options({"command_count": [1]})
+    delays = np.array([[2], [5]], np.int32)
+    differ = params.replace(explosion_delay=delays)
+    axes = jax.tree.map(lambda _: None, params).replace(explosion_delay=0)
+    _, state = jax.vmap(task.reset, (None, axes))(jax.random.key(0), differ)
+    assert (state.explosion_delay == delays[:, 0]).all()
+    lengths = np.zeros(2, int)
+    step = jax.jit(jax.vmap(task.transition, (0, None, axes)))
+    for i in range(20):
+        state, _, done, _ = step(state, 0, differ)
+        lengths[(lengths == 0) & np.asarray(done)] = i + 1
+    assert lengths[1] == lengths[0] + 3
+
+
+def test_a_full_table_truncates_and_is_told() -> None:
+    task = memory_gym.find_task("Endless-SearingSpotlights-v0")(capacity=3)
+    env = DeviceEnvironment(task, task.default_params.replace(spawn_interval=2), 2)
+    state, _ = env.reset(jax.random.key(0))
+    step = jax.jit(env.step)
+    for _ in range(2):
+        state, told = step(state, np.zeros((2, 2), np.int32))
+    assert np.asarray(told.truncated).all()
+    assert not np.asarray(told.terminated).any()
+    assert (told.episode.others["overflow"] == 1).all()
+
+
+def test_options_do_not_undo_what_was_passed_as_an_object() -> None:
+    task, params = memory_gym.find_task("Endless-MysteryPath-v0").from_options({"stamina_level": 5})
+    with pytest.raises(ConfigError, match=r"--env_options: Endless-MysteryPath-v0 was passed as an object"):
+        make_env(Config(num_envs=2, env_options={"stamina_level": 9}), env=(task, params))
 
 
 def test_gymnaxs_wrapper_makes_a_gymnasium_environment_of_them() -> None:

@@ -45,7 +45,7 @@ def make_env(config: Config, env: Any = None) -> "Environment":
         return env
     found = find_env(config.env_id, env)
     if isinstance(found, tuple):
-        return _make_device(config, *found)
+        return _make_device(config, *found, passed=env is not None)
     from trxl_jax.envs.host import HostEnvironment
 
     return HostEnvironment(
@@ -110,10 +110,12 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
     return _find_gymnasium(env_id)(**kwargs)
 
 
-def _make_device(config: Config, env: Any, params: Any) -> "Environment":
+def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> "Environment":
     from trxl_jax.envs.device import DeviceEnvironment
 
     if config.env_options and hasattr(env, "from_options"):
+        if passed:
+            raise ConfigError(f"--env_options: {env.name} was passed as an object; give them to its `from_options`")
         env, params = env.from_options(config.env_options)
     known = vars(params)
     options = {} if hasattr(env, "from_options") else config.env_options

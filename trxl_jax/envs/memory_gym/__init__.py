@@ -1,4 +1,4 @@
-"""Memory Gym's tasks as pure functions of arrays, equal to the released package's bit for bit.
+"""Memory Gym's tasks as pure functions of arrays, equal to the released package's: see docs/environments.md.
 
 `environment` says what a task is, `drawing` and `sprites` how it is drawn; each family has modules of its own.
 """

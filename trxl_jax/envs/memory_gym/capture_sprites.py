@@ -197,7 +197,7 @@ def main() -> None:
     palette.place(255, 255, 255)
     sprites = agent(palette) | mortar_mayhem(palette) | mystery_path(palette) | searing_spotlights(palette)
     sprites["palette"] = palette.array()
-    np.savez_compressed(FILE, allow_pickle=False, **sprites)
+    np.savez_compressed(FILE, **sprites)  # type: ignore[arg-type]
     print(f"{FILE.name}: {len(sprites) - 1} sprites, {len(palette.places)} colours, {FILE.stat().st_size} bytes")
 
 

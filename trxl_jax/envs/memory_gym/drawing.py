@@ -12,6 +12,9 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym.sprites import SCREEN, TRANSPARENT, load
 
+ZOOM = 4
+"""How much larger a picture for people is, as Memory Gym's own."""
+
 
 def draw(canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
     """Draws one of several sprites with its top left corner at a place that may lie outside.
@@ -75,6 +78,11 @@ def placed(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
     return canvas
 
 
-def for_people(canvas: jax.Array, zoom: int = 4) -> jax.Array:
-    """A larger picture u8[84 zoom, 84 zoom, 3] with rows first, in any colours of the palette."""
-    return jnp.asarray(load()["palette"])[canvas.T].repeat(zoom, axis=0).repeat(zoom, axis=1)
+def enlarged(frame: jax.Array) -> jax.Array:
+    """A picture for people, u8[336, 336, 3] with rows first, of a frame u8[84, 84, 3]."""
+    return frame.swapaxes(0, 1).repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+
+
+def for_people(canvas: jax.Array) -> jax.Array:
+    """The same of a canvas u8[84, 84], in any colours of the palette."""
+    return enlarged(jnp.asarray(load()["palette"])[canvas])

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import spaces as gymnax_spaces
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.memory_gym.endless_mystery_path_drawing import COLUMNS, EndlessPicture
-from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment
+from trxl_jax.envs.memory_gym.environment import OVERFLOW, MemoryGymEnvironment
 from trxl_jax.envs.memory_gym.mystery_path import RADIUS
 from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE
 from trxl_jax.envs.memory_gym.options import Options
@@ -131,9 +130,10 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         visual_feedback: draw a cross where the agent falls.
     """
 
-    result_names = ("num_fails", "max_x", "tiles_visited")
+    result_names = ("num_fails", "max_x", "tiles_visited", OVERFLOW)
     fps = 25
     task = "Endless-MysteryPath-v0"
+    nvec = (4,)
     defaults: ClassVar[Mapping[str, Any]] = {
         "max_steps": -1,
         "agent_scale": 0.25,
@@ -284,11 +284,11 @@ class EndlessMysteryPath(MemoryGymEnvironment):
             fallen=fallen,
             num_fails=state.num_fails + fallen,
             tiles_visited=state.tiles_visited + new,
-            overflow=on_path & (column == state.rewarded.size - 1) & ~terminated,
+            overflow=on_path & (column == state.rewarded.size - 1),
         )
         reward = jnp.where(fallen, params.fall_reward, jnp.where(new, params.progress_reward, params.step_reward))
-        results = {name: getattr(state, name).astype(jnp.float32) for name in (*self.result_names, "overflow")}
-        return state, reward.astype(jnp.float32), terminated, results
+        told = {name: getattr(state, name).astype(jnp.float32) for name in self.result_names if name != OVERFLOW}
+        return state, reward.astype(jnp.float32), terminated, told
 
     def is_truncated(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
         """The agent is on the last tile that the tables have room for."""
@@ -348,20 +348,6 @@ class EndlessMysteryPath(MemoryGymEnvironment):
             num_known=index + needed,
             next_row=jnp.where(needed, end_row, state.next_row),
         )
-
-    def action_space(self, params: EndlessMysteryPathParams | None = None) -> gymnax_spaces.Discrete:
-        """Nothing, right, up, down."""
-        return gymnax_spaces.Discrete(4)
-
-    @property
-    def num_actions(self) -> int:
-        """Four."""
-        return 4
-
-    @property
-    def name(self) -> str:
-        """Id of the task."""
-        return self.task
 
 
 def _start(row: jax.Array) -> jax.Array:

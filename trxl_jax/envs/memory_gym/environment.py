@@ -1,5 +1,6 @@
 """What Memory Gym's tasks on the device have in common: gymnax's interface, one picture a step, resets where needed."""
 
+import math
 from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
@@ -12,6 +13,26 @@ from gymnax.environments import spaces as gymnax_spaces
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym.sprites import SCREEN
+
+OVERFLOW = "overflow"
+"""Entry of infos: whether the episode was cut because a table was full."""
+
+TURN, WALK = (4,), (3, 3)
+"""`nvec` of the grids (nothing, left, right, forward) and of free ways (nothing, left, right; nothing, up, down)."""
+
+_ROTATIONS = np.array([(-1, 0, 4), (2, 1, 3), (6, 7, 5)], np.int32)
+"""By the two choices of `WALK`, in turns of 45 degrees to the left from upwards; -1 for no turn."""
+
+
+def direction(action: jax.Array) -> jax.Array:
+    """Where an action of `WALK` leads, i32[2] in -1..1, to the right and down."""
+    return (action == 2).astype(jnp.int32) - (action == 1).astype(jnp.int32)
+
+
+def rotation_after(rotation: jax.Array, action: jax.Array) -> jax.Array:
+    """Where the agent looks, i32[], after an action of `WALK`."""
+    turned = jnp.asarray(_ROTATIONS)[action[0], action[1]]
+    return jnp.where(turned < 0, rotation, turned)
 
 
 class MultiDiscrete(gymnax_spaces.Space):
@@ -38,14 +59,18 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     episode.
 
     Fields:
-        x_first: observations have their columns first, as Memory Gym's.
-        result_names: what `info` holds of an episode beside gymnax's own entries; valid in its last step.
+        task: Memory Gym's id.
+        nvec: number of choices of each action branch; with one branch actions are scalars.
         fps: steps a second at which a person can follow, Memory Gym's own.
+        result_names: what `info` holds of an episode beside gymnax's own entries; valid in its last step.
+        x_first: observations have their columns first, as Memory Gym's.
     """
 
-    x_first: ClassVar[bool] = True
-    result_names: ClassVar[tuple[str, ...]]
+    task: ClassVar[str]
+    nvec: ClassVar[tuple[int, ...]]
     fps: ClassVar[int]
+    result_names: ClassVar[tuple[str, ...]]
+    x_first: ClassVar[bool] = True
 
     @abstractmethod
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> Any:
@@ -59,13 +84,17 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
 
     @abstractmethod
     def reset_from_layout(self, layout: Any, params: Any) -> Any:
-        """The state at the start of an episode."""
+        """The state at the start of an episode.
+
+        A layout that carries what steps draw, as one that was recorded, makes a state of another structure than `reset`
+        does: only `transition` goes on from it, since `step` would have to choose between the two.
+        """
 
     @abstractmethod
     def transition(
         self, state: Any, action: jax.Array, params: Any
     ) -> tuple[Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step: the next state, reward f32[], terminated bool[], and f32[] for each of `result_names`."""
+        """One step: the next state, reward f32[], terminated bool[], and f32[] for `result_names` but overflow."""
 
     @abstractmethod
     def render(self, state: Any, params: Any) -> jax.Array:
@@ -98,12 +127,13 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
         """
         params = self.default_params if params is None else params
         ended, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
-        truncated = self.is_truncated(ended, params)
+        truncated = self.is_truncated(ended, params) & ~terminated
         done = terminated | truncated
         started = self.reset_from_layout(self.init_layout(key, params, done), params)
         state = jax.tree.map(partial(jnp.where, done), started, ended)
         info = {
             **info,
+            OVERFLOW: truncated.astype(jnp.float32),
             "terminated": terminated,
             "truncated": truncated,
             "final_observation": self.render(ended, params),
@@ -113,6 +143,20 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """False: Memory Gym tells its time limits as terminations. Endless tasks end here where a table is full."""
         return jnp.bool_(False)
+
+    def action_space(self, params: Any = None) -> gymnax_spaces.Space:
+        """By `nvec`."""
+        return gymnax_spaces.Discrete(*self.nvec) if len(self.nvec) == 1 else MultiDiscrete(*self.nvec)
+
+    @property
+    def num_actions(self) -> int:
+        """Of all branches together."""
+        return math.prod(self.nvec)
+
+    @property
+    def name(self) -> str:
+        """Memory Gym's id."""
+        return self.task
 
     def observation_space(self, params: Any) -> gymnax_spaces.Box:
         """Pictures u8[84, 84, 3], x first."""

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import spaces as gymnax_spaces
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym import mortar_mayhem_drawing as drawing
 from trxl_jax.envs.memory_gym import mortar_mayhem_params as parameters
-from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
+from trxl_jax.envs.memory_gym.environment import OVERFLOW, TURN, WALK, MemoryGymEnvironment, direction, rotation_after
 from trxl_jax.envs.memory_gym.mortar_mayhem_drawing import TILE
 from trxl_jax.envs.memory_gym.mortar_mayhem_params import MortarMayhemParams
 from trxl_jax.envs.memory_gym.sprites import SCREEN
@@ -32,9 +31,6 @@ NOTHING = len(COMMANDS)
 AGENT_RADIUS = 6
 WRAP = 3
 """Pixels beyond the screen at which the agent of the endless task appears on the other side."""
-
-ROTATIONS = np.array([(-1, 0, 4), (2, 1, 3), (6, 7, 5)], np.int32)
-"""Where the agent looks by its two actions, in steps of 45 degrees to the left; -1 for where it looked before."""
 
 
 @struct.dataclass
@@ -129,7 +125,7 @@ class MortarMayhemTask(MemoryGymEnvironment):
         # One call of the generator for everything: this runs in every step.
         bits = jax.random.bits(key, (8 + self.max_commands,), jnp.uint32)
         tile = jnp.stack(jnp.divmod(_below(bits[0], self.arena_size**2), self.arena_size))
-        num_commands = _choose(bits[1], params.command_count)
+        num_commands = jnp.minimum(_choose(bits[1], params.command_count), self.max_commands)
         return MortarMayhemLayout(
             agent=self._origin + TILE // 2 + TILE * tile + self._offset(bits[2:4]),
             commands=self._draw_commands(tile, bits[8:], jnp.where(needed, num_commands, 0), params),
@@ -300,23 +296,16 @@ class _Arena(MortarMayhemTask):
 class MortarMayhemGrid(_Arena):
     """MortarMayhem-Grid-v0: the agent turns by 90 degrees and goes from tile to tile."""
 
-    defaults = parameters.GRID_DEFAULTS
+    task = "MortarMayhem-Grid-v0"
+    nvec = TURN
     fps = 6
-
-    def action_space(self, params: MortarMayhemParams | None = None) -> gymnax_spaces.Discrete:
-        """Nothing, turn left, turn right, forward."""
-        return gymnax_spaces.Discrete(4)
-
-    @property
-    def num_actions(self) -> int:
-        """Four."""
-        return 4
+    defaults = parameters.GRID_DEFAULTS
 
     def _move(
         self, state: MortarMayhemState, action: jax.Array, params: MortarMayhemParams
     ) -> tuple[jax.Array, jax.Array]:
         rotation = (state.rotation + 2 * (action == 1) - 2 * (action == 2)) % 8
-        ahead = jnp.asarray([(0, -1), (-1, 0), (0, 1), (1, 0)])[rotation // 2]
+        ahead = jnp.asarray([(0, -1), (-1, 0), (0, 1), (1, 0)], jnp.int32)[rotation // 2]
         margin = TILE // 2 + self._origin
         agent = state.agent + TILE * ahead * (action == 3)
         return jnp.clip(agent, margin, SCREEN - margin), rotation
@@ -325,25 +314,18 @@ class MortarMayhemGrid(_Arena):
 class _Walking(MortarMayhemTask):
     """A task whose agent walks by pixels in eight directions."""
 
-    def action_space(self, params: MortarMayhemParams | None = None) -> MultiDiscrete:
-        """Nothing, left, right; nothing, up, down."""
-        return MultiDiscrete(3, 3)
-
-    @property
-    def num_actions(self) -> int:
-        """Of both branches together."""
-        return 9
+    nvec = WALK
+    fps = 25
 
     def _move(
         self, state: MortarMayhemState, action: jax.Array, params: MortarMayhemParams
     ) -> tuple[jax.Array, jax.Array]:
-        direction = (action == 2).astype(jnp.int32) - (action == 1)
-        stride = jnp.asarray(params.stride)[(direction != 0).all().astype(jnp.int32)]
-        halves = 2 * state.agent + stride * direction
+        towards = direction(action)
+        stride = jnp.asarray(params.stride)[(towards != 0).all().astype(jnp.int32)]
+        halves = 2 * state.agent + stride * towards
         # As pygame rounds: halves away from 0, which the endless task's agent can be on either side of.
         agent = jnp.sign(halves) * ((jnp.abs(halves) + 1) // 2)
-        rotation = jnp.asarray(ROTATIONS)[action[0], action[1]]
-        return self._confine(agent), jnp.where(rotation < 0, state.rotation, rotation)
+        return self._confine(agent), rotation_after(state.rotation, action)
 
     @abstractmethod
     def _confine(self, agent: jax.Array) -> jax.Array:
@@ -353,8 +335,8 @@ class _Walking(MortarMayhemTask):
 class MortarMayhem(_Walking, _Arena):
     """MortarMayhem-v0: the agent walks within the arena."""
 
+    task = "MortarMayhem-v0"
     defaults = parameters.DEFAULTS
-    fps = 25
 
     def _confine(self, agent: jax.Array) -> jax.Array:
         margin = self._origin + AGENT_RADIUS
@@ -368,9 +350,9 @@ class EndlessMortarMayhem(_Walking):
     last info; n commands take about 12 n^2 + 16 n steps.
     """
 
-    result_names = ("commands_completed", "max_command_sequence")
+    task = "Endless-MortarMayhem-v0"
+    result_names = ("commands_completed", "max_command_sequence", OVERFLOW)
     defaults = parameters.ENDLESS_DEFAULTS
-    fps = 25
     rounds = True
     wraps = True
 
@@ -415,7 +397,6 @@ class EndlessMortarMayhem(_Walking):
             "commands_completed": state.completed.astype(jnp.float32),
             # The sequence counts whose last command was failed at, too.
             "max_command_sequence": (state.num_commands - 1).astype(jnp.float32),
-            "overflow": self.is_truncated(state, params),
         }
         return state, died | (state.time == params.max_steps), info
 

@@ -13,7 +13,7 @@ from trxl_jax.errors import ConfigError
 
 SCALE = 0.25
 NEVER = -1
-LONGEST, MOST_COMMANDS = 10**6, 1000
+LONGEST, MOST_COMMANDS = 10**5, 1000
 """Bounds beyond Memory Gym's: counters are i32, and arrays have room for all commands."""
 
 _COMMON: dict[str, Any] = {

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import spaces as gymnax_spaces
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.memory_gym import drawing, sprites
-from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
+from trxl_jax.envs.memory_gym.environment import TURN, WALK, MemoryGymEnvironment, rotation_after
+from trxl_jax.envs.memory_gym.environment import direction as direction_of
 from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, in_colours
 from trxl_jax.envs.memory_gym.options import Options
 from trxl_jax.envs.memory_gym.path_batch import only_where_needed
@@ -110,7 +110,6 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
 
     result_names = ("success", "num_fails")
     defaults: ClassVar[Mapping[str, Any]]
-    task: ClassVar[str]
 
     def __init__(self, *, show_origin: bool = False, show_goal: bool = False, visual_feedback: bool = True) -> None:
         self._show_origin = show_origin
@@ -184,7 +183,7 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
         centre = jnp.where(state.fallen, state.start * TILE + RADIUS, centre)
         direction = jnp.where(state.fallen, state.direction, direction)
         tile = centre // TILE
-        here = (jnp.arange(SIDE) == tile[0]).astype(jnp.int32) << tile[1]
+        here = _bit_of(tile)
         at_goal = (tile == state.end).all()
         at_start = (tile == state.start).all()
         on_path = ((here & state.path) != 0).any()
@@ -235,16 +234,12 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
         x, y = state.centre
         return draw_agent(canvas, state.direction, state.fallen & self._visual_feedback, x, y)
 
-    @property
-    def name(self) -> str:
-        """Id of the task."""
-        return self.task
-
 
 class MysteryPathGrid(_MysteryPathEnvironment):
     """MysteryPath-Grid-v0: the agent turns, and walks from tile to tile."""
 
     task = "MysteryPath-Grid-v0"
+    nvec = TURN
     fps = 3
     defaults: ClassVar[Mapping[str, Any]] = {
         "max_steps": 128,
@@ -273,20 +268,12 @@ class MysteryPathGrid(_MysteryPathEnvironment):
         moved = jnp.clip(centre + TILE * forward, RADIUS, SCREEN - RADIUS)
         return jnp.where(action == 3, moved, centre), direction
 
-    def action_space(self, params: MysteryPathParams | None = None) -> gymnax_spaces.Discrete:
-        """Nothing, left, right, forward."""
-        return gymnax_spaces.Discrete(4)
-
-    @property
-    def num_actions(self) -> int:
-        """Four."""
-        return 4
-
 
 class MysteryPath(_MysteryPathEnvironment):
     """MysteryPath-v0: the agent moves by pixels."""
 
     task = "MysteryPath-v0"
+    nvec = WALK
     fps = 25
     defaults: ClassVar[Mapping[str, Any]] = {
         **MysteryPathGrid.defaults,
@@ -299,21 +286,10 @@ class MysteryPath(_MysteryPathEnvironment):
         self, centre: jax.Array, direction: jax.Array, action: jax.Array, params: MysteryPathParams
     ) -> tuple[jax.Array, jax.Array]:
         """Actions: [0 nothing, 1 left, 2 right; 0 nothing, 1 up, 2 down]; the agent stays on the screen."""
-        sign = (action == 2).astype(jnp.int32) - (action == 1)
-        pixels = jnp.where((sign != 0).all(), params.diagonal, params.straight)
-        # Of x and y in -1..1: up-left, left, down-left; up, none, down; up-right, right, down-right.
-        turned = jnp.array([1, 2, 3, 0, -1, 4, 7, 6, 5], jnp.int32)[3 * (sign[0] + 1) + sign[1] + 1]
-        moved = jnp.clip(centre + pixels * sign, RADIUS, SCREEN - RADIUS)
-        return moved, jnp.where((sign == 0).all(), direction, turned)
-
-    def action_space(self, params: MysteryPathParams | None = None) -> MultiDiscrete:
-        """Horizontal and vertical movement."""
-        return MultiDiscrete(3, 3)
-
-    @property
-    def num_actions(self) -> int:
-        """Nine, for two choices of three."""
-        return 9
+        towards = direction_of(action)
+        pixels = jnp.where((towards != 0).all(), params.diagonal, params.straight)
+        moved = jnp.clip(centre + pixels * towards, RADIUS, SCREEN - RADIUS)
+        return moved, rotation_after(direction, action)
 
 
 @only_where_needed
@@ -335,4 +311,5 @@ def column_bits(tiles: jax.Array) -> jax.Array:
 
 
 def _bit_of(tile: jax.Array) -> jax.Array:
-    return (jnp.arange(SIDE) == tile[0]).astype(jnp.int32) << tile[1]
+    """Columns i32[7] with one bit, of a tile i32[2]."""
+    return ((jnp.arange(SIDE) == tile[0]).astype(jnp.int32) << tile[1]).astype(jnp.int32)

@@ -10,6 +10,8 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.memory_gym import spotlights_options
+from trxl_jax.envs.memory_gym.environment import OVERFLOW
+from trxl_jax.envs.memory_gym.options import MOST
 from trxl_jax.envs.memory_gym.spotlights import AGENT_RADIUS, SpotlightDraws, draw_spotlights
 from trxl_jax.envs.memory_gym.spotlights_drawing import Look, Scene, draw, draw_debug
 from trxl_jax.envs.memory_gym.spotlights_environment import (
@@ -151,6 +153,7 @@ class SearingSpotlights(SpotlightsEnvironment):
         look: what concerns the picture alone.
     """
 
+    task = "SearingSpotlights-v0"
     result_names: ClassVar[tuple[str, ...]] = ("agent_health", "coins_collected", "success")
 
     def __init__(
@@ -174,7 +177,10 @@ class SearingSpotlights(SpotlightsEnvironment):
         num_coins = read.choices("num_coins", 0, spotlights_options.MOST_COINS)
         max_coins = max(1, *num_coins)
         common = read.common_params()
-        interval = max(1, int(read.number("initial_spawn_interval") + read.number("spawn_interval_threshold")))
+        first, more = (
+            read.number(name, -MOST, MOST) for name in ("initial_spawn_interval", "spawn_interval_threshold")
+        )
+        interval = max(1, int(first + more))
         num_spawns = read.whole("num_spawns", 0)
         initial_spawns = read.whole("initial_spawns", 0)
         max_steps = common["max_steps"]
@@ -199,11 +205,6 @@ class SearingSpotlights(SpotlightsEnvironment):
     def default_params(self) -> SearingSpotlightsParams:
         """Memory Gym's own."""
         return self.from_options({})[1]
-
-    @property
-    def name(self) -> str:
-        """Id of the task."""
-        return "SearingSpotlights-v0"
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> SearingSpotlightsLayout:
         """Draws lights, agent, coins and exit; see the base class."""
@@ -287,7 +288,8 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         look: what concerns the picture alone.
     """
 
-    result_names: ClassVar[tuple[str, ...]] = ("agent_health", "coins_collected")
+    task = "Endless-SearingSpotlights-v0"
+    result_names: ClassVar[tuple[str, ...]] = ("agent_health", "coins_collected", OVERFLOW)
 
     def __init__(self, *, initial_spawns: int = 3, capacity: int = 16, look: Look | None = None) -> None:
         super().__init__(initial_spawns=initial_spawns, capacity=capacity, look=look or Look(bar_is_grey=False))
@@ -303,7 +305,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         # Memory Gym itself fails without it.
         read.fixed("show_last_action")
         common = read.common_params()
-        interval = max(1, int(np.ceil(read.number("spawn_interval"))))
+        interval = max(1, int(np.ceil(read.number("spawn_interval", -MOST, MOST))))
         initial_spawns = read.whole("initial_spawns", 0)
         max_steps = common["max_steps"]
         params = EndlessSearingSpotlightsParams(
@@ -312,7 +314,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
             spawn_interval=interval,
             rewards=read.rewards(1, 0.0),
             steps_per_coin=read.limit("steps_per_coin"),
-            coin_show_duration=int(np.ceil(read.number("coin_show_duration"))),
+            coin_show_duration=int(np.ceil(read.number("coin_show_duration", -MOST, MOST))),
         )
         most_spawns = max_steps // interval if max_steps > 0 else np.inf
         env = cls(
@@ -326,11 +328,6 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
     def default_params(self) -> EndlessSearingSpotlightsParams:
         """Memory Gym's own."""
         return self.from_options({})[1]
-
-    @property
-    def name(self) -> str:
-        """Id of the task."""
-        return "Endless-SearingSpotlights-v0"
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> EndlessSearingSpotlightsLayout:
         """Draws lights, agent and coin, which may be anywhere; see the base class."""

@@ -13,7 +13,6 @@ from trxl_jax.envs.memory_gym.sprites import SCREEN, TRANSPARENT, colour, load
 
 BAR_HEIGHT = 4
 _QUARTER = SCREEN // 4
-_DEBUG_ZOOM = 4
 
 _BLACK, _WHITE = colour(0, 0, 0), colour(255, 255, 255)
 _GREEN, _RED, _YELLOW, _GREY = colour(0, 255, 0), colour(255, 0, 0), colour(255, 255, 0), colour(50, 50, 50)
@@ -121,8 +120,7 @@ def draw_debug(scene: Scene, look: Look) -> jax.Array:
     canvas = _draw_coins(canvas, scene, scene.coins_drawn)
     canvas = _draw_agent(canvas, scene)
     canvas = _draw_bar(canvas, scene, look)
-    frame = _in_colours(canvas, scene.alpha, look).swapaxes(0, 1)
-    return frame.repeat(_DEBUG_ZOOM, axis=0).repeat(_DEBUG_ZOOM, axis=1)
+    return drawing.enlarged(_in_colours(canvas, scene.alpha, look))
 
 
 def _floor(scene: Scene, look: Look) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from trxl_jax.envs.memory_gym.environment import MemoryGymEnvironment, MultiDiscrete
+from trxl_jax.envs.memory_gym.environment import WALK, MemoryGymEnvironment, direction, rotation_after
 from trxl_jax.envs.memory_gym.spotlights import (
     AGENT_RADIUS,
     SpotlightDraws,
@@ -25,9 +25,6 @@ from trxl_jax.envs.memory_gym.sprites import SCREEN
 _NUM_PURPOSES = 4
 START, PLACES, COINS, _SPOTLIGHTS = range(_NUM_PURPOSES)
 """Purposes of keys; see `key_of`."""
-
-# By horizontal (none, left, right) and vertical choice (none, up, down), in eighths of a turn; -1 keeps the last.
-_ROTATIONS = np.array([[-1, 0, 4], [2, 1, 3], [6, 7, 5]], np.int32)
 
 
 @struct.dataclass
@@ -110,6 +107,7 @@ class SpotlightsEnvironment(MemoryGymEnvironment):
         look: what concerns the picture alone.
     """
 
+    nvec = WALK
     fps = 25
 
     def __init__(self, *, initial_spawns: int, capacity: int, look: Look) -> None:
@@ -120,15 +118,6 @@ class SpotlightsEnvironment(MemoryGymEnvironment):
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether a light came that found no slot, which `from_options` makes impossible."""
         return state.spotlights.overflowed
-
-    def action_space(self, params: Any = None) -> MultiDiscrete:
-        """Nothing, left or right; nothing, up or down."""
-        return MultiDiscrete(3, 3)
-
-    @property
-    def num_actions(self) -> int:
-        """Of all branches together."""
-        return 9
 
     def _first_fields(self, layout: Any) -> dict[str, Any]:
         return {
@@ -244,12 +233,8 @@ def free_place(key: jax.Array, index: ArrayLike, taken: jax.Array, reach: jax.Ar
 
 def _move(agent: jax.Array, rotation: jax.Array, action: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
     """The agent one step on, within the screen below the bar."""
-    direction = (action == 2).astype(jnp.int32) - (action == 1).astype(jnp.int32)
-    speed = jnp.where((direction != 0).all(), params.diagonal_speed, params.straight_speed)
-    agent = agent + direction * speed
+    towards = direction(action)
+    speed = jnp.where((towards != 0).all(), params.diagonal_speed, params.straight_speed)
+    agent = agent + towards * speed
     upper_left = np.array([AGENT_RADIUS, BAR_HEIGHT + AGENT_RADIUS], np.int32)
-    turned = jnp.asarray(_ROTATIONS)[action[0], action[1]]
-    return (
-        jnp.clip(agent, upper_left, SCREEN - AGENT_RADIUS).astype(jnp.int32),
-        jnp.where(turned < 0, rotation, turned),
-    )
+    return jnp.clip(agent, upper_left, SCREEN - AGENT_RADIUS).astype(jnp.int32), rotation_after(rotation, action)
