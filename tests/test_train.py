@@ -254,9 +254,9 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
         ("NotANumber", "reward nan is not finite", []),
         ("OutOfSpace", "element 0 of the observation is 3 and not between -1 and 2", []),
         ("Failing", "simulator crashed", ["--async_envs"]),
-        ("Dying", "died (index 0, seed {seed}, step 4): its process ended with status 3", ["--async_envs"]),
-        ("Hanging", "hangs (index 0, seed {seed}, step 4)", ["--env_timeout", "1"]),
-        ("Hanging", "hangs (index 0, seed {seed}, step 4)", ["--env_timeout", "1", "--async_envs"]),
+        ("Dying", "died (index {index}, seed {seed}, step 4): its process ended with status 3", ["--async_envs"]),
+        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "1"]),
+        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "1", "--async_envs"]),
     ],
 )
 def test_other_failures_of_environments_end_in_one_line_too(
@@ -267,7 +267,8 @@ def test_other_failures_of_environments_end_in_one_line_too(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1, err
-    assert word.format(seed=episode_seed(1, 0, 0)) in err
+    # Both environments fail in the same step; which is met first is a matter of time.
+    assert any(word.format(index=i, seed=episode_seed(1, i, 0)) in err for i in range(2)), err
     assert_all_ended(process.pid)
 
 
