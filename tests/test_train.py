@@ -35,6 +35,7 @@ from trxl_jax import PRESETS, checkpoint, make_env
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.episode import episode_seed
 from trxl_jax.errors import ConfigError, EnvironmentFailure
+from trxl_jax.logger import group_of
 from trxl_jax.signals import stop_signals
 from trxl_jax.trainer import train
 
@@ -143,6 +144,19 @@ def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pyte
     line = told(capsys)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("run_name", "group"),
+    [
+        ("proof-of-memory__3", "proof-of-memory"),
+        ("ProofofMemory-v0__ppo_trxl__3__1764000000", "ProofofMemory-v0__ppo_trxl"),
+        ("mine", "mine"),
+        ("sweep__13", "sweep__13"),
+    ],
+)
+def test_tracked_runs_are_grouped_over_seeds(run_name: str, group: str) -> None:
+    assert group_of(run_name, seed=3) == group
 
 
 def test_track_without_wandb_says_what_to_install(

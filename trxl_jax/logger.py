@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -174,6 +175,11 @@ def _as_table(config: Config) -> str:
     return "\n".join(["|param|value|", "|-|-|", *rows])
 
 
+def group_of(run: str, seed: int) -> str:
+    """What the names of runs that differ in the seed alone, and in when they began, have in common."""
+    return re.sub(rf"__{seed}(__\d+)?$", "", run)
+
+
 def _start_wandb(run_dir: Path, config: Config) -> Any:
     try:
         import wandb
@@ -184,6 +190,7 @@ def _start_wandb(run_dir: Path, config: Config) -> Any:
         entity=config.wandb_entity,
         config=json.loads(config.to_json()),
         name=run_dir.name,
+        group=group_of(run_dir.name, config.seed),
         id=run_dir.name,
         dir=str(run_dir),
         resume="allow",
