@@ -14,6 +14,7 @@ import pytest
 import scipy.stats
 from replay import EPISODES, SEED, Recording, record, replay
 
+import trxl_jax.envs.memory_gym.endless_searing_spotlights as endless_device
 import trxl_jax.envs.memory_gym.searing_spotlights as device
 from trxl_jax.envs.memory_gym.spotlights import SpotlightDraws
 from trxl_jax.errors import ConfigError
@@ -44,7 +45,7 @@ class Seen:
 
     def make(self, options: dict[str, Any] | None = None) -> Any:
         """The device's task and its parameters."""
-        return (device.EndlessSearingSpotlights if self.endless else device.SearingSpotlights).from_options(
+        return (endless_device.EndlessSearingSpotlights if self.endless else device.SearingSpotlights).from_options(
             options or {}
         )
 
@@ -61,7 +62,9 @@ class Seen:
                 "spotlights": draws_of(self.spotlights[:initial]),
             }
             if self.endless:
-                return device.EndlessSearingSpotlightsLayout(**common, coin=np.array(env.coin.location, np.int32))
+                return endless_device.EndlessSearingSpotlightsLayout(
+                    **common, coin=np.array(env.coin.location, np.int32)
+                )
             coins = np.zeros((max_coins, 2), np.int32)
             for i, coin in enumerate(env.coins):
                 coins[i] = coin.location
@@ -544,7 +547,7 @@ def test_parameters_say_how_long_an_episode_is(seen) -> None:
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_used_are_refused_by_name(options, line) -> None:
-    for cls in (device.SearingSpotlights, device.EndlessSearingSpotlights):
+    for cls in (device.SearingSpotlights, endless_device.EndlessSearingSpotlights):
         with pytest.raises(ConfigError, match="^--env_options: " + line):
             cls.from_options(options)
 
@@ -568,10 +571,10 @@ def test_options_of_the_task_with_an_exit_that_cannot_be_used_are_refused(option
 
 def test_options_of_the_endless_task_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^--env_options: show_last_action can only be True on the device"):
-        device.EndlessSearingSpotlights.from_options({"show_last_action": False})
+        endless_device.EndlessSearingSpotlights.from_options({"show_last_action": False})
     with pytest.raises(
         ConfigError, match=r"^--env_options: spot_min_speed, the spawn interval and initial_spawns allow"
     ):
-        device.EndlessSearingSpotlights.from_options({"spot_min_speed": 1e-5})
+        endless_device.EndlessSearingSpotlights.from_options({"spot_min_speed": 1e-5})
     with pytest.raises(ConfigError, match=r"^--env_options: unknown option 'num_coins'"):
-        device.EndlessSearingSpotlights.from_options({"num_coins": [1]})
+        endless_device.EndlessSearingSpotlights.from_options({"num_coins": [1]})

@@ -113,19 +113,12 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
 def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> "Environment":
     from trxl_jax.envs.device import DeviceEnvironment
 
-    if config.env_options and hasattr(env, "from_options"):
-        if passed:
-            raise ConfigError(f"--env_options: {env.name} was passed as an object; give them to its `from_options`")
+    if not hasattr(env, "from_options"):
+        params = _with_fields(env, params, config.env_options)
+    elif config.env_options and passed:
+        raise ConfigError(f"--env_options: {env.name} was passed as an object; give them to its `from_options`")
+    elif config.env_options:
         env, params = env.from_options(config.env_options)
-    known = vars(params)
-    options = {} if hasattr(env, "from_options") else config.env_options
-    for name, value in options.items():
-        if name not in known:
-            raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
-        if isinstance(known[name], int | float) and not isinstance(value, int | float):
-            raise ConfigError(f"--env_options: {name} must be a number like {known[name]}, not {value!r}")
-    if options:
-        params = params.replace(**options)
     return DeviceEnvironment(
         env,
         params,
@@ -133,6 +126,17 @@ def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> "Env
         max_episode_steps=config.max_episode_steps,
         send_final_obs=config.bootstrap_truncated,
     )
+
+
+def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
+    """Parameters of a gymnax environment with some of them changed."""
+    known = vars(params)
+    for name, value in fields.items():
+        if name not in known:
+            raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
+        if isinstance(known[name], int | float) and not isinstance(value, int | float):
+            raise ConfigError(f"--env_options: {name} must be a number like {known[name]}, not {value!r}")
+    return params.replace(**fields) if fields else params
 
 
 def _find_gymnax(name: str) -> tuple[Any, Any]:

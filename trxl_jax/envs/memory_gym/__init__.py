@@ -14,7 +14,7 @@ _TASKS = {
     "MysteryPath-v0": "mystery_path:MysteryPath",
     "Endless-MysteryPath-v0": "endless_mystery_path:EndlessMysteryPath",
     "SearingSpotlights-v0": "searing_spotlights:SearingSpotlights",
-    "Endless-SearingSpotlights-v0": "searing_spotlights:EndlessSearingSpotlights",
+    "Endless-SearingSpotlights-v0": "endless_searing_spotlights:EndlessSearingSpotlights",
 }
 NAMES = tuple(_TASKS)
 """Ids of the tasks, which are those of the released package."""

@@ -15,7 +15,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
-from trxl_jax.envs.memory_gym.endless_mystery_path_drawing import COLUMNS, EndlessPicture
+from trxl_jax.envs.memory_gym.endless_mystery_path_drawing import COLUMNS, EndlessPicture, Scene
 from trxl_jax.envs.memory_gym.environment import OVERFLOW, MemoryGymEnvironment
 from trxl_jax.envs.memory_gym.mystery_path import RADIUS
 from trxl_jax.envs.memory_gym.mystery_path_drawing import TILE
@@ -92,7 +92,6 @@ class EndlessMysteryPathState(gymnax_environment.EnvState):
         fallen: bool[], the agent is off the path.
         num_fails: i32[], falls so far.
         tiles_visited: i32[], rewarded tiles.
-        overflow: bool[], the path as long as the tables was walked to its end.
     """
 
     time: Any  # gymnax says int and means an array
@@ -113,7 +112,6 @@ class EndlessMysteryPathState(gymnax_environment.EnvState):
     fallen: jax.Array
     num_fails: jax.Array
     tiles_visited: jax.Array
-    overflow: jax.Array
     recorded: jax.Array | None = None
 
 
@@ -200,11 +198,6 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         flags = ("show_past_path", "show_background", "show_stamina", "visual_feedback")
         return cls(camera_offset_scale=camera_offset_scale, **{name: read.flag(name) for name in flags}), params
 
-    @property
-    def default_params(self) -> EndlessMysteryPathParams:
-        """Memory Gym's."""
-        return self.from_options({})[1]
-
     def init_layout(
         self, key: jax.Array, params: EndlessMysteryPathParams, needed: ArrayLike = True
     ) -> EndlessMysteryPathLayout:
@@ -240,7 +233,6 @@ class EndlessMysteryPath(MemoryGymEnvironment):
             fallen=jnp.bool_(False),
             num_fails=zero,
             tiles_visited=zero,
-            overflow=jnp.bool_(False),
             recorded=layout.recorded,
         )
 
@@ -284,7 +276,6 @@ class EndlessMysteryPath(MemoryGymEnvironment):
             fallen=fallen,
             num_fails=state.num_fails + fallen,
             tiles_visited=state.tiles_visited + new,
-            overflow=on_path & (column == state.rewarded.size - 1),
         )
         reward = jnp.where(fallen, params.fall_reward, jnp.where(new, params.progress_reward, params.step_reward))
         told = {name: getattr(state, name).astype(jnp.float32) for name in self.result_names if name != OVERFLOW}
@@ -292,32 +283,17 @@ class EndlessMysteryPath(MemoryGymEnvironment):
 
     def is_truncated(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
         """The agent is on the last tile that the tables have room for."""
-        return state.overflow
+        return ~state.fallen & (state.tile[0] == state.rewarded.size - 1)
 
     def render(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
         """The path behind the agent, and the agent, always in the same column of the screen."""
-        return self._picture.observation(
-            state.places.reshape(-1, SIDE),
-            state.tile,
-            state.centre,
-            state.direction,
-            state.fallen,
-            state.scroll,
-            jnp.asarray(params.bar_heights)[state.stamina],
-        )
+        return self._picture.observation(_scene(state, params))
 
     def render_debug(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
         """The path before the agent too, and the bar."""
         # On the first picture nothing is known, on others the screen may show one segment that is not.
         ahead = self._explored(state, True)
-        return self._picture.debug(
-            ahead.places.reshape(-1, SIDE),
-            state.centre,
-            state.direction,
-            state.fallen,
-            state.scroll,
-            jnp.asarray(params.bar_heights)[state.stamina],
-        )
+        return self._picture.debug(_scene(ahead, params))
 
     def _moved(
         self, state: EndlessMysteryPathState, action: jax.Array, params: EndlessMysteryPathParams
@@ -348,6 +324,18 @@ class EndlessMysteryPath(MemoryGymEnvironment):
             num_known=index + needed,
             next_row=jnp.where(needed, end_row, state.next_row),
         )
+
+
+def _scene(state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> Scene:
+    return Scene(
+        places=state.places.reshape(-1, SIDE),
+        tile=state.tile,
+        centre=state.centre,
+        direction=state.direction,
+        fallen=state.fallen,
+        scroll=state.scroll,
+        bar_height=jnp.asarray(params.bar_heights)[state.stamina],
+    )
 
 
 def _start(row: jax.Array) -> jax.Array:

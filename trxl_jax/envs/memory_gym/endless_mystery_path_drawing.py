@@ -1,6 +1,7 @@
 """Pictures of Endless-MysteryPath. The camera moves with the agent, so that all else moves past it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,31 @@ EDGE = (np.arange(SCREEN) % TILE == 0) | (np.arange(SCREEN) % TILE == TILE - 1)
 """bool[84], pixels at a tile's border, in rows."""
 
 
+class Scene(NamedTuple):
+    """What is to be drawn, in arrays of one environment.
+
+    Fields:
+        places: u8[columns, 7], place on the path in a segment, 0 off it.
+        tile: i32[2], tile of the path that the agent was on last.
+        centre: i32[2], of the agent on the path, in pixels.
+        direction: i32[], of the agent.
+        fallen: bool[], whether it is off the path.
+        scroll: i32[], pixels by which the floor is shifted.
+        bar_height: i32[], of the bar's spent part.
+    """
+
+    places: jax.Array
+    tile: jax.Array
+    centre: jax.Array
+    direction: jax.Array
+    fallen: jax.Array
+    scroll: jax.Array
+    bar_height: jax.Array
+
+
 @dataclass(frozen=True)
 class EndlessPicture:
-    """What is drawn.
+    """How it is drawn.
 
     Fields:
         agent_x: the agent's column on the screen.
@@ -47,64 +70,41 @@ class EndlessPicture:
     show_stamina: bool
     visual_feedback: bool
 
-    def observation(
-        self,
-        places: jax.Array,
-        tile: jax.Array,
-        centre: jax.Array,
-        direction: jax.Array,
-        fallen: jax.Array,
-        scroll: jax.Array,
-        bar_height: jax.Array,
-    ) -> jax.Array:
-        """What the agent sees, u8[84, 84, 3].
-
-        Args:
-            places: u8[columns, 7], place on the path in a segment, 0 off it.
-            tile: i32[2], tile of the path that the agent was on last.
-            centre: i32[2], of the agent on the path, in pixels.
-            direction: i32[], of the agent.
-            fallen: bool[], whether it is off the path.
-            scroll: i32[], pixels by which the floor is shifted.
-            bar_height: i32[], of the bar's spent part.
-        """
-        canvas = self._floor(scroll)
+    def observation(self, scene: Scene) -> jax.Array:
+        """What the agent sees, u8[84, 84, 3]."""
+        canvas = self._floor(scene.scroll)
         if self.past_columns is not None:
-            first = self._first_column(centre)
-            shown = _past(_window(places, first), first, tile, centre[0] // TILE, self.past_columns)
-            shown, edge = self._on_pixels(shown, centre)
+            first = self._first_column(scene.centre)
+            window = _window(scene.places, first)
+            shown = _past(window, first, scene.tile, scene.centre[0] // TILE, self.past_columns)
+            shown, edge = self._on_pixels(shown, scene.centre)
             colour = jnp.where(edge[:, None] | EDGE, sprites.colour(210, 210, 210), sprites.colour(255, 255, 255))
             canvas = jnp.where(shown, colour.astype(jnp.uint8), canvas)
-        canvas = draw_agent(canvas, direction, fallen & self.visual_feedback, self.agent_x, centre[1])
+        canvas = self._with_agent(canvas, scene)
         others = [sprites.colour(210, 210, 210)]
         if self.past_columns is not None:
             others.append(sprites.colour(255, 255, 255))
         if self.show_background:
             others.append(sprites.colour(125, 177, 250))
         if self.show_stamina:
-            canvas = _with_bar(canvas, bar_height)
+            canvas = _with_bar(canvas, scene.bar_height)
             others += [sprites.colour(255, 0, 0), sprites.colour(0, 255, 0)]
         return in_colours(canvas, *others)
 
-    def debug(
-        self,
-        places: jax.Array,
-        centre: jax.Array,
-        direction: jax.Array,
-        fallen: jax.Array,
-        scroll: jax.Array,
-        bar_height: jax.Array,
-    ) -> jax.Array:
-        """What a person sees, u8[336, 336, 3] with rows first; arguments as for `observation`."""
-        floor = self._floor(scroll)
-        shown, _ = self._on_pixels(_window(places, self._first_column(centre)) > 0, centre)
+    def debug(self, scene: Scene) -> jax.Array:
+        """What a person sees, u8[336, 336, 3] with rows first."""
+        floor = self._floor(scene.scroll)
+        window = _window(scene.places, self._first_column(scene.centre))
+        shown, _ = self._on_pixels(window > 0, scene.centre)
         black, border = sprites.colour(0, 0, 0), sprites.colour(210, 210, 210)
         above = sprites.load()["path_above"][:, 0]
         path = jnp.where(floor == black, above[0], jnp.where(floor == border, above[2], above[1]))
-        canvas = draw_agent(
-            jnp.where(shown, path, floor), direction, fallen & self.visual_feedback, self.agent_x, centre[1]
-        )
-        return for_people(_with_bar(canvas, bar_height))
+        canvas = self._with_agent(jnp.where(shown, path, floor), scene)
+        return for_people(_with_bar(canvas, scene.bar_height))
+
+    def _with_agent(self, canvas: jax.Array, scene: Scene) -> jax.Array:
+        crossed = scene.fallen & self.visual_feedback
+        return draw_agent(canvas, scene.direction, crossed, self.agent_x, scene.centre[1])
 
     def _floor(self, scroll: jax.Array) -> jax.Array:
         """Floor u8[84, 84]."""

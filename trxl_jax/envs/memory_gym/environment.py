@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -71,6 +72,20 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     fps: ClassVar[int]
     result_names: ClassVar[tuple[str, ...]]
     x_first: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The task and its parameters that Memory Gym's options of a reset ask for.
+
+        Raises:
+            ConfigError: an option that is unknown, not to be changed here, or has a value that can't be.
+        """
+
+    @property
+    def default_params(self) -> Any:
+        """Memory Gym's."""
+        return self.from_options({})[1]
 
     @abstractmethod
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> Any:

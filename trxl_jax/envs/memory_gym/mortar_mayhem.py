@@ -4,6 +4,7 @@ Memory Gym's MortarMayhem-Grid-v0, MortarMayhem-v0 and Endless-MortarMayhem-v0.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -19,6 +20,7 @@ from trxl_jax.envs.memory_gym import mortar_mayhem_params as parameters
 from trxl_jax.envs.memory_gym.environment import OVERFLOW, TURN, WALK, MemoryGymEnvironment, direction, rotation_after
 from trxl_jax.envs.memory_gym.mortar_mayhem_drawing import TILE
 from trxl_jax.envs.memory_gym.mortar_mayhem_params import MortarMayhemParams
+from trxl_jax.envs.memory_gym.options import Options
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
 COMMANDS = ("right", "down", "left", "up", "stay", "right_down", "right_up", "left_down", "left_up")
@@ -254,20 +256,20 @@ class _Arena(MortarMayhemTask):
         self._share = (done / np.maximum(count, 1)).astype(np.float32)
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> tuple[Self, MortarMayhemParams]:
+    def from_options(cls, options: Mapping[str, Any]) -> tuple[Self, MortarMayhemParams]:
         """The task and its parameters that Memory Gym's reset options ask for.
 
         Raises:
             ConfigError: options that are unknown, not supported or make no sense.
         """
-        params = parameters.read(options, cls.defaults, rounds=cls.rounds)
-        arena_size = parameters.read_arena_size(options, cls.defaults)
-        return cls(arena_size=arena_size, max_commands=int(params.command_count.max())), params
+        read = Options(options, cls.defaults)
+        params = parameters.from_options(read, rounds=cls.rounds)
+        return cls(arena_size=read.whole("arena_size", 2, 6), max_commands=int(params.command_count.max())), params
 
     @property
     def default_params(self) -> MortarMayhemParams:
         """Memory Gym's defaults, with as many commands as there is room for."""
-        return parameters.read({"command_count": [self.max_commands]}, self.defaults, rounds=self.rounds)
+        return self.from_options({"command_count": [self.max_commands]})[1]
 
     def _draw_commands(self, tile: jax.Array, bits: jax.Array, count: jax.Array, params: Any) -> jax.Array:
         def draw(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -360,19 +362,14 @@ class EndlessMortarMayhem(_Walking):
         super().__init__(6, max_commands)
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> tuple[Self, MortarMayhemParams]:
+    def from_options(cls, options: Mapping[str, Any]) -> tuple[Self, MortarMayhemParams]:
         """The task and its parameters that Memory Gym's reset options ask for, with room for 63 more commands.
 
         Raises:
             ConfigError: options that are unknown, not supported or make no sense.
         """
-        params = parameters.read(options, cls.defaults, rounds=cls.rounds)
+        params = parameters.from_options(Options(options, cls.defaults), rounds=cls.rounds)
         return cls(max_commands=int(params.command_count[0]) + 63), params
-
-    @property
-    def default_params(self) -> MortarMayhemParams:
-        """Memory Gym's defaults."""
-        return parameters.read({}, self.defaults, rounds=self.rounds)
 
     def is_truncated(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
         """Whether the sequence has outgrown the room for it."""

@@ -84,20 +84,18 @@ class MortarMayhemParams(gymnax_environment.EnvParams):
     max_steps: int
 
 
-def read(given: dict[str, Any], defaults: dict[str, Any], *, rounds: bool) -> MortarMayhemParams:
+def from_options(options: Options, *, rounds: bool) -> MortarMayhemParams:
     """Parameters that options ask for.
 
     Args:
-        given: options of a reset, all or some.
-        defaults: one of the three above.
+        options: of a task with one of the three defaults above.
         rounds: the agent's position is rounded, in place of its velocity truncated, to whole pixels.
 
     Raises:
-        ConfigError: an option that is unknown, not supported, or has a value that Memory Gym fails at.
+        ConfigError: an option that is not supported, or has a value that Memory Gym fails at.
     """
-    options = Options(given, defaults)
     options.fixed("agent_scale")
-    endless = "initial_command_count" in defaults
+    endless = options.has("initial_command_count")
     if endless:
         count = [options.whole("initial_command_count", 1, MOST_COMMANDS)]
         max_steps = options.limit("max_steps")
@@ -131,14 +129,9 @@ def read(given: dict[str, Any], defaults: dict[str, Any], *, rounds: bool) -> Mo
         reward_command_failure=options.number("reward_command_failure"),
         reward_command_success=success,
         reward_last_command=success + (0.0 if endless else options.number("reward_episode_success")),
-        stride=_stride(options.number("agent_speed", 0) if "agent_speed" in defaults else 0.0, rounds),
+        stride=_stride(options.number("agent_speed", 0) if options.has("agent_speed") else 0.0, rounds),
         max_steps=max_steps,
     )
-
-
-def read_arena_size(given: dict[str, Any], defaults: dict[str, Any]) -> int:
-    """Tiles along one side, which sizes arrays; errors as for `read`."""
-    return Options(given, defaults).whole("arena_size", 2, 6)
 
 
 def _stride(speed: float, rounds: bool) -> np.ndarray:

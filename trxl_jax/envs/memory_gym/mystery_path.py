@@ -131,7 +131,7 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
             # The original adds in double precision.
             return np.float32(read.number(name) + every_step)
 
-        speed = read.number("agent_speed", 1, TILE) if "agent_speed" in cls.defaults else 0.0
+        speed = read.number("agent_speed", 1, TILE) if read.has("agent_speed") else 0.0
         params = MysteryPathParams(
             max_steps_in_episode=read.whole("max_steps", 1),
             origins=np.array(read.some_of("cardinal_origin_choice", ORIGINS), np.int32),
@@ -144,11 +144,6 @@ class _MysteryPathEnvironment(MemoryGymEnvironment):
         )
         flags = {name: read.flag(name) for name in ("show_origin", "show_goal", "visual_feedback")}
         return cls(**flags), params
-
-    @property
-    def default_params(self) -> MysteryPathParams:
-        """Memory Gym's."""
-        return self.from_options({})[1]
 
     def init_layout(self, key: jax.Array, params: MysteryPathParams, needed: ArrayLike = True) -> MysteryPathLayout:
         """Draws both ends on opposite edges and a path between them."""

@@ -33,6 +33,10 @@ class Options:
         self._values = {**defaults, **given}
         self._defaults = defaults
 
+    def has(self, name: str) -> bool:
+        """Whether the task has such an option."""
+        return name in self._defaults
+
     def fixed(self, *names: str) -> None:
         """Refuses what is not the default, for which there are sprites or an original that works."""
         for name in names:

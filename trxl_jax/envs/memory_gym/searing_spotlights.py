@@ -1,5 +1,6 @@
-"""Searing Spotlights and its endless form: find coins, and an exit, in the dark, and keep out of the lights."""
+"""Searing Spotlights: find coins and the exit in the dark, and keep out of the lights."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -10,18 +11,17 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.memory_gym import spotlights_options
-from trxl_jax.envs.memory_gym.environment import OVERFLOW
 from trxl_jax.envs.memory_gym.options import MOST
 from trxl_jax.envs.memory_gym.spotlights import AGENT_RADIUS, SpotlightDraws, draw_spotlights
-from trxl_jax.envs.memory_gym.spotlights_drawing import Look, Scene, draw, draw_debug
+from trxl_jax.envs.memory_gym.spotlights_drawing import Look, Scene
 from trxl_jax.envs.memory_gym.spotlights_environment import (
-    COINS,
-    START,
+    AGENT_REACH,
+    COIN_TOUCHES,
+    MARGIN,
     SpotlightsEnvironment,
     SpotlightsParams,
     SpotlightsState,
     free_place,
-    key_of,
     parts,
     scatter,
     touches,
@@ -29,13 +29,12 @@ from trxl_jax.envs.memory_gym.spotlights_environment import (
 from trxl_jax.envs.memory_gym.spotlights_options import SpotlightsOptions
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
-_AGENT_REACH, _THING_REACH = 28, 21
-"""Around the agent and around coins and exits there is nothing else within these distances at first."""
-_COIN_TOUCHES, _EXIT_TOUCHES = 3 + AGENT_RADIUS, 5 + AGENT_RADIUS
-_MARGIN = 7
+_THING_REACH = 21
+"""Around a coin or an exit there is nothing else within this distance at first."""
+_EXIT_TOUCHES = 5 + AGENT_RADIUS
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class SearingSpotlightsParams(SpotlightsParams):
     """Beside the common ones.
 
@@ -44,21 +43,8 @@ class SearingSpotlightsParams(SpotlightsParams):
         num_coins: i32[choices].
     """
 
-    num_spawns: int = 30
-    num_coins: Any = None
-
-
-@struct.dataclass
-class EndlessSearingSpotlightsParams(SpotlightsParams):
-    """Beside the common ones.
-
-    Fields:
-        steps_per_coin: after which an episode without a coin ends; -1 for never.
-        coin_show_duration: steps that a new coin is shown for.
-    """
-
-    steps_per_coin: int = 160
-    coin_show_duration: int = 6
+    num_spawns: int
+    num_coins: Any
 
 
 @struct.dataclass
@@ -87,29 +73,6 @@ class SearingSpotlightsLayout:
 
 
 @struct.dataclass
-class EndlessSearingSpotlightsLayout:
-    """What a reset draws.
-
-    Fields:
-        key: of what steps draw.
-        agent: i32[2], its centre.
-        rotation: i32[], eighths of a turn to the left.
-        spotlights: the first ones, [I].
-        coin: i32[2], its centre.
-        spawned: [M] lights that come in steps, in place of the key's; None to draw them.
-        next_coins: i32[M, 2], coins that come in steps, in place of the key's; None to draw them.
-    """
-
-    key: jax.Array
-    agent: jax.Array
-    rotation: jax.Array
-    spotlights: SpotlightDraws
-    coin: jax.Array
-    spawned: SpotlightDraws | None = None
-    next_coins: jax.Array | None = None
-
-
-@struct.dataclass
 class SearingSpotlightsState(SpotlightsState):
     """Beside the common fields.
 
@@ -124,23 +87,6 @@ class SearingSpotlightsState(SpotlightsState):
     coins: jax.Array
     coins_left: jax.Array
     exit: jax.Array
-
-
-@struct.dataclass
-class EndlessSearingSpotlightsState(SpotlightsState):
-    """Beside the common fields.
-
-    Fields:
-        coin: i32[2], its centre.
-        coin_time: i32[], steps since the last coin.
-        coins_collected: i32[].
-        next_coins: see the layout.
-    """
-
-    coin: jax.Array
-    coin_time: jax.Array
-    coins_collected: jax.Array
-    next_coins: jax.Array | None
 
 
 class SearingSpotlights(SpotlightsEnvironment):
@@ -163,7 +109,7 @@ class SearingSpotlights(SpotlightsEnvironment):
         self.max_coins = max_coins
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> tuple["SearingSpotlights", SearingSpotlightsParams]:
+    def from_options(cls, options: Mapping[str, Any]) -> tuple["SearingSpotlights", SearingSpotlightsParams]:
         """The task and its parameters from Memory Gym's reset options.
 
         Raises:
@@ -201,11 +147,6 @@ class SearingSpotlights(SpotlightsEnvironment):
         )
         return env, params
 
-    @property
-    def default_params(self) -> SearingSpotlightsParams:
-        """Memory Gym's own."""
-        return self.from_options({})[1]
-
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> SearingSpotlightsLayout:
         """Draws lights, agent, coins and exit; see the base class."""
         most = self.max_coins + 2
@@ -213,9 +154,9 @@ class SearingSpotlights(SpotlightsEnvironment):
         num_coins = jnp.asarray(params.num_coins)[jnp.floor(coins * len(params.num_coins)).astype(jnp.int32)]
         sampled = params.sample_agent_position
         first = jnp.where(sampled, jnp.floor(first * SCREEN), SCREEN // 2).astype(jnp.int32)
-        reach = jnp.where(sampled, _AGENT_REACH, _THING_REACH)
+        reach = jnp.where(sampled, AGENT_REACH, _THING_REACH)
         places = scatter(offsets, _separate_places(key, first, reach, most, num_coins + 2, needed))
-        things = jnp.clip(places[1:], _MARGIN, SCREEN - _MARGIN)
+        things = jnp.clip(places[1:], MARGIN, SCREEN - MARGIN)
         return SearingSpotlightsLayout(
             key=key,
             agent=jnp.where(sampled, places[0], first),
@@ -258,14 +199,6 @@ class SearingSpotlights(SpotlightsEnvironment):
         }
         return state, reward, dead | exited | (state.time == params.max_steps), info
 
-    def render(self, state: SearingSpotlightsState, params: Any) -> jax.Array:
-        """What the agent sees, u8[84, 84, 3], x first."""
-        return draw(self._things(state, params), self.look)
-
-    def render_debug(self, state: SearingSpotlightsState, params: Any) -> jax.Array:
-        """What a person sees, u8[336, 336, 3]: agent, coins and exit above the dark."""
-        return draw_debug(self._things(state, params), self.look)
-
     def _things(self, state: SearingSpotlightsState, params: Any) -> Scene:
         return self._scene(
             state,
@@ -279,126 +212,13 @@ class SearingSpotlights(SpotlightsEnvironment):
         )
 
 
-class EndlessSearingSpotlights(SpotlightsEnvironment):
-    """Endless-SearingSpotlights-v0: collect one coin after the other.
-
-    Args:
-        initial_spawns: lights at the start.
-        capacity: lights at a time. One more is left out, and the episode is cut.
-        look: what concerns the picture alone.
-    """
-
-    task = "Endless-SearingSpotlights-v0"
-    result_names: ClassVar[tuple[str, ...]] = ("agent_health", "coins_collected", OVERFLOW)
-
-    def __init__(self, *, initial_spawns: int = 3, capacity: int = 16, look: Look | None = None) -> None:
-        super().__init__(initial_spawns=initial_spawns, capacity=capacity, look=look or Look(bar_is_grey=False))
-
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> tuple["EndlessSearingSpotlights", EndlessSearingSpotlightsParams]:
-        """The task and its parameters from Memory Gym's reset options.
-
-        Raises:
-            ConfigError: an option that is unknown, or a value that can't be used.
-        """
-        read = SpotlightsOptions(options, spotlights_options.ENDLESS_SEARING_SPOTLIGHTS)
-        # Memory Gym itself fails without it.
-        read.fixed("show_last_action")
-        common = read.common_params()
-        interval = max(1, int(np.ceil(read.number("spawn_interval", -MOST, MOST))))
-        initial_spawns = read.whole("initial_spawns", 0)
-        max_steps = common["max_steps"]
-        params = EndlessSearingSpotlightsParams(
-            **common,
-            max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
-            spawn_interval=interval,
-            rewards=read.rewards(1, 0.0),
-            steps_per_coin=read.limit("steps_per_coin"),
-            coin_show_duration=int(np.ceil(read.number("coin_show_duration", -MOST, MOST))),
-        )
-        most_spawns = max_steps // interval if max_steps > 0 else np.inf
-        env = cls(
-            initial_spawns=initial_spawns,
-            capacity=read.capacity(initial_spawns, interval, most_spawns, common["min_speed"]),
-            look=read.look(bar_is_grey=False, exit_visible=False),
-        )
-        return env, params
-
-    @property
-    def default_params(self) -> EndlessSearingSpotlightsParams:
-        """Memory Gym's own."""
-        return self.from_options({})[1]
-
-    def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> EndlessSearingSpotlightsLayout:
-        """Draws lights, agent and coin, which may be anywhere; see the base class."""
-        where, offsets, lights, turn = parts(key, (2, 2), (2, 2), (5, self.initial_spawns), ())
-        agent, coin = scatter(offsets, jnp.floor(where * SCREEN).astype(jnp.int32))
-        return EndlessSearingSpotlightsLayout(
-            key=key,
-            agent=jnp.where(params.sample_agent_position, agent, SCREEN // 2),
-            rotation=jnp.floor(turn * 8).astype(jnp.int32),
-            spotlights=draw_spotlights(lights, params),
-            coin=jnp.clip(coin, _MARGIN, SCREEN - _MARGIN),
-        )
-
-    def reset_from_layout(self, layout: EndlessSearingSpotlightsLayout, params: Any) -> EndlessSearingSpotlightsState:
-        """The state at the start of an episode."""
-        return EndlessSearingSpotlightsState(
-            **self._first_fields(layout),
-            coin=layout.coin,
-            coin_time=jnp.int32(0),
-            coins_collected=jnp.int32(0),
-            next_coins=layout.next_coins,
-        )
-
-    def transition(
-        self, state: EndlessSearingSpotlightsState, action: jax.Array, params: Any
-    ) -> tuple[EndlessSearingSpotlightsState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step; see the base class."""
-        state = self._advance(state, action, params)
-        health = jnp.asarray(params.health_left)[state.hits]
-        dead = health <= 0
-        collected = touches(state.agent, state.coin, _COIN_TOUCHES)
-        coin = _next_coin(state, collected) if state.next_coins is None else state.next_coins[state.coins_collected]
-        reward = jnp.asarray(params.rewards)[state.hit.astype(int), dead.astype(int), collected.astype(int), 0]
-        coin_time = jnp.where(collected, 0, state.coin_time) + 1
-        state = state.replace(
-            coin=jnp.where(collected, coin, state.coin),
-            coin_time=coin_time,
-            coins_collected=state.coins_collected + collected,
-            reward=reward,
-        )
-        late = (coin_time == params.steps_per_coin) | (state.time == params.max_steps)
-        info = {"agent_health": health, "coins_collected": state.coins_collected.astype(jnp.float32)}
-        return state, reward, dead | late, info
-
-    def render(self, state: EndlessSearingSpotlightsState, params: Any) -> jax.Array:
-        """What the agent sees, u8[84, 84, 3], x first."""
-        return draw(self._things(state, params), self.look)
-
-    def render_debug(self, state: EndlessSearingSpotlightsState, params: Any) -> jax.Array:
-        """What a person sees, u8[336, 336, 3]: agent and coin above the dark."""
-        return draw_debug(self._things(state, params), self.look)
-
-    def _things(self, state: EndlessSearingSpotlightsState, params: Any) -> Scene:
-        return self._scene(
-            state,
-            params,
-            coins=state.coin[None],
-            coins_drawn=jnp.ones(1, bool),
-            coins_shown=state.coin_time < params.coin_show_duration,
-            exit=None,
-            exit_open=jnp.bool_(False),
-        )
-
-
 def _collected(state: SearingSpotlightsState) -> jax.Array:
     """Which coins the agent collects, bool[C].
 
     Memory Gym removes coins from the list that it is walking through, so that the one after a collected one is passed
     over until the next step.
     """
-    touched = touches(state.agent, state.coins, _COIN_TOUCHES)
+    touched = touches(state.agent, state.coins, COIN_TOUCHES)
     taken = []
     passed_over = jnp.bool_(False)
     for left, touch in zip(state.coins_left, touched):
@@ -406,14 +226,6 @@ def _collected(state: SearingSpotlightsState) -> jax.Array:
         passed_over = jnp.where(left, takes, passed_over)
         taken.append(takes)
     return jnp.stack(taken)
-
-
-def _next_coin(state: EndlessSearingSpotlightsState, needed: jax.Array) -> jax.Array:
-    """Where the coin after this one is, away from it."""
-    key = key_of(state.key, COINS, state.coins_collected)
-    place = free_place(key, 0, state.coin[None], jnp.full(1, _AGENT_REACH, jnp.int32), needed)
-    part = jax.random.uniform(key_of(key, START), (2,), jnp.float32)
-    return jnp.clip(scatter(part, place), _MARGIN, SCREEN - _MARGIN)
 
 
 def _separate_places(

@@ -1,6 +1,7 @@
 """What the two tasks of Searing Spotlights have in common: the agent, the lights, the bar, and places that are free."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import gymnax.environments.environment as gymnax_environment
@@ -19,15 +20,21 @@ from trxl_jax.envs.memory_gym.spotlights import (
     first_spotlights,
     step_spotlights,
 )
-from trxl_jax.envs.memory_gym.spotlights_drawing import BAR_HEIGHT, Look, Scene
+from trxl_jax.envs.memory_gym.spotlights_drawing import BAR_HEIGHT, Look, Scene, draw, draw_debug
 from trxl_jax.envs.memory_gym.sprites import SCREEN
 
 _NUM_PURPOSES = 4
 START, PLACES, COINS, _SPOTLIGHTS = range(_NUM_PURPOSES)
 """Purposes of keys; see `key_of`."""
 
+AGENT_REACH = 28
+"""Around the agent, and around the last coin of the endless task, nothing else is drawn within this distance."""
+COIN_TOUCHES = 3 + AGENT_RADIUS
+MARGIN = 7
+"""Pixels from the screen's edge within which no coin and no exit has its centre."""
 
-@struct.dataclass
+
+@struct.dataclass(kw_only=True)
 class SpotlightsParams(gymnax_environment.EnvParams):
     """What both tasks are parametrised by.
 
@@ -46,23 +53,23 @@ class SpotlightsParams(gymnax_environment.EnvParams):
         straight_speed, diagonal_speed: of the agent, pixels along each axis.
     """
 
-    max_steps_in_episode: int = 256
-    max_steps: int = 256
-    spawn_interval: int = 40
-    min_radius: int = 7
-    max_radius: int = 13
-    min_speed: float = 0.0025
-    max_speed: float = 0.0075
-    health_left: Any = None
-    health_bar: Any = None
-    rewards: Any = None
-    light_start: int = 0
-    light_step: int = 42
-    light_steps: int = 7
-    visual_feedback: bool = True
-    sample_agent_position: bool = True
-    straight_speed: int = 3
-    diagonal_speed: int = 2
+    max_steps_in_episode: int
+    max_steps: int
+    spawn_interval: int
+    min_radius: int
+    max_radius: int
+    min_speed: float
+    max_speed: float
+    health_left: Any
+    health_bar: Any
+    rewards: Any
+    light_start: int
+    light_step: int
+    light_steps: int
+    visual_feedback: bool
+    sample_agent_position: bool
+    straight_speed: int
+    diagonal_speed: int
 
 
 @struct.dataclass
@@ -118,6 +125,18 @@ class SpotlightsEnvironment(MemoryGymEnvironment):
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether a light came that found no slot, which `from_options` makes impossible."""
         return state.spotlights.overflowed
+
+    def render(self, state: Any, params: Any) -> jax.Array:
+        """What the agent sees, u8[84, 84, 3], x first."""
+        return draw(self._things(state, params), self.look)
+
+    def render_debug(self, state: Any, params: Any) -> jax.Array:
+        """What a person sees, u8[336, 336, 3]: agent, coins and exit above the dark."""
+        return draw_debug(self._things(state, params), self.look)
+
+    @abstractmethod
+    def _things(self, state: Any, params: Any) -> Scene:
+        """What `_scene` makes of the state, with the task's coins and exit."""
 
     def _first_fields(self, layout: Any) -> dict[str, Any]:
         return {
