@@ -113,7 +113,7 @@ def replay(
     longest = padded or max(len(recording.actions) for recording in recordings)
     shape = np.shape(recordings[0].actions[0])
     params = jax.tree.map(jnp.asarray, params)
-    passed = []
+    passed, differing = [], 0
     for recording in recordings:
         length = len(recording.actions)
         actions = np.zeros((longest, *shape), np.int32)
@@ -123,6 +123,7 @@ def replay(
         np.testing.assert_array_equal(first_obs, recording.obs[0])
         for i in range(length):
             if on_difference and (obs[i] != recording.obs[i + 1]).any():
+                differing += 1
                 on_difference(jax.tree.map(lambda x: x[i], states), recording.obs[i + 1])  # noqa: B023
             else:
                 assert (obs[i] == recording.obs[i + 1]).all(), f"the picture after step {i} differs"
@@ -134,7 +135,9 @@ def replay(
         passed.append(jax.tree.map(lambda a, b: np.concatenate([_numbers(a)[None], b]), first, states))
     # For the table in docs/environments.md: pytest -s shows it.
     steps = sum(len(recording.actions) for recording in recordings)
-    print(f"\n{task.name}: {len(recordings)} episodes, {steps} steps, {jnp.zeros(0, float).dtype}: equal")
+    print(
+        f"\n{task.name}: {len(recordings)} episodes, {steps} steps, {jnp.zeros(0, float).dtype}, {differing} differing"
+    )
     return passed
 
 
