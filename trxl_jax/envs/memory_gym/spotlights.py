@@ -36,7 +36,7 @@ class SpotlightDraws:
 class Spotlights:
     """S slots; the lights in them are in the order in which they came, without gaps.
 
-    Positions are in the default float type: float32 moves a disc by a pixel in six of a million frames, float64
+    Positions are in the default float type: float32 moves a disc by a pixel in a few of a million frames, float64
     (`jax_enable_x64`) in none, unless options fix a round speed: a disc may then stand on a whole pixel but for
     rounding, and Memory Gym adds speeds up, where a product is taken here.
 
