@@ -1,83 +1,8 @@
 """Trains PPO with Transformer-XL: `python train.py [PRESET] [--flags]`."""
 
-import dataclasses
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
-import tyro
-
-from trxl_jax.cli import parse_flags, run_command
-from trxl_jax.config import Config, load_config
-from trxl_jax.envs import on_backend
-from trxl_jax.errors import ConfigError
-from trxl_jax.presets import PRESETS, preset
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Flags of this command."""
-
-    config: tyro.conf.OmitArgPrefixes[Config]
-    backend: Literal["host", "device"] | None = None
-    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: as env_id says"""
-    resume: Path | None = None
-    """directory of a run to go on with; other flags may only extend it or change how it is saved and tracked"""
-
-
-DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
-
-python train.py [PRESET] [--flags]; flags change what the preset, or without one the defaults, say.
-Presets: {", ".join(PRESETS)}."""
-
-
-def parse(flags: Sequence[str]) -> Arguments:
-    """The configuration that flags ask for.
-
-    Raises:
-        UserError: an unknown preset or flag, or a value that can't be.
-    """
-    name = flags[0] if flags and not flags[0].startswith("-") else None
-    resume = _find_resume(flags)
-    if name is not None and resume is not None:
-        raise ConfigError(f"give either the preset {name} or --resume {resume}, which has its own configuration")
-    config = Config() if name is None else preset(name)
-    if resume is not None:
-        config = load_config(resume / "config.json")
-    flags = flags[1:] if name is not None else flags
-    arguments = parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
-    if arguments.backend is not None:
-        env_id = on_backend(arguments.config.env_id, arguments.backend)
-        arguments = dataclasses.replace(arguments, config=arguments.config.replace(env_id=env_id))
-    if resume is not None and arguments.config.run_dir != config.run_dir:
-        raise ConfigError(f"--run_dir {arguments.config.run_dir}: a resumed run stays in {resume}; leave it out")
-    return arguments
-
-
-def _find_resume(flags: Sequence[str]) -> Path | None:
-    """The run to resume has to be known before other flags are parsed: they change its configuration."""
-    for flag, value in zip(flags, [*flags[1:], ""], strict=True):
-        name, _, inline = flag.partition("=")
-        if name == "--resume" and (inline or value):
-            return Path(inline or value)
-    return None
-
-
-def main(flags: Sequence[str]) -> int:
-    """Trains; 0 when done, 128 plus the signal's number when stopped by one."""
-    from trxl_jax.trainer import train  # inside, because JAX takes seconds to import
-
-    arguments = parse(flags)
-    outcome = train(arguments.config, resume=arguments.resume)
-    if outcome.signal is not None:
-        print(f"stopped at step {outcome.global_step:,}; go on with: python train.py --resume {outcome.run_dir}")
-        return 128 + outcome.signal
-    score = outcome.metrics.get("episode/r_mean")
-    told = "" if score is None else f", mean return {score:.2f} over the last 100 episodes"
-    print(f"done: {outcome.global_step:,} steps{told}; see {outcome.run_dir}")
-    return 0
-
+from trxl_jax.commands.train import cli
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, sys.argv[1:]))
+    sys.exit(cli())

@@ -22,11 +22,11 @@ from encoder import fastest
 from rich.console import Console
 from rich.table import Table
 
+from trxl_jax.agent.cores.attention import attend, attend_alone, attend_to_constants, takes_plain_products
+from trxl_jax.agent.cores.cache import visible_slots, window_slots
 from trxl_jax.config import Config
-from trxl_jax.memory import visible_slots, window_slots
-from trxl_jax.minibatch import copies_windows
+from trxl_jax.ppo.minibatch import copies_windows
 from trxl_jax.presets import PRESETS
-from trxl_jax.transformer import attend, attend_alone, attend_to_constants, takes_plain_products
 
 MEMORY_CHAIN = Config(
     env_id="gymnax/MemoryChain-bsuite", num_envs=512, num_steps=128, update_epochs=4, trxl_num_layers=2, trxl_dim=256,

@@ -23,8 +23,8 @@ from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.errors import UserError
+from trxl_jax.ppo.train_step import make_phases
 from trxl_jax.presets import PRESETS
-from trxl_jax.train_step import make_phases
 
 FILE = Path(__file__).with_name("counts.json")
 SLACK = 0.1

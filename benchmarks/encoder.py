@@ -22,8 +22,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from trxl_jax import pixel_encoder_cpu
-from trxl_jax.encoder import PixelEncoder
+from trxl_jax.agent.cpu import pixel_encoder as pixel_encoder_cpu
+from trxl_jax.agent.encoders import PixelEncoder
 
 DIM = 384
 FORWARD = 2 * (20 * 20 * 32 * 192 + 9 * 9 * 64 * 512 + 7 * 7 * 64 * 576 + 3136 * DIM)

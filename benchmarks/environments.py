@@ -33,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax import make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs import MEMORY_GYM_PREFIX, make_single, memory_gym
 from trxl_jax.envs.base import IMAGE_SHAPE
+from trxl_jax.envs.registry import MEMORY_GYM_PREFIX, make_single
+from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError
 
 HOST_STEPS = 2000

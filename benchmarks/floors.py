@@ -34,8 +34,8 @@ from attention import MEMORY_CHAIN
 from trxl_jax import make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs import find_env
-from trxl_jax.envs.episode import EpisodeWrapper
+from trxl_jax.envs.host.episode import EpisodeWrapper
+from trxl_jax.envs.registry import find_env
 from trxl_jax.errors import UserError
 from trxl_jax.presets import PRESETS
 

@@ -20,7 +20,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax import PRESETS, init_states, make_agent, make_env
-from trxl_jax.train_step import compile_train_step
+from trxl_jax.ppo.train_step import compile_train_step
 
 ORIGINAL = Path(__file__).with_name("proof_of_memory_original.csv")
 

@@ -13,9 +13,10 @@ import matplotlib
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax.config import Config
-from trxl_jax.envs import MEMORY_GYM_PREFIX, memory_gym
-from trxl_jax.envs.task import make_task
-from trxl_jax.pictures import frame
+from trxl_jax.envs.registry import MEMORY_GYM_PREFIX
+from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.play.pictures import frame
+from trxl_jax.play.task import make_task
 
 
 def main() -> None:

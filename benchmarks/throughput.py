@@ -28,7 +28,7 @@ from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
-from trxl_jax.train_step import compile_phases, compile_train_step
+from trxl_jax.ppo.train_step import compile_phases, compile_train_step
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from trxl_jax import init_states, make_agent, make_env, make_train_step
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.errors import UserError
-from trxl_jax.train_step import make_phases
+from trxl_jax.ppo.train_step import make_phases
 
 PRESETS = ("mortar-mayhem-grid", "endless-mortar-mayhem")
 DEVICE_ENV = "gymnax/MemoryChain-bsuite"

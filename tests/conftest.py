@@ -9,7 +9,7 @@ import pytest
 
 from trxl_jax.cli import cache_directory
 from trxl_jax.config import Config
-from trxl_jax.trainer import train
+from trxl_jax.runs.trainer import train
 
 # As commands do: many tests compile the same programs, which is most of the time that they take.
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_directory()))

@@ -1,0 +1,170 @@
+"""--compute_dtype bfloat16: factors of products in bfloat16, everything else float32, results close to float32's."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trxl_jax.agent.actor_critic import ActorCritic, make_agent
+from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.initializers import dense
+from trxl_jax.config import Config
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.registry import make_env
+from trxl_jax.errors import ConfigError
+from trxl_jax.ppo.rollout import init_rollout_state
+from trxl_jax.ppo.train_step import init_states, make_train_step
+from trxl_jax.ppo.update import Minibatch, ppo_loss
+
+# A factor rounded to 8 significant bits is off by at most 2^-9 of itself, a product of two by 2^-8. Along the some 16
+# products from the observation to the heads independent errors add up to sqrt(16) of that.
+OUTPUTS = 4 * 2**-8
+# Where a rounding turns a ReLU on or off, whole terms of the gradient come or go. Most do on frames of noise, whose
+# features all lie near zero: 1 minus the cosine is 0.7% there, 0.1% with vectors.
+DIRECTION = 0.02
+
+N, Q, S, WINDOW = 2, 16, 40, 20
+PIXELS = EnvSpec((84, 84, 3), np.dtype(np.uint8), (3, 2), 50)
+VECTORS = EnvSpec((5,), np.dtype(np.float32), (4,), 50)
+CASES = {"pixels": (PIXELS, "absolute", 0.1), "vectors": (VECTORS, "learned", 0.0)}
+
+
+def build(case: str, compute_dtype: str) -> tuple[Config, ActorCritic]:
+    spec, encoding, reconstruction = CASES[case]
+    config = Config(
+        trxl_dim=64,
+        trxl_memory_length=WINDOW,
+        trxl_positional_encoding=encoding,
+        reconstruction_coef=reconstruction,
+        compute_dtype=compute_dtype,
+    )
+    return config, make_agent(config, spec, platform="gpu")
+
+
+def make_batch(spec: EnvSpec) -> Minibatch:
+    rng = np.random.default_rng(0)
+    branches = len(spec.action_nvec)
+    pixels = len(spec.obs_shape) > 1
+    obs = rng.integers(0, 256, (N, Q, *spec.obs_shape)) if pixels else rng.normal(size=(N, Q, *spec.obs_shape))
+    return Minibatch(
+        obs=jnp.asarray(obs, spec.obs_dtype),
+        frames=None,
+        action=jnp.asarray(rng.integers(0, 2, (N, Q, branches)), jnp.int32),
+        log_prob=jnp.asarray(-1 - rng.random((N, Q, branches)) / 10, jnp.float32),
+        value=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
+        advantage=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
+        returns=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
+        query_slot=WINDOW + jnp.tile(jnp.arange(Q), (N, 1)),
+        episode_step=jnp.asarray(rng.integers(0, 30, (N, Q)), jnp.int32),
+    )
+
+
+def make_functions(case: str, compute_dtype: str) -> tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]:
+    """Parameters, and as functions of them the agent's output and the loss."""
+    config, agent = build(case, compute_dtype)
+    batch = make_batch(agent.spec)
+    hidden = jax.random.normal(jax.random.key(1), (N, S, config.trxl_num_layers, config.trxl_dim))
+    position = jnp.tile(jnp.arange(S), (N, 1))
+    visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(S), WINDOW)
+
+    def encode_slots(params: Any) -> Any:
+        return agent.apply(params, hidden, position, method="encode_slots")
+
+    def output(params: Any) -> Any:
+        return agent.apply(params, batch.obs, encode_slots(params), visible)
+
+    def loss(params: Any) -> Any:
+        return ppo_loss(agent, params, batch, encode_slots(params), config, jnp.float32(1e-3))
+
+    return agent.init_params(jax.random.key(0)), jax.jit(output), jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def norm(tree: Any) -> float:
+    return float(jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(tree))))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_loss_and_gradient_stay_close(case: str) -> None:
+    params, output, loss = make_functions(case, "float32")
+    same_params, rounded_output, rounded_loss = make_functions(case, "bfloat16")
+    jax.tree.map(np.testing.assert_array_equal, params, same_params)
+    for exact, rounded in zip(jax.tree.leaves(output(params)), jax.tree.leaves(rounded_output(params)), strict=True):
+        assert rounded.dtype == jnp.float32
+        assert 0 < norm(exact - rounded) <= OUTPUTS * norm(exact)
+    (exact, _), exact_grads = loss(params)
+    (rounded, metrics), rounded_grads = rounded_loss(params)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((rounded, metrics, rounded_grads)))
+    assert abs(exact - rounded) <= OUTPUTS * abs(exact)
+    product = sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), exact_grads, rounded_grads)))
+    assert 1 - product / (norm(exact_grads) * norm(rounded_grads)) <= DIRECTION
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> None:
+    params, output, _ = make_functions(case, "bfloat16")
+    pattern = r"stablehlo\.(?:dot_general|convolution)\b.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\)"
+    factors = re.findall(pattern, output.lower(params).as_text())
+    spec = CASES[case][0]
+    in_float32 = len(spec.action_nvec) + 1 + (len(spec.obs_shape) == 1)  # branches, critic; the encoder of vectors
+    in_float32 += 2 * Config.trxl_num_layers  # weight matrices multiplied with each other, W_q W_k^T and W_v W_out
+    assert factors.count(("f32", "f32")) == in_float32
+    assert factors.count(("bf16", "bf16")) == len(factors) - in_float32
+
+
+def test_a_bias_gradient_is_summed_in_float32() -> None:
+    """Summed in bfloat16, ones stop counting at 256."""
+    layer = dense(1, 1, dtype=jnp.bfloat16)
+    inputs = jnp.ones((4096, 1))
+    params = layer.init(jax.random.key(0), inputs)
+    gradient = jax.jit(jax.grad(lambda p: layer.apply(p, inputs).sum()))(params)["params"]
+    np.testing.assert_array_equal(gradient["bias"], 4096)
+    np.testing.assert_array_equal(gradient["kernel"], 4096)
+
+
+def test_parameters_optimiser_and_metrics_stay_float32_in_training() -> None:
+    config = Config(
+        env_id="gymnax/ProofofMemory-v0",
+        compute_dtype="bfloat16",
+        num_envs=4,
+        num_steps=16,
+        num_minibatches=2,
+        total_timesteps=64,
+        trxl_dim=16,
+        trxl_num_layers=2,
+    )
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    before = init_states(config, env, agent, jax.random.key(0))
+    train_state, _, report = make_train_step(config, env, agent)(*before, jax.random.key(1))
+    for leaf in jax.tree.leaves((train_state.params, train_state.opt_state[0].mu, train_state.opt_state[0].nu)):
+        assert leaf.dtype == jnp.float32
+    assert all(value.dtype == jnp.float32 and jnp.isfinite(value) for value in report.metrics.values())
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), before[0].params, train_state.params)
+    assert norm(moved) > 0
+
+
+def test_on_a_cpu_bfloat16_runs_what_accelerators_run() -> None:
+    config = Config(compute_dtype="bfloat16")
+    agent = make_agent(config, PIXELS, platform="cpu")
+    assert not agent.shares_frames
+    assert agent == make_agent(config, PIXELS, platform="gpu")
+    assert make_agent(Config(), PIXELS, platform="cpu").shares_frames
+
+
+def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
+    config = Config(env_id="gymnax/ProofofMemory-v0", compute_dtype="bfloat16", num_envs=2)
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    state = jax.eval_shape(lambda key: init_rollout_state(env, agent, key), jax.random.key(0))
+    params = jax.eval_shape(agent.init_params, jax.random.key(0))
+    encode = lambda p, m: agent.apply(p, m.hidden, m.position, method="encode_slots")  # noqa: E731
+    assert all(layer.dtype == jnp.bfloat16 for layer in jax.eval_shape(encode, params, state.memory))
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--compute_dtype float16: must be bfloat16 or float32"):
+        Config(compute_dtype="float16")  # type: ignore[arg-type]

@@ -1,0 +1,303 @@
+"""The command that plays, shows and tells; its videos and pages are read again."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import gymnasium
+import numpy as np
+import pytest
+from PIL import Image
+
+import trxl_jax
+from tests.conftest import make_run
+from tests.support.paths import ROOT
+from tests.support.probes import Counter
+from trxl_jax.cli import run_command
+from trxl_jax.commands import enjoy as command
+from trxl_jax.config import Config
+from trxl_jax.play.episode import play_episode, trace
+from trxl_jax.play.pictures import frame
+from trxl_jax.play.show import film_episode, show_episode
+from trxl_jax.play.task import make_task
+from trxl_jax.play.window import Window, WindowClosed
+
+
+def enjoy(*flags: Any) -> int:
+    return run_command(command.main, [str(flag) for flag in flags])
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    return err
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    if path.suffix == ".gif":
+        with Image.open(path) as gif:
+            return [np.asarray(gif.convert("RGB")) for i in range(gif.n_frames) if gif.seek(i) is None]
+    with av.open(path) as video:
+        return [picture.to_ndarray(format="rgb24") for picture in video.decode(video=0)]
+
+
+@pytest.mark.parametrize("run", ["proof_run", "device_run"])
+def test_results_as_lines_and_as_json(
+    run: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = request.getfixturevalue(run)
+    capsys.readouterr()
+    assert enjoy("--name", run_dir, "--episodes", 4, "--json") == 0
+    printed = capsys.readouterr().out
+    told = json.loads(printed)
+    assert printed.count("\n") == 1
+    returns = [episode["return"] for episode in told["episodes"]]
+    assert len(returns) == 4
+    assert told["mean_return"] == pytest.approx(np.mean(returns))
+    assert told["std_return"] == pytest.approx(np.std(returns))
+    assert told["files"] == []
+    own = {"success"} if run == "proof_run" else set()
+    assert all(set(episode) == {"return", "length", *own} for episode in told["episodes"])
+    assert enjoy("--name", run_dir / "checkpoints" / "1", "--episodes", 4) == 0
+    *lines, summary = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"episode {i}: return {r:.4g}" for i, r in enumerate(returns)]
+    assert f"mean return {np.mean(returns):.4g}" in summary
+
+
+def test_nothing_else_reaches_stdout(proof_run: Path, tmp_path: Path) -> None:
+    """Not the greetings of libraries either; the window's absence, a line and no more."""
+    env = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and not name.startswith("SDL")}
+    env |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, str(ROOT / "enjoy.py"), "--name", str(proof_run), "--episodes", "1", *flags]
+        return subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+
+    process = run("--json", "--render", "video", "--out", str(tmp_path / "out"))
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["files"] == [str(tmp_path / "out" / "episode_0.mp4")]
+    process = run("--render", "human")
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert "no display" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_what_is_shown_does_not_change_what_is_played(
+    proof_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played = []
+    for extra in ([], ["--render", "video", "--out", tmp_path], ["--seed", 8], ["--deterministic"]):
+        assert enjoy("--name", proof_run, "--episodes", 4, "--json", *extra) == 0
+        played.append(json.loads(capsys.readouterr().out)["episodes"])
+    plain, shown, *others = played
+    assert plain == shown
+    assert plain not in others
+    for i, episode in enumerate(shown):
+        frames = decode(tmp_path / f"episode_{i}.mp4")
+        assert len(frames) == episode["length"] + 1  # and the end
+        assert all(picture.shape == (80, 440, 3) and picture.std() > 10 for picture in frames)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"episode_{i}.mp4" for i in range(4)]
+
+
+def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Path, tmp_path: Path) -> None:
+    options = ["--env_options", '{"command_count": [2]}']
+    flags = ["--name", mortar_run, "--episodes", 1, "--render", "video", "--out", tmp_path]
+    assert enjoy(*flags, *options) == 0
+    for picture in decode(tmp_path / "episode_0.mp4"):
+        assert picture.shape == (336, 680, 3)
+        # The target's green circle is only in the first.
+        green = [((side[..., 1] > 150) & (side[..., 0] < 100)).sum() for side in (picture[:, :336], picture[:, 344:])]
+        assert green[0] > 200
+        assert green[1] == 0
+
+
+def test_pictures_and_observations_are_of_the_same_moment(mortar_run: Path) -> None:
+    """Commands are drawn white in both; drawing twice a step, or turning wrongly, would part them."""
+    policy = trxl_jax.load(mortar_run)
+    task = make_task(policy.config.for_evaluation(1, 1), pictures=True)
+    for episode in range(2):
+        commands = 0
+        for k, moment in enumerate(play_episode(policy, task, episode)):
+            assert moment.picture is not None
+            seen = task.upright(moment.observation)
+            white = (moment.picture[2::4, 2::4] == 255).all(axis=-1)
+            np.testing.assert_array_equal(white, (seen == 255).all(axis=-1))
+            commands += bool(white.any() and k < 40)
+            if k == 0:  # where the agent stands, too; its last episode's place is forgotten
+                same = (moment.picture[2::4, 2::4] == seen).all(axis=-1)
+                assert same.mean() > 0.98
+        assert commands == 30
+
+
+@pytest.mark.parametrize("env_id", ["MysteryPath-v0", "SearingSpotlights-v0", "Endless-MortarMayhem-v0"])
+def test_memory_gym_is_shown_upright(env_id: str) -> None:
+    """As its own picture of what the agent sees."""
+    config = Config(env_id=env_id)
+    task = make_task(config)
+    task.reset(0)
+    env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+    env.reset(seed=int(np.random.SeedSequence((config.seed, 0, 0)).generate_state(1)[0]))
+    np.testing.assert_array_equal(task.upright(task.obs), env.render())
+    assert (task.obs != env.render()).any()
+
+
+def test_minigrid_is_shown_whole_beside_the_agents_view(tmp_path: Path) -> None:
+    task = make_task(Config(env_id="MiniGrid-MemoryS9-v0"), pictures=True)
+    task.reset(0)
+    shown = frame(task.picture, task.upright(task.obs))
+    assert shown is not None
+    assert task.picture is not None
+    assert task.picture.shape == (252, 252, 3)  # nine cells
+    np.testing.assert_array_equal(shown[:, :252], task.picture)
+    np.testing.assert_array_equal(shown[1::3, 261::3], task.obs)
+
+
+def test_gifs(proof_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--name", proof_run, "--episodes", 1, "--render", "video", "--video_format", "gif", "--out", tmp_path]
+    assert enjoy(*flags, "--json") == 0
+    length = json.loads(capsys.readouterr().out)["episodes"][0]["length"]
+    frames = decode(tmp_path / "episode_0.gif")
+    assert 1 < len(frames) <= length + 1  # equal ones are one that lasts longer
+    assert frames[0].shape == (80, 440, 3)
+    assert frames[0].std() > 10
+
+
+def test_a_video_of_a_long_episode_stops_and_an_abandoned_one_leaves_nothing(mortar_run: Path, tmp_path: Path) -> None:
+    policy = trxl_jax.load(mortar_run)
+    task = make_task(policy.config, pictures=True)
+    assert film_episode(policy, task, 0, tmp_path / "short.mp4", 5, lambda: False)
+    assert len(decode(tmp_path / "short.mp4")) == 6
+    assert not film_episode(policy, task, 0, tmp_path / "none.mp4", 5, lambda: True)
+    assert [path.name for path in tmp_path.iterdir()] == ["short.mp4"]
+
+
+def test_a_window_shows_every_step_until_it_is_closed(proof_run: Path) -> None:
+    policy = trxl_jax.load(proof_run)
+    task = make_task(policy.config, pictures=True)
+    window = Window(1000, driver="dummy")
+    result = show_episode(policy, task, 0, window=window)
+    assert result["l"] > 2
+    window.close()
+
+    window = Window(1000, driver="dummy")
+    window._process.kill()
+    window._process.wait()  # as when a person closes it
+    with pytest.raises(WindowClosed):
+        show_episode(policy, task, 0, window=window)
+    window.close()
+
+
+def test_the_record_of_an_episode(mortar_run: Path) -> None:
+    policy = trxl_jax.load(mortar_run)
+    task = make_task(policy.config.for_evaluation(1, 1), pictures=True)
+    moments = list(play_episode(policy, task, 3, attention=True))
+    record = trace(task, 3, moments)
+    k = record.num_steps
+    assert record.results["l"] == k
+    assert record.results["r"] == pytest.approx(record.rewards.sum(), abs=1e-5)
+    assert (record.env_id, record.seed, record.episode) == ("MortarMayhem-Grid-v0", 1, 3)
+    assert record.observations.shape == (k, 84, 84, 3)
+    assert record.pictures is not None
+    assert record.pictures.shape == (k, 336, 336, 3)
+    assert record.actions.shape == (k, 1)
+    assert record.probabilities.shape == (k, 4)
+    assert record.attention.shape == (k, 2, 2, 5)
+    np.testing.assert_allclose(record.probabilities.sum(axis=1), 1, atol=1e-5)
+    entropy = -(record.probabilities * np.log(record.probabilities)).sum(axis=1)
+    np.testing.assert_allclose(record.entropies, entropy, atol=1e-5)
+    np.testing.assert_allclose(record.attention.sum(axis=-1)[1:], 1, atol=1e-5)
+    assert not record.attention[0].any()
+    assert not record.attention[2][..., 2:].any()  # the third step has two before it
+
+    memory = policy.init()
+    values = []
+    for observation in record.observations:
+        output, memory = policy.decide(observation, memory)
+        values.append(output.value)
+    np.testing.assert_allclose(record.values, values, atol=1e-5)
+
+
+def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--name", mortar_run, "--episodes", 2, "--max_steps", 45, "--json", "--render", "html", "--out", tmp_path]
+    assert enjoy(*flags, "--env_options", '{"command_count": [1]}') == 0
+    first, _ = json.loads(capsys.readouterr().out)["episodes"]
+    assert "cut" not in first  # one command: over before
+    assert first["success"] in (0, 1)
+    assert enjoy(*flags) == 0
+    first, _ = json.loads(capsys.readouterr().out)["episodes"]
+    assert first == {"return": 0, "length": 45, "cut": 1}
+    assert '"steps":45' in (tmp_path / "episode_0.html").read_text()
+
+
+def test_pages_of_tasks_with_pictures_and_with_vectors(
+    mortar_run: Path, device_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_dir in (mortar_run, device_run):
+        out = tmp_path / run_dir.parent.name
+        capsys.readouterr()
+        assert enjoy("--name", run_dir, "--episodes", 1, "--json", "--render", "html", "--out", out) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["files"] == [str(out / "episode_0.html")]
+        page = (out / "episode_0.html").read_text()
+        record = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+        assert record["steps"] == told["episodes"][0]["length"]
+        assert record["command"].startswith("python enjoy.py --name")
+        assert (record["pictures"] is None) == (run_dir == device_run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["--name"]),
+        (["--name", "nowhere"], ["nowhere", "train.py"]),
+        (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
+        (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),
+        (["--name", "RUN", "--max_steps", "0"], ["--max_steps 0"]),
+        (["--name", "RUN", "--render", "film"], ["--render", "film"]),
+        (["--name", "RUN", "--env_options", '{"cells": 3}'], ["--env_options", "cells"]),
+        (["--name", "RUN", "--render", "video", "--out", "/dev/null/x"], ["--out", "/dev/null/x"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_flags_get_one_line(
+    flags: list[str], words: list[str], proof_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enjoy(*[str(proof_run) if flag == "RUN" else flag for flag in flags]) == 2
+    line = told(capsys)
+    for word in words:
+        assert word in line
+
+
+def test_a_task_without_pictures_is_told_so(device_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert enjoy("--name", device_run, "--render", "video") == 2
+    assert "draws no pictures" in told(capsys)
+
+
+def test_a_task_that_was_an_object_needs_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = make_run(tmp_path / "run", env=Counter)
+    capsys.readouterr()
+    assert enjoy("--name", run_dir) == 2
+    assert "custom/Counter" in told(capsys)
+
+
+def test_the_hub_without_its_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert enjoy("--hub", "--name", "some.nn") == 2
+    assert "pip install huggingface-hub" in told(capsys)
+
+
+def test_the_hub_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("huggingface_hub")
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, str(ROOT / "enjoy.py"), "--hub", "--name", "some.nn"]
+    process = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "can't reach the hub" in process.stderr
+    assert process.stderr.count("\n") == 1, process.stderr

@@ -1,0 +1,194 @@
+"""What users do with Memory Gym's tasks on the device: train, watch, options, and no pygame."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from gymnax.wrappers import LogWrapper
+from gymnax.wrappers.gym import GymnaxToGymWrapper
+
+from trxl_jax import Config, load, make_env
+from trxl_jax.envs.device.environment import DeviceEnvironment
+from trxl_jax.envs.registry import on_backend
+from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.errors import ConfigError
+from trxl_jax.play.task import make_task
+
+from tests.support.command import ROOT, TINY, run, told  # isort: skip
+from trxl_jax.commands import enjoy
+
+SHORT = '{"command_count": [1], "command_show_duration": [1], "explosion_delay": [3], "explosion_duration": [1]}'
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("device") / "run"
+    flags = ["--env_options", SHORT, "--total_timesteps", 64, "--run_dir", run_dir]
+    assert run("mortar-mayhem-grid", "--backend", "device", *TINY, *flags) == 0
+    return run_dir
+
+
+def test_a_run_tells_the_tasks_own_numbers(trained: Path) -> None:
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert json.loads((trained / "config.json").read_text())["env_id"] == "jax/MortarMayhem-Grid-v0"
+    assert 0 <= row["episode/success_mean"] <= 1
+    assert 0 <= row["episode/commands_completed_mean"] <= 1
+
+
+@pytest.mark.parametrize("backend", ["device", "host"])
+def test_an_agent_plays_on_either_side(trained: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert enjoy.main(["--name", str(trained), "--backend", backend, "--episodes", "2", "--json"]) == 0
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
+    assert all({"return", "length", "success", "commands_completed"} <= set(episode) for episode in episodes)
+
+
+def test_people_see_the_ground_truth_upright(trained: Path) -> None:
+    task = make_task(load(trained).config.for_evaluation(1, 1), pictures=True)
+    task.reset(0)
+    assert task.picture is not None
+    assert task.picture.shape == (336, 336, 3)
+    # Four times the size of what the agent sees, but for the mark on the target.
+    seen = np.kron(task.upright(task.obs), np.ones((4, 4, 1), np.uint8))
+    differs = (seen != task.picture).any(-1)
+    assert 0 < differs.mean() < 0.05
+    assert (task.picture[differs] == (0, 255, 0)).all()
+    assert task.fps == 6
+
+
+def test_a_task_is_where_it_was_asked_for() -> None:
+    for name in memory_gym.NAMES:
+        assert on_backend(name, "device") == on_backend(f"jax/{name}", "device") == f"jax/{name}"
+        assert on_backend(name, "host") == on_backend(f"jax/{name}", "host") == name
+    assert on_backend("ProofofMemory-v0", "device") == "gymnax/ProofofMemory-v0"
+    assert on_backend("gymnax/CartPole-v1", "device") == "gymnax/CartPole-v1"
+    assert on_backend("MiniGrid-MemoryS9-v0", "host") == "MiniGrid-MemoryS9-v0"
+    for env_id, backend in (("gymnax/CartPole-v1", "host"), ("MiniGrid-MemoryS9-v0", "device")):
+        with pytest.raises(ConfigError, match=f"--backend {backend}: {env_id} has no twin"):
+            on_backend(env_id, backend)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--env_id", "jax/MortarMayhem"], ["--env_id", "jax/MortarMayhem-v0"]),
+        (["--backend", "device", "--env_options", '{"agent_scale": 0.5}'], ["--env_options", "agent_scale"]),
+        (["--backend", "device", "--env_options", '{"comand_count": [3]}'], ["--env_options", "comand_count"]),
+    ],
+)
+def test_bad_flags_are_one_line(flags: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*flags, *TINY) == 2
+    line = told(capsys)
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("name", memory_gym.NAMES)
+def test_both_sides_agree_on_what_an_agent_must_know(name: str) -> None:
+    device, host = (make_env(Config(env_id=on_backend(name, side), num_envs=1)) for side in ("device", "host"))
+    assert device.spec == host.spec
+    host.close()
+
+
+def test_nothing_at_run_time_needs_pygame() -> None:
+    script = """
+import sys, jax
+from trxl_jax import Config, make_env
+from trxl_jax.envs.tasks import memory_gym
+for name in memory_gym.NAMES:
+    env = make_env(Config(env_id=f"jax/{name}", num_envs=2))
+    jax.eval_shape(env.step, env.reset(jax.random.key(0))[0], jax.numpy.zeros((2, len(env.spec.action_nvec)), int))
+print(sorted({"pygame", "memory_gym"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_final_observations_are_those_before_the_reset() -> None:
+    options = json.loads(SHORT)
+    config = Config(env_id="jax/MortarMayhem-Grid-v0", env_options=options, num_envs=4, bootstrap_truncated=True)
+    env = make_env(config)
+    state, _ = env.reset(jax.random.key(1))
+    step = jax.jit(env.step)
+    for _ in range(20):
+        state, told = step(state, np.zeros((4, 1), np.int32))
+        ended = np.asarray(told.terminated)
+        if ended.any():
+            break
+    assert ended.any()
+    final, first = np.asarray(told.final_obs), np.asarray(told.obs)
+    assert (final[ended] != first[ended]).any()
+    assert (final[~ended] == first[~ended]).all()
+    assert not np.asarray(told.truncated).any()
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("name", memory_gym.NAMES)
+def test_tasks_keep_gymnaxs_contract(name: str, bits: int) -> None:
+    with jax.enable_x64(bits == 64):
+        task, params = memory_gym.find_task(name).from_options({})
+        wrapped = LogWrapper(task)
+
+        def play(key: jax.Array) -> Any:
+            obs, state = wrapped.reset(key, params)
+
+            # A scan refuses states whose types change from reset to step.
+            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
+                action = task.action_space(params).sample(key)
+                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
+                return (obs, state), (reward, terminated, truncated, info)
+
+            return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
+
+        (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
+    space = task.observation_space(params)
+    assert task.name == name
+    assert (obs.shape, obs.dtype) == (space.shape, space.dtype)
+    assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
+    assert (info["final_observation"].shape, info["final_observation"].dtype) == ((3, *obs.shape), obs.dtype)
+    assert all(info[told].dtype == np.float32 for told in task.result_names)
+
+
+def test_parameters_may_differ_between_environments() -> None:
+    task, params = memory_gym.find_task("MortarMayhem-Grid-v0").from_options({"command_count": [1]})
+    delays = np.array([[2], [5]], np.int32)
+    differ = params.replace(explosion_delay=delays)
+    axes = jax.tree.map(lambda _: None, params).replace(explosion_delay=0)
+    _, state = jax.vmap(task.reset, (None, axes))(jax.random.key(0), differ)
+    assert (state.explosion_delay == delays[:, 0]).all()
+    lengths = np.zeros(2, int)
+    step = jax.jit(jax.vmap(task.transition, (0, None, axes)))
+    for i in range(20):
+        state, _, done, _ = step(state, 0, differ)
+        lengths[(lengths == 0) & np.asarray(done)] = i + 1
+    assert lengths[1] == lengths[0] + 3
+
+
+def test_a_full_table_truncates_and_is_told() -> None:
+    task = memory_gym.find_task("Endless-SearingSpotlights-v0")(capacity=3)
+    env = DeviceEnvironment(task, task.default_params.replace(spawn_interval=2), 2)
+    state, _ = env.reset(jax.random.key(0))
+    step = jax.jit(env.step)
+    for _ in range(2):
+        state, told = step(state, np.zeros((2, 2), np.int32))
+    assert np.asarray(told.truncated).all()
+    assert not np.asarray(told.terminated).any()
+    assert (told.episode.others["overflow"] == 1).all()
+
+
+def test_options_do_not_undo_what_was_passed_as_an_object() -> None:
+    task, params = memory_gym.find_task("Endless-MysteryPath-v0").from_options({"stamina_level": 5})
+    with pytest.raises(ConfigError, match=r"--env_options: Endless-MysteryPath-v0 was passed as an object"):
+        make_env(Config(num_envs=2, env_options={"stamina_level": 9}), env=(task, params))
+
+
+def test_gymnaxs_wrapper_makes_a_gymnasium_environment_of_them() -> None:
+    task, params = memory_gym.find_task("MortarMayhem-Grid-v0").from_options({})
+    env = GymnaxToGymWrapper(task, params, seed=0)
+    obs, _ = env.reset(seed=3)
+    assert np.asarray(obs) in env.observation_space
+    obs, *_ = env.step(env.action_space.sample())
+    assert np.asarray(obs) in env.observation_space

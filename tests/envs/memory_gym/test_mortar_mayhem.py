@@ -1,0 +1,492 @@
+"""Mortar Mayhem on the device against Memory Gym's own, bit for bit."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.support.replay import EPISODES, SEED, Recording, record, replay
+from trxl_jax.envs.device.environment import DeviceEnvironment
+from trxl_jax.envs.registry import make_single
+from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW
+from trxl_jax.envs.tasks.memory_gym.mortar_mayhem import (
+    COMMANDS,
+    NOTHING,
+    EndlessMortarMayhem,
+    MortarMayhem,
+    MortarMayhemGrid,
+    MortarMayhemLayout,
+)
+from trxl_jax.errors import ConfigError
+
+TASKS: dict[str, Any] = {
+    "MortarMayhem-Grid-v0": MortarMayhemGrid,
+    "MortarMayhem-v0": MortarMayhem,
+    "Endless-MortarMayhem-v0": EndlessMortarMayhem,
+}
+GRID, PLAIN, ENDLESS = TASKS
+LONGEST = {GRID: 118, PLAIN: 274, ENDLESS: 450}
+"""Steps after which episodes are cut, all that there are but in the endless task."""
+P_VALUE = 1e-4
+
+
+@cache
+def host(env_id: str) -> gymnasium.Env:
+    return make_single(env_id)
+
+
+@cache
+def compiled(env_id: str) -> tuple[Any, Any]:
+    """The task with Memory Gym's defaults, and its parameters: one object, so that what is compiled is shared."""
+    return TASKS[env_id].from_options({})
+
+
+def read_layout(env: Any) -> MortarMayhemLayout:
+    shown = env._command_visualization_clone
+    cycle = len(shown) // env.num_commands
+    duration = cycle - shown[:cycle].count("")
+    return MortarMayhemLayout(
+        agent=np.array(env.agent.rect.center, np.int32),
+        commands=np.array([COMMANDS.index(command) for command in env._commands], np.uint8),
+        num_commands=np.int32(env.num_commands),
+        show_duration=np.int32(duration),
+        show_delay=np.int32(cycle - duration),
+        explosion_duration=np.int32(env._explosion_duration),
+        explosion_delay=np.int32(env._explosion_delay),
+    )
+
+
+def with_room(layout: MortarMayhemLayout, commands: list[str], room: int) -> MortarMayhemLayout:
+    """The layout with all commands of an episode, those too that steps drew."""
+    numbers = np.zeros(room, np.uint8)
+    numbers[: len(commands)] = [COMMANDS.index(command) for command in commands]
+    return layout.replace(commands=numbers)
+
+
+def towards_target(env: Any, rng: np.random.Generator) -> Any:
+    """Goes to the middle of the target, across the edges of the screen if it may; then stands still."""
+    tile, target = np.array(env.normalized_agent_position), np.array(env._target_pos)
+    away = (target - tile).astype(int)
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return turn_towards(env.agent.rotation, away)
+    arena = env.arena.arena_size
+    if hasattr(env, "t"):
+        # The longer way round now and then; beyond the arena, on over the edge if the target is on the other side.
+        half = arena // 2 + int(env.current_seed) % 2
+        beyond = (tile < 0) | (tile >= arena)
+        away = np.where(beyond, np.where(target < arena // 2, 1, -1), (away + half) % arena - half)
+    pixels = env.arena.rect.x + 14 * target + 7 - np.array(env.agent.rect.center)
+    sign = np.where(away != 0, np.sign(away), np.where(abs(pixels) > 2, np.sign(pixels), 0)).astype(int)
+    return np.array([0, 2, 1])[sign]
+
+
+def turn_towards(rotation: int, away: np.ndarray) -> int:
+    if not away.any():
+        return 0
+    axis = int(away[0] == 0)
+    wanted = {(0, 1): 270, (0, -1): 90, (1, -1): 0, (1, 1): 180}[axis, int(np.sign(away[axis]))]
+    turn = (wanted - rotation) % 360
+    return 3 if turn == 0 else 1 if turn <= 180 else 2
+
+
+def at_random(env: Any, rng: np.random.Generator) -> Any:
+    nvec = getattr(env.action_space, "nvec", None)
+    return int(rng.integers(4)) if nvec is None else rng.integers(nvec)
+
+
+def at_times(chance: float) -> Callable[[Any, np.random.Generator], Any]:
+    """Follows the commands but for random actions; stands still while tiles are red."""
+
+    def act(env: Any, rng: np.random.Generator) -> Any:
+        random = not env.arena.tiles_on and rng.random() < chance
+        return at_random(env, rng) if random else towards_target(env, rng)
+
+    return act
+
+
+def misses_the_last(env: Any, rng: np.random.Generator) -> Any:
+    last = env._current_command == env.num_commands - 1 and not env.arena.tiles_on
+    return at_random(env, rng) if last else towards_target(env, rng)
+
+
+def leaves_the_target(env: Any, rng: np.random.Generator) -> Any:
+    """Walks off in a straight line while the tiles are red, after a command that differs between episodes."""
+    leaves = env.arena.tiles_on and env._current_command % 3 == env.current_seed % 3
+    if not leaves:
+        return towards_target(env, rng)
+    return 3 if isinstance(env.action_space, gymnasium.spaces.Discrete) else [1 + env.current_seed % 2, 0]
+
+
+POLICIES = [at_times(0.0), at_times(0.2), leaves_the_target, misses_the_last, at_random]
+
+
+def record_episodes(
+    env_id: str, task: Any, options: dict[str, Any], episodes: int, max_steps: int, first: int = 0
+) -> list[Recording]:
+    return [
+        record(
+            host(env_id),
+            SEED + first + episode,
+            options,
+            POLICIES[episode % len(POLICIES)],
+            read_layout,
+            lambda env, layout: with_room(layout, env._commands, task.max_commands),
+            max_steps,
+        )
+        for episode in range(episodes)
+    ]
+
+
+@cache
+def replayed(env_id: str) -> tuple[list[Recording], list[Any]]:
+    """Episodes with Memory Gym's defaults, found equal, and the states that the device passed through in them."""
+    task, params = compiled(env_id)
+    recordings = record_episodes(env_id, task, {}, EPISODES, LONGEST[env_id])
+    states = replay(task, params, recordings, LONGEST[env_id])
+    for recording in recordings:
+        recording.obs.clear()  # compared, and a gigabyte where many episodes are asked for
+    return recordings, states
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_episodes_equal_memory_gyms_bit_for_bit(env_id: str) -> None:
+    recordings, states = replayed(env_id)
+    assert len(recordings) == len(states) == EPISODES
+
+
+# In float32, 0.1 and 0.6 add up to another number than in float64.
+PAID = {"reward_command_failure": -0.3, "reward_command_success": 0.1, "reward_episode_success": 0.6}
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    (GRID, {"arena_size": 2, "command_count": [1, 4], "allowed_commands": 9, "explosion_delay": [4, 5], **PAID}),
+    (GRID, {"arena_size": 6, "command_count": [3], "command_show_duration": [0, 1], "visual_feedback": False}),
+    (GRID, {"arena_size": 3, "command_count": [4], "explosion_duration": [1], "explosion_delay": [1], **PAID}),
+    (PLAIN, {"arena_size": 2, "command_count": [5], "explosion_duration": [1, 3], "explosion_delay": [6], **PAID}),
+    (PLAIN, {"arena_size": 4, "command_count": [2, 3], "command_show_delay": [0, 2], "agent_speed": 4.5}),
+    (PLAIN, {"arena_size": 6, "command_count": [3], "allowed_commands": 4, "visual_feedback": False, "agent_speed": 0}),
+    (ENDLESS, {"initial_command_count": 3, "max_steps": 90, "command_show_delay": [0], "agent_speed": 2.5}),
+    (ENDLESS, {"allowed_commands": 5, "explosion_duration": [1, 2], "explosion_delay": [9, 12], "agent_speed": 5.75}),
+    (ENDLESS, {"visual_feedback": False, "command_show_duration": [2, 1], "command_show_delay": [3], "max_steps": -1}),
+]
+
+
+@pytest.mark.parametrize(("env_id", "options"), OPTIONS)
+def test_options_act_as_in_memory_gym(env_id: str, options: dict[str, Any]) -> None:
+    task, params = TASKS[env_id].from_options(options)
+    recordings = record_episodes(env_id, task, options, max(10, EPISODES // 5), 150, first=10_000)
+    replay(task, params, recordings, 150)
+    bound = host(env_id).unwrapped.max_episode_steps
+    assert params.max_steps_in_episode == (bound if bound > 0 else 1024)
+
+
+def ends(env_id: str) -> list[tuple[Recording, Any, Any]]:
+    """Finished episodes: what the host showed, the state before the last step, and the one after it."""
+    recordings, states = replayed(env_id)
+    return [
+        (recording, jax.tree.map(lambda x: x[-2], passed), jax.tree.map(lambda x: x[-1], passed))
+        for recording, passed in zip(recordings, states)
+        if recording.dones[-1]
+    ]
+
+
+def together(env_id: str, field: str) -> np.ndarray:
+    return np.concatenate([getattr(passed, field) for passed in replayed(env_id)[1]])
+
+
+def test_replays_met_every_command_and_rotation() -> None:
+    for env_id, commands, rotations in ((GRID, 5, 4), (PLAIN, 9, 8), (ENDLESS, 9, 8)):
+        assert set(together(env_id, "shown")) == {*range(commands), NOTHING}
+        assert set(together(env_id, "rotation")) == set(range(0, 8, 8 // rotations))
+
+
+@pytest.mark.parametrize("env_id", [GRID, PLAIN])
+def test_replays_met_every_end(env_id: str) -> None:
+    met = dict.fromkeys(("all executed", "last one failed", "earlier one failed", "killed by a tile"), 0)
+    for recording, before, after in ends(env_id):
+        if recording.info["success"]:
+            # Failing at the last command is a success without a reward.
+            met["all executed" if recording.rewards[-1] else "last one failed"] += 1
+            assert recording.info["commands_completed"] == 1
+        else:
+            met["killed by a tile" if before.red else "earlier one failed"] += 1
+            assert recording.info["commands_completed"] == (after.current - 1) / after.num_commands
+    assert min(met.values()) >= 2, met
+
+
+def test_replays_of_the_endless_task_met_every_end_and_edge() -> None:
+    finished = ends(ENDLESS)
+    killed = sum(bool(before.red) for _, before, _ in finished)
+    assert 2 <= killed <= len(finished) - 2
+    assert sum(passed.num_commands[-1] >= 4 for passed in replayed(ENDLESS)[1]) >= 5
+    jumps = np.concatenate([np.diff(passed.agent, axis=0) for passed in replayed(ENDLESS)[1]])
+    tiles = together(ENDLESS, "agent") // 14
+    for axis in (0, 1):
+        assert (jumps[:, axis] > 42).any()
+        assert (jumps[:, axis] < -42).any()
+        assert set(tiles[:, axis]) == set(range(-1, 7))
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_debug_pictures_equal_memory_gyms(env_id: str) -> None:
+    env = make_single(env_id, render_mode="debug_rgb_array")
+    task, params = compiled(env_id)
+    shown = []
+
+    def act(plain: Any, rng: np.random.Generator) -> Any:
+        shown.append(plain.render())
+        return towards_target(plain, rng)
+
+    recording = record(env, SEED, {}, act, read_layout, lambda e, x: with_room(x, e._commands, task.max_commands), 118)
+    (states,) = replay(task, params, [recording], LONGEST[env_id])
+    drawn = jax.jit(jax.vmap(task.render_debug, (0, None)))(jax.tree.map(lambda x: x[:-1], states), params)
+    np.testing.assert_array_equal(drawn, np.stack(shown))
+    assert drawn.shape[1:] == (336, 336, 3)
+    assert set(states.red) == {False, True}
+
+
+def alike(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether two samples of small integers may be of one distribution; rare values count as one."""
+    values = np.union1d(ours, theirs)
+    table = np.array([[(sample == value).sum() for value in values] for sample in (ours, theirs)])
+    expected = table.sum(axis=0) * table.sum(axis=1, keepdims=True) / table.sum()
+    rare = expected.min(axis=0) < 5
+    table = np.hstack([table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)])
+    table = table[:, table.sum(axis=0) > 0]
+    return table.shape[1] < 2 or stats.chi2_contingency(table).pvalue > P_VALUE
+
+
+CHOICES = {
+    "command_show_duration": [1, 3],
+    "command_show_delay": [0, 1, 4],
+    "explosion_duration": [2, 5],
+    "explosion_delay": [6, 7, 8],
+}
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_resets_draw_as_memory_gym_does(env_id: str) -> None:
+    options = CHOICES | ({} if env_id == ENDLESS else {"command_count": [3, 4], "allowed_commands": 7})
+    task, params = TASKS[env_id].from_options(options)
+    layouts = []
+    for seed in range(800):
+        host(env_id).reset(seed=seed, options=options)
+        plain = host(env_id).unwrapped
+        more = plain._generate_commands(4) if env_id == ENDLESS else plain._commands
+        layouts.append(with_room(read_layout(plain), more, 4))
+    theirs = jax.tree.map(lambda *x: np.stack(x), *layouts)
+    keys = jax.random.split(jax.random.key(SEED), 8000)
+    ours = jax.tree.map(np.asarray, jax.jit(jax.vmap(task.init_layout, (0, None)))(keys, params))
+    for name in ("num_commands", "show_duration", "show_delay", "explosion_duration", "explosion_delay"):
+        assert alike(getattr(ours, name), getattr(theirs, name)), name
+    for axis in (0, 1):
+        assert alike(ours.agent[:, axis], theirs.agent[:, axis])
+    corner = 42 - 7 * task.arena_size
+    tiles = [(layout.agent - corner) // 14 @ [task.arena_size, 1] for layout in (ours, theirs)]
+    assert alike(*tiles)
+    for i in range(4):
+        assert alike(ours.commands[:, i], theirs.commands[:, i])
+        # What may follow depends on where the agent starts.
+        assert alike(*(9 * tile + layout.commands[:, i] for tile, layout in zip(tiles, (ours, theirs))))
+    pairs = [9 * layout.commands[:, 0].astype(int) + layout.commands[:, 1] for layout in (ours, theirs)]
+    assert alike(*pairs)
+
+
+# Short and easy, so that episodes at random end in many ways.
+EASY = {"command_show_duration": [1], "command_show_delay": [0], "explosion_delay": [3, 5], "explosion_duration": [2]}
+SMALL: dict[str, dict[str, Any]] = {
+    GRID: {**EASY, "arena_size": 2, "command_count": [2, 3]},
+    PLAIN: {**EASY, "arena_size": 2, "command_count": [2, 3]},
+    ENDLESS: {**EASY, "allowed_commands": 5, "agent_speed": 9},
+}
+
+
+@cache
+def small(env_id: str) -> tuple[Any, Any]:
+    """A task whose episodes are short, and its parameters."""
+    task, params = TASKS[env_id].from_options(SMALL[env_id])
+    return task, jax.tree.map(jnp.asarray, params)
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_random_play_lasts_as_long_and_brings_as_much_as_in_memory_gym(env_id: str) -> None:
+    task, params = small(env_id)
+    theirs = []
+    for seed in range(200):
+        recording = record(host(env_id), seed, SMALL[env_id], at_random, lambda env: None, max_steps=60)
+        assert recording.dones[-1]
+        theirs.append((len(recording.dones), round(10 * sum(recording.rewards))))
+
+    def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(carry: tuple[Any, jax.Array], key: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+            state, lasts = carry
+            state, reward, terminated, _ = task.transition(state, task.action_space(params).sample(key), params)
+            return (state, lasts & ~terminated), (lasts, jnp.where(lasts, reward, 0))
+
+        keys = jax.random.split(key, 61)
+        first = task.reset_from_layout(task.init_layout(keys[0], params), params)
+        lasting, rewards = jax.lax.scan(step, (first, jnp.bool_(True)), keys[1:])[1]
+        return lasting.sum(), rewards.sum()
+
+    lengths, returns = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(SEED), 4000))
+    ours = np.stack([lengths, np.round(10 * np.asarray(returns))], axis=1).astype(int)
+    for column in (0, 1):
+        assert alike(ours[:, column], np.array(theirs)[:, column])
+        assert stats.ks_2samp(ours[:, column], np.array(theirs)[:, column]).pvalue > P_VALUE
+    assert alike(*(np.array(sample) @ [100, 1] for sample in (ours, theirs)))
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_a_batch_equals_its_environments_one_by_one_and_resets_equal_those_by_hand(env_id: str) -> None:
+    task, params = small(env_id)
+    batch = jax.jit(jax.vmap(task.step, (0, 0, 0, None)))
+    reset, transition, render = (jax.jit(f) for f in (task.reset_env, task.transition, task.render))
+    started = [reset(jax.random.key(SEED + i), params)[1] for i in range(2)]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *started)
+    num_ends = 0
+    for i in range(40):
+        keys = jax.random.split(jax.random.key(SEED + 10 + i), 2)
+        actions = jax.vmap(task.action_space(params).sample)(keys)
+        befores = jax.tree.map(np.asarray, states)
+        obs, states, *rest = batch(keys, states, actions, params)
+        for lane in range(2):
+            before, after, (reward, terminated, truncated, info) = jax.tree.map(
+                lambda x: x[lane],  # noqa: B023
+                (befores, states, tuple(rest)),
+            )
+            state, *by_hand = transition(before, actions[lane], params)
+            picture = render(state, params)
+            np.testing.assert_array_equal(info["final_observation"], picture)
+            assert by_hand[0] == reward
+            assert by_hand[1] == terminated == info["terminated"]
+            assert not truncated
+            assert all(info[name] == by_hand[2][name] for name in set(task.result_names) - {OVERFLOW})
+            if terminated:
+                picture, state = reset(keys[lane], params)
+            np.testing.assert_array_equal(obs[lane], picture)
+            jax.tree.map(np.testing.assert_array_equal, after, state)
+            num_ends += int(terminated)
+    assert num_ends >= 3
+
+
+def test_compiled_equals_interpreted() -> None:
+    task, params = small(GRID)
+    state = task.reset(jax.random.key(SEED), params)[1].replace(frames_left=jnp.int32(0))
+    key = jax.random.key(SEED + 1)
+    action = task.action_space(params).sample(key)
+    expected = task.step(key, state, action, params)
+    with jax.disable_jit():
+        jax.tree.map(np.testing.assert_array_equal, expected, task.step(key, state, action, params))
+
+
+def test_shares_of_commands_are_exact_where_a_batch_has_one_divisor() -> None:
+    task, params = compiled(GRID)
+    layout = task.init_layout(jax.random.key(0), params)
+    state = task.reset_from_layout(layout, params).replace(frames_left=0, red=True)
+
+    @jax.jit
+    def shares(current: jax.Array, num_commands: jax.Array) -> jax.Array:
+        def share(current: jax.Array) -> jax.Array:
+            at = state.replace(current=current, num_commands=num_commands)
+            return task.transition(at, jnp.int32(0), params)[3]["commands_completed"]
+
+        return jax.vmap(share)(current)
+
+    for n in range(1, 11):
+        current = np.arange(1, n + 1)
+        np.testing.assert_array_equal(shares(current, n), ((current - 1) / n).astype(np.float32))
+
+
+@pytest.mark.parametrize("env_id", [GRID, PLAIN])
+def test_no_commands_are_drawn_where_no_layout_is_needed(env_id: str) -> None:
+    task, params = compiled(env_id)
+    layout = jax.jit(task.init_layout)(jax.random.key(1), params, False)
+    assert not np.any(layout.commands)
+    assert np.any(jax.jit(task.init_layout)(jax.random.key(1), params, True).commands)
+
+
+def test_commands_stay_on_the_arena() -> None:
+    moves = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
+    for env_id in (GRID, PLAIN):
+        task, params = compiled(env_id)
+        keys = jax.random.split(jax.random.key(SEED), 500)
+        layouts = jax.jit(jax.vmap(task.init_layout, (0, None)))(keys, params)
+        path = (layouts.agent - 7)[:, None] // 14 + np.cumsum(moves[layouts.commands], axis=1)
+        assert np.min(path) == 0
+        assert np.max(path) == 4
+
+
+def test_the_endless_task_is_truncated_where_its_list_is_full() -> None:
+    task = EndlessMortarMayhem(max_commands=2)
+    params = task.default_params
+    layout = task.init_layout(jax.random.key(0), params)
+    stay = layout.replace(commands=jnp.full(2, COMMANDS.index("stay"), jnp.uint8))
+    step = jax.jit(task.step)
+    state = task.reset_from_layout(stay, params)
+    for _ in range(200):
+        _, state, reward, terminated, truncated, info = step(jax.random.key(1), state, jnp.zeros(2, jnp.int32), params)
+        assert info["overflow"] == truncated
+        assert not terminated
+        if truncated:
+            break
+    assert truncated
+    assert state.time == 0
+    assert reward == np.float32(0.1)
+    assert info["commands_completed"] == 3
+    assert info["max_command_sequence"] == 2
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "line"),
+    [
+        (GRID, {"agent_speed": 3.0}, "unknown option 'agent_speed'; this task has agent_scale, allowed_commands, "),
+        (PLAIN, {"agent_scale": 0.5}, "agent_scale can only be 0.25 on the device; use --backend host"),
+        (PLAIN, {"agent_speed": -1}, "agent_speed must be a number from 0, not -1"),
+        (PLAIN, {"agent_speed": float("nan")}, "agent_speed must be a number from 0, not nan"),
+        (PLAIN, {"arena_size": 7}, "arena_size must be a whole number from 2 to 6, not 7"),
+        (ENDLESS, {"arena_size": 6}, "unknown option 'arena_size'"),
+        (GRID, {"allowed_commands": 3}, "allowed_commands must be a whole number from 4 to 9, not 3"),
+        (
+            GRID,
+            {"command_count": 3},
+            "command_count must be a list of whole numbers from 1 to 1000 to choose from, such",
+        ),
+        (GRID, {"command_count": []}, "command_count must be a list"),
+        (GRID, {"command_count": [2, 0]}, "command_count must be a list"),
+        (GRID, {"explosion_delay": [1.5]}, "explosion_delay must be a list"),
+        (ENDLESS, {"explosion_duration": [0]}, "explosion_duration must be a list"),
+        (ENDLESS, {"command_show_duration": [-1]}, "command_show_duration must be a list"),
+        (ENDLESS, {"command_show_delay": "1"}, "command_show_delay must be a list"),
+        (
+            PLAIN,
+            {"command_show_delay": [2, 0], "command_show_duration": [0]},
+            "command_show_duration and command_show_delay are both 0; give one of them another value",
+        ),
+        (ENDLESS, {"initial_command_count": 0}, "initial_command_count must be a whole number from 1 to 1000, not 0"),
+        (ENDLESS, {"max_steps": 1.5}, "max_steps must be a whole number from 1 to 1e+09, or -1 for no limit, not 1.5"),
+        (PLAIN, {"visual_feedback": 1}, "visual_feedback must be true or false, not 1"),
+        (PLAIN, {"reward_command_success": True}, "reward_command_success must be a number, not True"),
+        (PLAIN, {"reward_episode_success": "1"}, "reward_episode_success must be a number, not '1'"),
+        (ENDLESS, {"reward_episode_success": 1}, "unknown option 'reward_episode_success'"),
+    ],
+)
+def test_options_that_cannot_be_had_are_refused_in_a_line(env_id: str, options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        TASKS[env_id].from_options(options)
+    assert str(refusal.value).startswith(f"--env_options: {line}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_options_spaces_and_speed_are_memory_gyms(env_id: str) -> None:
+    env, (task, params) = host(env_id), compiled(env_id)
+    assert task.defaults == type(env.unwrapped).default_reset_parameters
+    assert task.fps == env.unwrapped.metadata["render_fps"]
+    ours, theirs = DeviceEnvironment(task, params).spec, env.action_space
+    assert ours.action_nvec == ((theirs.n,) if env_id == GRID else tuple(theirs.nvec))
+    assert ours.obs_shape == env.observation_space.shape
+    jax.tree.map(np.testing.assert_array_equal, params, task.default_params)

@@ -1,0 +1,252 @@
+"""Experiments: what is started, resumed and skipped, and what becomes of signals and failures."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import DEVICE, ROOT, rows, told, wait_for_rows
+from trxl_jax import PRESETS
+from trxl_jax.cli import run_command
+from trxl_jax.config import Config
+from trxl_jax.errors import UserError
+from trxl_jax.experiments import __main__ as experiments
+from trxl_jax.experiments.catalogue import PUBLISHED, make_run, read_experiments
+from trxl_jax.experiments.jobs import Job, run_all
+from trxl_jax.runs import checkpoint
+
+MEMORY_GYM = [name for name, config in PRESETS.items() if "Memory" not in config.env_id]
+
+
+def command(*flags: Any) -> int:
+    return run_command(experiments.main, [str(flag) for flag in flags])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Two experiments, of which the second fails."""
+    path = tmp_path / "experiments.toml"
+    path.write_text(
+        f'[tiny]\ndescription = "quick"\ntrain = "{shlex.join(DEVICE)} --total_timesteps 64"\npublished = "1 ± 0"\n'
+        f'[broken]\ndescription = "its task is missing"\ntrain = "{shlex.join(DEVICE)} --env_id NoSuchTask-v0"\n'
+    )
+    return path
+
+
+def printed(capsys: pytest.CaptureFixture[str], *flags: Any) -> list[list[str]]:
+    """Arguments of train.py in the commands that `--print` prints."""
+    assert command("run", *flags) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(line[:3] == [sys.executable, "-m", "trxl_jax.commands.train"] for line in lines)
+    return [line[3:] for line in lines]
+
+
+def fake_run(directory: Path, updates: int | None, **changes: Any) -> Path:
+    """A run's directory as far as `experiments` looks at it."""
+    sizes = dict(zip([flag.removeprefix("--") for flag in DEVICE[2::2]], map(int, DEVICE[3::2])))
+    config = Config(**{"env_id": DEVICE[1], "total_timesteps": 64, "max_episode_steps": 16, **sizes, **changes})
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(config.replace(run_dir=str(directory)).to_json())
+    if updates is not None:
+        (directory / "checkpoints" / str(updates)).mkdir(parents=True)
+    return directory
+
+
+def test_a_signal_saves_and_the_next_call_resumes_whatever_else_fails(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--file", file, "--dir", tmp_path / "runs"]
+    tiny, broken = (tmp_path / "runs" / f"{name}__1" for name in ("tiny", "broken"))
+    flags = ["run", "tiny", "--seeds", 1, 2, "--jobs", 1, *common, "--", "--total_timesteps", 10**7]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trxl_jax.experiments", *map(str, flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    wait_for_rows(tiny, 2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err == ""
+    assert f"tiny__1: started, see {tiny}.log" in out
+    assert "tiny__1: stopped at" in out
+    assert "tiny__2" not in out
+    reached = len(rows(tiny))
+    assert checkpoint.latest(tiny / "checkpoints") == tiny / "checkpoints" / str(reached)
+
+    more = ["--", "--total_timesteps", 32 * (reached + 1)]
+    assert command("run", "broken", "tiny", "--seeds", 1, "--jobs", 2, *common, *more) == 2
+    out, err = capsys.readouterr()
+    assert err == f"error: 1 of 2 runs failed; see {broken}.log\n"
+    assert "broken__1: failed, exit status 2: error: --env_id: unknown environment NoSuchTask-v0" in out
+    assert "tiny__1: resumed" in out
+    assert "tiny__1: done" in out
+    assert [row["iteration"] for row in rows(tiny)] == list(range(1, reached + 2))
+    assert f"done: {32 * (reached + 1):,} steps" in Path(f"{tiny}.log").read_text()
+
+    assert command("run", "tiny", "--seeds", 1, *common, *more) == 0
+    assert capsys.readouterr().out == "tiny__1: finished already\n"
+
+
+def test_print_starts_resumes_and_skips(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    fake_run(runs / "tiny__1", 2, seed=1)
+    fake_run(runs / "tiny__2", 1, seed=2)
+    fake_run(runs / "tiny__3", None, seed=3)
+    flags = ["tiny", "--file", file, "--dir", runs, "--print"]
+    start = [*DEVICE, "--total_timesteps", "64"]
+    assert printed(capsys, *flags, "--seeds", 1, 2, 3, 4) == [
+        ["--resume", str(runs / "tiny__2")],
+        [*start, "--seed", "3", "--run_dir", str(runs / "tiny__3")],
+        [*start, "--seed", "4", "--run_dir", str(runs / "tiny__4")],
+    ]
+    assert printed(capsys, *flags, "--seeds", 1, "--", "--total_timesteps", 96, "--capture_video") == [
+        ["--resume", str(runs / "tiny__1"), "--capture_video", "--total_timesteps", "96"]
+    ]
+    assert not list(runs.glob("*.log"))
+
+
+def test_a_run_of_another_configuration_is_not_resumed(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_run(tmp_path / "tiny__1", 1, gamma=0.5)
+    assert command("run", "tiny", "--file", file, "--dir", tmp_path, "--seeds", 1) == 2
+    line = told(capsys)
+    assert "--gamma 0.995" in line
+    assert "--dir" in line
+
+
+def test_a_window_that_the_task_cut_is_the_same_configuration(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_run(tmp_path / "tiny__1", 1, trxl_memory_length=16)
+    flags = ["tiny", "--file", file, "--dir", tmp_path, "--seeds", 1, "--print", "--", "--trxl_memory_length", 500]
+    assert printed(capsys, *flags) == [["--resume", str(tmp_path / "tiny__1")]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["list", "run NAME"]),
+        (["run"], ["name at least one"]),
+        (["run", "no-such"], ["no-such", "mortar-mayhem-grid"]),
+        (["run", "mystery-path", "--jobs", "0"], ["--jobs 0", "at least 1"]),
+        (["run", "mystery-path", "--seeds", "x"], ["--seeds", "x"]),
+        (["run", "mystery-path", "--seeds"], ["--seeds"]),
+        (["run", "mystery-path", "--", "--seed", "9"], ["--seed 9", "--seeds"]),
+        (["run", "mystery-path", "--", "--run_dir", "x"], ["--run_dir x", "--dir"]),
+        (["run", "mystery-path", "--", "--num_envs", "0"], ["--num_envs 0"]),
+        (["run", "mystery-path", "--", "--no_such_flag"], ["--no_such_flag"]),
+        (["list", "--file", "nowhere.toml"], ["--file nowhere.toml"]),
+    ],
+    ids=lambda value: " ".join(value[:4]) or "nothing",
+)
+def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*flags) == 2
+    line = told(capsys)
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        'a = "b"',
+        '[a]\ndescription = "d"',
+        '[a]\ndescription = "d"\ntrain = 3',
+        '[a]\ndescription = "d"\ntrain = "it\'s"',
+        '[a]\ndescription = "d"\ntrain = ""\ntrian = ""',
+        '["a/b"]\ndescription = "d"\ntrain = ""',
+    ],
+)
+def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(text)
+    assert command("list", "--file", path) == 2
+    assert f"--file {path}" in told(capsys)
+
+
+def test_the_published_experiments_are_configurations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    published = read_experiments(PUBLISHED)
+    assert set(PRESETS) <= set(published)
+    for experiment in published.values():
+        make_run(experiment, 1, tmp_path)
+    assert make_run(published["mystery-path"], 1, tmp_path).config.replace(run_dir=None) == PRESETS["mystery-path"]
+    assert {name for name in published if published[name].published} == set(MEMORY_GYM)
+    assert command("list") == 0
+    assert capsys.readouterr().out.count("\n") == len(published)
+
+
+def test_each_row_of_memory_gym_has_a_script(tmp_path: Path) -> None:
+    scripts = ROOT / "benchmarks" / "experiments"
+    assert {path.stem for path in scripts.glob("*.sh")} == set(MEMORY_GYM)
+    for name in MEMORY_GYM:
+        assert f"experiments run {name} --seeds 1 2 3" in (scripts / f"{name}.sh").read_text()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", scripts / "mortar-mayhem.sh", "--print", "--seeds", "7", "--dir", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.stdout.endswith(
+        f"trxl_jax.commands.train mortar-mayhem --seed 7 --run_dir {tmp_path / 'mortar-mayhem__7'}\n"
+    )
+
+
+def python(tmp_path: Path, name: str, code: str) -> Job:
+    return Job(name, tmp_path / name, 1, lambda: [sys.executable, "-c", code])
+
+
+def test_no_more_runs_at_once_than_asked_for(tmp_path: Path) -> None:
+    code = "import time; a = time.time(); time.sleep(0.5); print(a, time.time())"
+    jobs = [python(tmp_path, str(i), code) for i in range(4)]
+    assert run_all(jobs, 2) == 0
+    spans = [tuple(map(float, job.log.read_text().split())) for job in jobs]
+    at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
+    assert max(at_once) == 2
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also after the parent of that process is gone."""
+    child = "import os, time; open('pid', 'w').write(f'{os.getpid()}\\n'); time.sleep(60)"
+    code = f"""
+import sys
+from pathlib import Path
+from trxl_jax.experiments.jobs import Job, run_all
+run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    try:
+        with pytest.raises(UserError, match=r"1 of 2 runs failed"):
+            run_all([python(tmp_path, "a", "print('mine')"), python(tmp_path, "b", "")], 1)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert "another process is training it" in capsys.readouterr().out
+    assert (tmp_path / "a.log").read_text() == ""
+
+
+def test_the_newest_row_is_what_progress_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.dumps({"global_step": 2048, "iteration": 1, "charts/SPS": 1234.5, "episode/r_mean": 0.5})
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "metrics.jsonl").write_text(row + "\n" + row[:20])
+    assert run_all([python(tmp_path, "a", "")], 1) == 0
+    assert "2,048 / 1 steps, 1,234 steps/s, return 0.50" in capsys.readouterr().out

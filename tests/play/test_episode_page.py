@@ -1,0 +1,376 @@
+"""The episode's page in a real browser: it shows the trace's own numbers and frames, and asks no network."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.random_play import record
+from trxl_jax.play.episode_page import write_page
+from trxl_jax.play.trace import EpisodeTrace
+
+MINUS = "\N{MINUS SIGN}"
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1280,1100"
+)
+
+TRACES = {
+    "memory-gym": lambda: record("MortarMayhem-v0", steps=90, window=33, render_mode="debug_rgb_array"),
+    "minigrid": lambda: record("MiniGrid-MemoryS9-v0", steps=40, layers=2, heads=2, render_mode="rgb_array"),
+    "vectors": lambda: record("ProofofMemory-v0", steps=12, window=16, layers=4, heads=1),
+}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        pytest.skip("needs chromium and chromedriver on the path (Debian: chromium, chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """One page in the browser; at the end of a test nothing may have been complained about or asked for."""
+
+    def __init__(self, browser: Any, directory: Path) -> None:
+        self.browser, self.directory = browser, directory
+
+    def open(self, trace: EpisodeTrace, address: str = "", **said: Any) -> None:
+        path = self.directory / "episode.html"
+        write_page(path, trace, **said)
+        self.browser.get("about:blank")
+        self.browser.get(f"{path.as_uri()}{address}")
+        self.run("return player.started")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.run("return [...document.querySelectorAll(arguments[0])].map(node => node.textContent)", selector)
+
+    def press(self, *keys: str) -> None:
+        self.find("body").send_keys(*keys)
+
+    def click_at(self, selector: str, across: float, down: float = 0.5, *, press: bool = True) -> None:
+        """Clicks, or only points, at fractions of an element's width and height."""
+        from selenium.webdriver import ActionChains
+
+        place = self.find(selector)
+        self.run("arguments[0].scrollIntoView({block: 'center'})", place)
+        x, y = int((across - 0.5) * place.size["width"]), int((down - 0.5) * place.size["height"])
+        chain = ActionChains(self.browser).move_to_element_with_offset(place, x, y)
+        (chain.click() if press else chain).perform()
+
+    @property
+    def step(self) -> int:
+        return self.run("return player.state.step")
+
+    def pixels(self, selector: str, step: int) -> np.ndarray:
+        """What a canvas shows, u8[height, width, 3], once it shows `step`."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        canvas = self.find(selector)
+        WebDriverWait(self.browser, 10).until(lambda _: canvas.get_attribute("data-step") == str(step))
+        width, height, data = self.run(
+            "const {width, height} = arguments[0];"
+            "const copy = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});"
+            "copy.drawImage(arguments[0], 0, 0);"
+            "return [width, height, [...copy.getImageData(0, 0, width, height).data]]",
+            canvas,
+        )
+        return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+    def thumbnails(self) -> list[tuple[int, float]]:
+        items = self.browser.find_elements("css selector", "#strongest li:not(.empty)")
+        return [(int(i.get_attribute("data-step")), float(i.get_attribute("data-weight"))) for i in items]
+
+    def requests(self) -> set[str]:
+        """The addresses that were asked for since the last time."""
+        messages = (json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance"))
+        return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
+    page = Page(browser, tmp_path)
+    page.requests()
+    yield page
+    assert browser.get_log("browser") == []
+    assert {url for url in page.requests() if not url.startswith((tmp_path.as_uri(), "data:"))} == set()
+    assert page.run("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
+
+
+@pytest.fixture(scope="module")
+def traces() -> dict[str, EpisodeTrace]:
+    return {name: make() for name, make in TRACES.items()}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", TRACES)
+def test_holds_the_numbers_of_the_trace(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+    trace = traces[name]
+    page.open(trace)
+    for field in ("values", "rewards", "entropies", "probabilities", "actions"):
+        held = np.array(page.run(f"return [...episode.{field}]"))
+        np.testing.assert_array_equal(held, getattr(trace, field).ravel(), err_msg=field)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", TRACES)
+def test_attention_rows_sum_to_one(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+    trace = traces[name]
+    page.open(trace)
+    steps, layers, heads, _ = trace.attention.shape
+    ages = page.run("return episode.ages")
+    for layer in range(layers):
+        for head in range(heads):
+            script = "return episode.plane(arguments[0], arguments[1]).then(plane => [...plane.weights])"
+            held = np.array(page.run(script, layer, head)).reshape(steps, ages)
+            np.testing.assert_allclose(held[1:].sum(axis=1), 1, atol=1e-6)
+            assert not held[0].any()
+            np.testing.assert_allclose(held, trace.attention[:, layer, head, :ages], atol=1e-4)
+    mean = np.array(page.run("return episode.plane('mean', 0).then(plane => [...plane.weights])"))
+    np.testing.assert_allclose(mean.reshape(steps, ages), trace.attention[:, :, 0, :ages].mean(axis=1), atol=1e-4)
+    assert not trace.attention[..., ages:].any()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["memory-gym", "minigrid"])
+def test_shows_the_frames_upright(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+    trace = traces[name]
+    page.open(trace)
+    seen = trace.observations.swapaxes(1, 2) if name == "memory-gym" else trace.observations
+    for step in (0, 17, trace.num_steps - 1):
+        page.run("player.goTo(arguments[0])", step)
+        np.testing.assert_array_equal(page.pixels("#views figure:nth-child(1) canvas", step), seen[step])
+        np.testing.assert_array_equal(page.pixels("#views figure:nth-child(2) canvas", step), trace.pictures[step])
+
+
+@pytest.mark.browser
+def test_shows_vectors_as_numbers_and_bars(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    trace = traces["vectors"]
+    page.open(trace, "#step=1")
+    names, numbers = page.texts(".vector th"), page.texts(".vector .number")
+    assert names == ["left goal", "position", "right goal"]
+    assert numbers == [f"{x:.3f}".replace("-", MINUS) for x in trace.observations[1]]
+    assert len(np.unique(page.pixels("#strongest canvas", 0).reshape(-1, 3), axis=0)) > 1
+
+
+@pytest.mark.browser
+def test_tells_what_was_done(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    trace = traces["memory-gym"]
+    page.open(trace, "#step=5")
+    names = (("stay", "left", "right"), ("stay", "up", "down"))
+    assert page.texts(".branch li.taken") == [
+        f"{names[branch][action]}, taken{trace.probabilities[5, 3 * branch + action]:.3f}"
+        for branch, action in enumerate(trace.actions[5])
+    ]
+    assert page.texts(".branch .number") == [f"{x:.3f}" for x in trace.probabilities[5]]
+    assert page.find("#value").text == f"{trace.values[5]:.3f}".replace("-", MINUS)
+    assert page.find("#entropy").text == f"{trace.entropies[5]:.3f}"
+
+
+@pytest.mark.browser
+def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.open(traces["memory-gym"])
+    page.click_at("#scrubber", 0.5)
+    assert abs(page.step - 45) <= 1
+    assert page.find("#position").text == f"step {page.step} / 89"
+    here = page.step
+    page.press(Keys.ARROW_RIGHT)
+    assert page.step == here + 1
+    page.press(Keys.SHIFT, Keys.ARROW_LEFT)
+    assert page.step == here - 9
+    page.press(Keys.END)
+    assert page.step == 89
+    page.press(Keys.ARROW_RIGHT)
+    assert page.step == 89
+    page.press(Keys.HOME)
+    assert page.step == 0
+    page.press("l")
+    assert page.run("return player.state.layer") == 0
+    page.press("H")
+    assert page.run("return player.state.head") == 3
+    page.press("m")
+    assert page.run("return [player.state.layer, player.state.head]") == ["mean", "mean"]
+    page.press("?")
+    assert page.find("#keys").is_displayed()
+    page.press(Keys.ESCAPE)
+    assert not page.find("#keys").is_displayed()
+
+
+@pytest.mark.browser
+def test_plays_to_the_end(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page.open(traces["minigrid"])
+    page.run("player.setSpeed(60)")
+    page.press(" ")
+    assert page.find("#play").accessible_name == "Pause"
+    WebDriverWait(page.browser, 20).until(lambda _: not page.run("return player.state.playing"))
+    assert page.step == 39
+    assert page.find("#play").accessible_name == "Play"
+    page.find("#play").click()  # again, from the start
+    page.find("#play").click()
+    assert page.step < 39
+
+
+@pytest.mark.browser
+def test_a_picked_head_and_a_clicked_thumbnail_show(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    trace = traces["memory-gym"]
+    page.open(trace, "#step=60")
+    of_mean = page.thumbnails()
+    page.find("#picker [aria-label='layer 2, head 3']").click()
+    page.run("return player.select(player.state.layer, player.state.head)")
+    assert page.find("#attention-through").text == "layer 2, head 3"
+    assert page.find("#picker [aria-checked=true]").accessible_name == "layer 2, head 3"
+    shown = page.thumbnails()
+    assert shown != of_mean
+    weights = trace.attention[60, 1, 2]
+    np.testing.assert_allclose([weight for _, weight in shown], np.sort(weights)[::-1][:8], atol=1e-4)
+    for step, weight in shown:
+        assert weights[60 - 1 - step] == pytest.approx(weight, abs=1e-4)
+    past = shown[0][0]
+    np.testing.assert_array_equal(page.pixels("#strongest canvas", past), trace.observations[past].swapaxes(0, 1))
+    page.find("#strongest button").click()
+    assert page.step == past
+    page.pixels("#views canvas", past)
+
+
+@pytest.mark.browser
+def test_clicks_on_plots_go_there(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    trace = traces["memory-gym"]
+    page.open(trace)
+    page.click_at("#value-plot", 0.25)
+    assert abs(page.step - 22) <= 1
+    page.click_at("#map-plot", across=0.6, down=0.8)
+    row = page.step
+    assert abs(row - 72) <= 1
+    page.click_at("#map-plot", across=0.6, down=0.8, press=False)
+    told = page.find("#tip").text
+    past = int(told.split("→ ")[1].split(",")[0])
+    assert abs(past - 54) <= 1
+    weight = trace.attention[row].mean(axis=(0, 1))[row - 1 - past]
+    assert told == f"step {row} → {past}, {row - past} back: {weight:.3f}"
+    page.click_at("#profile-plot", 0.6)
+    assert abs(page.step - 54) <= 1
+    page.click_at("#map-plot", across=0.9, down=0.1, press=False)  # the future
+    assert not page.find("#tip").is_displayed()
+
+
+@pytest.mark.browser
+def test_the_address_keeps_the_moment(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page.open(traces["memory-gym"], "#step=33&layer=mean&head=2")
+    assert page.run("return [player.state.step, player.state.layer, player.state.head]") == [33, "mean", 1]
+    page.run("player.goTo(34)")
+    WebDriverWait(page.browser, 5).until(lambda d: d.current_url.endswith("#step=34&layer=mean&head=2"))
+    page.open(traces["memory-gym"], "#step=1e9&layer=99&head=none")
+    assert page.run("return [player.state.step, player.state.layer, player.state.head]") == [89, "mean", "mean"]
+
+
+@pytest.mark.browser
+def test_text_does_not_break_out(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    nasty = "</script><script>window.broken = 1</script><!--<script>{{style}} \u2028 'é\"&amp;"
+    trace = dataclasses.replace(traces["vectors"], env_id=nasty, results={nasty: 1.0, "r": float("nan")})
+    page.open(trace, model=nasty, command=nasty, title=f"</title>{nasty}", details={nasty: nasty})
+    assert page.run("return window.broken") is None
+    assert page.find("#again").is_displayed()
+    for selector in ("#task", "#model", "#command", "#details dd"):
+        assert page.run("return arguments[0].textContent", page.find(selector)) == nasty
+    assert page.run("return document.title.includes('window.broken')")
+    assert "nan" in page.find("#facts").text
+
+
+@pytest.mark.browser
+def test_the_policy_forbids_the_network(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    page.open(traces["vectors"])
+    asked = "return fetch('http://127.0.0.1:9/').then(() => 'answered', error => error.name)"
+    assert page.run(asked) == "TypeError"
+    complaints = page.browser.get_log("browser")
+    assert complaints
+    assert all("Content Security Policy" in entry["message"] for entry in complaints)
+    page.open(traces["vectors"])
+
+
+@pytest.mark.browser
+def test_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    page.open(traces["minigrid"], "#step=20")
+    lightness = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        page.open(traces["minigrid"], "#step=20")
+        paper = page.run("return getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).map(Number)")
+        weak = page.run("return [...document.getElementById('legend').getContext('2d').getImageData(0, 0, 1, 1).data]")
+        lightness.append((np.mean(paper), np.mean(weak[:3])))
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    (light_paper, light_weak), (dark_paper, dark_weak) = lightness
+    assert min(light_paper, light_weak) > 200
+    assert max(dark_paper, dark_weak) < 60
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("window", [1, 2])
+def test_smallest_episodes(page: Page, window: int) -> None:
+    page.open(record("ProofofMemory-v0", steps=4, window=window, layers=1, heads=1))
+    assert not page.find("#again").is_displayed()
+    page.run("player.goTo(3)")
+    assert len(page.thumbnails()) == window - 1
+    assert page.find("#looked-none").is_displayed() == (window == 1)
+    trace = record("ProofofMemory-v0", steps=1, window=window, layers=1, heads=1)
+    page.open(trace)
+    page.press(" ", " ")
+    assert page.step == 0
+
+
+@pytest.mark.browser
+def test_ticks_stand_beside_the_map_however_many_layers(page: Page) -> None:
+    page.open(record("ProofofMemory-v0", steps=12, window=16, layers=12, heads=1))
+    heights = page.run("return ['map-rows', 'map-plot'].map(id => document.getElementById(id).clientHeight)")
+    assert heights[0] == heights[1] > 500
+    page.click_at("#map-plot", across=0.1, down=0.96)
+    assert page.step == 11
+
+
+@pytest.mark.browser
+def test_every_control_and_picture_has_a_name(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+    page.open(traces["memory-gym"], "#step=20")
+    controls = page.browser.find_elements("css selector", "button, select, input, [role=img], [role=radiogroup]")
+    visible = [control for control in controls if control.is_displayed()]
+    assert len(visible) > 40
+    assert [control.get_attribute("outerHTML") for control in visible if not control.accessible_name] == []
+
+
+def test_same_trace_same_bytes_and_few(tmp_path: Path) -> None:
+    trace = record("SearingSpotlights-v0", steps=300, window=256, render_mode="debug_rgb_array")
+    # The hardest attention to pack: no weight says anything about another.
+    noise = np.random.default_rng(0).normal(0, 0.3, trace.attention.shape)
+    attention = np.where(trace.attention > 0, np.exp(noise), 0)
+    attention[1:] /= attention[1:].sum(axis=-1, keepdims=True)
+    trace = dataclasses.replace(trace, attention=attention.astype(np.float32))
+    for name in ("one.html", "two.html"):
+        write_page(tmp_path / name, trace)
+    page = (tmp_path / "one.html").read_bytes()
+    assert page == (tmp_path / "two.html").read_bytes()
+    assert len(page) < 1_000_000

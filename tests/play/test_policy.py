@@ -1,0 +1,214 @@
+"""A loaded policy acts as the rollout did, alone or in a batch, and needs no environment."""
+
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import trxl_jax
+from tests.conftest import make_run
+from tests.support.paths import GOLDEN
+from tests.support.probes import Counter
+from trxl_jax import Config, make_agent, make_env
+from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.errors import CheckpointError, ConfigError
+from trxl_jax.play.policy import Policy, PolicyMemory
+from trxl_jax.ppo.rollout import Rollout, collect_rollout, init_rollout_state
+
+WINDOW, STEPS = 6, 16
+SIZES = {"num_envs": 3, "num_steps": STEPS, "num_minibatches": 1, "total_timesteps": 10_000, "trxl_dim": 16,
+         "trxl_num_heads": 2, "trxl_num_layers": 2, "trxl_memory_length": WINDOW}  # fmt: skip
+
+
+def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], list[jax.Array]]:
+    """Two rollouts under fresh parameters, and their keys."""
+    batch = make_env(config, env)
+    agent = make_agent(config, batch.spec)
+    policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
+    state = init_rollout_state(batch, agent, jax.random.key(1), config.memory_dtype)
+    step = jax.jit(lambda state, key: collect_rollout(agent, policy.params, batch, state, key, STEPS))
+    keys = [jax.random.key(2), jax.random.key(3)]
+    rollouts = []
+    for key in keys:
+        state, rollout = step(state, key)
+        rollouts.append(rollout)
+    return policy, rollouts, keys
+
+
+@pytest.mark.parametrize(
+    ("env_id", "encoding", "memory_dtype"),
+    [
+        ("gymnax/ProofofMemory-v0", "absolute", "bfloat16"),
+        ("gymnax/ProofofMemory-v0", "learned", "bfloat16"),
+        ("gymnax/ProofofMemory-v0", "none", "float32"),
+        ("MiniGrid-MemoryS9-v0", "absolute", "bfloat16"),  # pixels, whose distinct frames a rollout encodes once
+        ("SearingSpotlights-v0", "absolute", "bfloat16"),  # pixels and two action branches
+    ],
+)
+def test_a_step_is_a_step_of_a_rollout(env_id: str, encoding: str, memory_dtype: str) -> None:
+    """Same keys, same actions; the ring goes round several times, and on from one rollout to the next."""
+    config = Config(env_id=env_id, trxl_positional_encoding=encoding, memory_dtype=memory_dtype, **SIZES)
+    policy, rollouts, keys = collect(config)
+    memory = policy.init(config.num_envs)
+    for rollout, key in zip(rollouts, keys, strict=True):
+        for t, action_key in enumerate(jax.random.split(key, STEPS)):
+            steps = jax.tree.map(lambda x, t=t: x[t], rollout.transitions)
+            np.testing.assert_array_equal(memory.episode_step, steps.episode_step)
+            output, _ = policy.decide(steps.obs, memory)
+            action, memory = policy.step(steps.obs, memory, action_key)
+            expected = steps.action if steps.action.shape[1] > 1 else steps.action[:, 0]
+            np.testing.assert_array_equal(action, expected)
+            np.testing.assert_allclose(output.policy.log_prob(steps.action), steps.log_prob, atol=1e-5)
+            np.testing.assert_allclose(output.value, steps.value, atol=1e-5)
+            memory = policy.reset(memory, steps.done)
+    if "Proof" in env_id:
+        assert rollouts[0].transitions.done.any()
+    assert memory.slot == WINDOW + 2 * STEPS
+
+
+def play(policy: Policy, observations: np.ndarray, memory: PolicyMemory) -> tuple[np.ndarray, PolicyMemory]:
+    actions = []
+    for obs in observations:
+        action, memory = policy.step(obs, memory, deterministic=True)
+        actions.append(action)
+    return np.stack(actions), memory
+
+
+def test_one_environment_alone_is_a_row_of_a_batch() -> None:
+    policy, rollouts, _ = collect(Config(env_id="SearingSpotlights-v0", **SIZES))
+    observations = np.asarray(rollouts[0].transitions.obs)
+    together, batch = play(policy, observations, policy.init(3))
+    alone, single = play(policy, observations[:, 1], policy.init())
+    assert alone.shape == (STEPS, 2)
+    assert single.episode_step.shape == ()
+    np.testing.assert_array_equal(alone, together[:, 1])
+    for ours, theirs in zip(single.ring, batch.ring, strict=True):
+        np.testing.assert_allclose(ours, theirs[1], atol=1e-5)
+
+
+def test_a_reset_episode_starts_like_a_fresh_one() -> None:
+    policy, rollouts, _ = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
+    observations = rollouts[0].transitions.obs
+    _, memory = play(policy, observations, policy.init(3))
+    memory = policy.reset(memory, jnp.array([True, False, True]))
+    fresh = policy.init(3)
+    for obs in observations[:5]:
+        worn, memory = policy.decide(obs, memory)
+        new, fresh = policy.decide(obs, fresh)
+        same = np.isclose(worn.value, new.value, atol=1e-6)
+        np.testing.assert_array_equal(same, [True, False, True])
+
+
+def test_the_memory_may_be_scanned_over() -> None:
+    policy, rollouts, keys = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
+    steps = rollouts[0].transitions
+
+    def one_step(memory: PolicyMemory, inputs: Any) -> tuple[PolicyMemory, jax.Array]:
+        obs, done, key = inputs
+        action, memory = policy.step(obs, memory, key)
+        return policy.reset(memory, done), action
+
+    inputs = (steps.obs, steps.done, jax.random.split(keys[0], STEPS))
+    _, actions = jax.jit(lambda memory: jax.lax.scan(one_step, memory, inputs))(policy.init(3))
+    np.testing.assert_array_equal(actions, steps.action[..., 0])
+
+
+def test_a_sampled_action_needs_a_key_and_a_greedy_one_is_the_mode() -> None:
+    policy, rollouts, _ = collect(Config(env_id="SearingSpotlights-v0", **SIZES))
+    obs, memory = rollouts[0].transitions.obs[0], policy.init(3)
+    output, _ = policy.decide(obs, memory)
+    np.testing.assert_array_equal(policy.step(obs, memory, deterministic=True)[0], output.policy.mode())
+    with pytest.raises(ValueError, match="key"):
+        policy.step(obs, memory)
+
+
+def test_attention_is_by_age() -> None:
+    """Against the weights over slots in order of time."""
+    policy, rollouts, keys = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
+    agent, steps, stored = policy.agent, rollouts[0].transitions, rollouts[0].memory
+    slots = agent.apply(policy.params, stored.hidden, stored.position, method="encode_slots")
+    look = jax.jit(partial(agent.apply, mutable="intermediates"))
+    memory = policy.init(3)
+    for t, key in enumerate(jax.random.split(keys[0], STEPS)):
+        query_slot = jnp.full((3, 1), WINDOW + t)
+        visible = visible_slots(query_slot, steps.episode_step[t][:, None], jnp.arange(WINDOW + STEPS), WINDOW)
+        _, sown = look(policy.params, steps.obs[t][:, None], slots, visible)
+        ours = policy.attention(steps.obs[t], memory)
+        assert ours.shape == (3, 2, 2, WINDOW - 1)
+        for layer in range(2):
+            weights = sown["intermediates"]["transformer"][f"layers_{layer}"]["attention"]["weights"][0][:, :, 0]
+            for age in range(WINDOW - 1):
+                np.testing.assert_allclose(ours[:, layer, :, age], weights[..., WINDOW + t - 1 - age], atol=1e-5)
+        np.testing.assert_allclose(ours.sum(axis=-1)[:, 0, 0], steps.episode_step[t] > 0, atol=1e-5)
+        _, memory = policy.step(steps.obs[t], memory, key)
+        memory = policy.reset(memory, steps.done[t])
+
+
+@pytest.mark.parametrize("run", ["proof_run", "device_run", "mortar_run"])
+def test_a_run_is_loaded_from_its_newest_checkpoint(run: str, request: pytest.FixtureRequest) -> None:
+    run_dir: Path = request.getfixturevalue(run)
+    policy = trxl_jax.load(run_dir)
+    config = policy.config
+    assert policy.agent.spec == make_env(config).spec
+    checkpoint = run_dir / "checkpoints" / "1"
+    for ours, theirs in zip(
+        jax.tree.leaves(policy.params), jax.tree.leaves(trxl_jax.load(str(checkpoint)).params), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    fresh = jax.jit(policy.agent.init_params)(jax.random.split(jax.random.split(jax.random.key(config.seed))[0])[0])
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), policy.params, fresh)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.01  # one update away from where it started
+
+
+def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
+    spaces = gymnasium.spaces
+    run_dir = make_run(tmp_path / "run", env=lambda: Counter(length=4, action_space=spaces.MultiDiscrete([3, 2])))
+    policy = trxl_jax.load(run_dir)
+    assert policy.agent.spec.action_nvec == (3, 2)
+    env = Counter(length=4, action_space=spaces.MultiDiscrete([3, 2]))
+    obs, _ = env.reset()
+    memory = policy.init()
+    for t in range(4):
+        action, memory = policy.step(obs, memory, jax.random.key(t))
+        assert env.action_space.contains(np.asarray(action))
+        obs, _, _, ended, _ = env.step(action)
+    assert ended
+
+
+def test_a_file_of_the_original_is_loaded_and_plays_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """It was trained to 1.2 by the original."""
+    policy = trxl_jax.load(GOLDEN / "ProofofMemory-v0_seed1.nn")
+    assert not caplog.records  # nothing was missing or changed
+    assert trxl_jax.evaluate(policy, 200, num_envs=50).means["r"] > 1.1
+
+
+def test_what_can_not_be_loaded_gets_a_line(proof_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run"):
+        trxl_jax.load(tmp_path / "nothing")
+    run_dir = tmp_path / "run"
+    shutil.copytree(proof_run, run_dir)
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(config | {"trxl_dim": 32}))
+    with pytest.raises(CheckpointError, match="other sizes"):
+        trxl_jax.load(run_dir)
+    (run_dir / "config.json").write_text(json.dumps(config))
+    trxl_jax.load(run_dir)
+    for file in (run_dir / "checkpoints" / "1" / "state").rglob("*"):
+        if file.is_file():
+            os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(CheckpointError, match="can't read"):
+        trxl_jax.load(run_dir)
+    shutil.rmtree(run_dir / "checkpoints" / "1" / "state")
+    with pytest.raises(CheckpointError, match="not a complete"):
+        trxl_jax.load(run_dir)
+    shutil.rmtree(run_dir / "checkpoints")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        trxl_jax.load(run_dir)

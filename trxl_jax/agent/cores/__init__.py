@@ -1,0 +1,1 @@
+"""What may stand between encoder and heads: memories."""

@@ -1,0 +1,213 @@
+"""Transformer-XL over cached hidden states: positions, attention with shared heads, pre-LN layers.
+
+Attention is written so that its work falls on queries, not on slots (design, section 9, identities 1 to 3). With n
+the normalised slots, keys and values are linear in kv = g * n + b, and heads share their matrices, so
+
+    (W_q q) . (W_k kv_s)  =  (g * W_k^T W_q q) . n_s + a term that is the same for every slot and leaves the softmax,
+    sum_s a_s W_v kv_s    =  W_v (g * sum_s a_s n_s + b).
+
+What is left on the memory's side, n, has no parameters unless positions are learned. Matrices that follow one another,
+W_k^T W_q and, behind the weighted sum, W_v and the output's, are multiplied first: two products with queries in place
+of four.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from trxl_jax.agent.cpu.products import product
+from trxl_jax.agent.initializers import torch_bias, torch_default
+
+LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
+_MASKED = -1e30
+Slots = list[jax.Array]
+"""What queries attend to: for each layer normalised slots [N, H, S, D / H], positions added, in the products' dtype."""
+_PRODUCTS_WORTH_A_LOOP = 2**15  # multiplications of one head; with fewer, the loop costs more than it saves
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """Layer normalisation over the last axis without gain and bias, in float32."""
+    x = x.astype(jnp.float32)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPS)
+
+
+def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Softmax attention in which slots are keys and values at once.
+
+    Args:
+        query: f32[N, Q, H, d], scaled.
+        slots: [N, H, S, d]; products are taken of its dtype and summed in float32.
+        visible: bool[N, Q, S].
+
+    Returns:
+        f32[N, Q, H, d], anything where a query sees nothing, and the weights f32[N, H, Q, S].
+    """
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    energy = product("nqhd,nhsd->nhqs", query.astype(slots.dtype), slots)
+    # A finite mask: a row that sees nothing has no NaN.
+    weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
+    return product("nhqs,nhsd->nqhd", weights.astype(slots.dtype), slots), weights
+
+
+@jax.custom_vjp
+def attend_to_constants(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend` without its weights and without a gradient for the slots, one environment and head at a time.
+
+    On a CPU plain matrix products run at about twice the rate of batched ones, an environment's weights stay in cache
+    from one product to the next, and computing them again costs less than reading them back.
+    """
+
+    def environment(q: jax.Array, n: jax.Array, see: jax.Array) -> list[jax.Array]:
+        return [_weights(h_q, h_n, see) @ h_n for h_q, h_n in zip(q, n, strict=True)]
+
+    return _each_environment(environment, query, slots, visible)
+
+
+def _attend_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
+    return attend_to_constants(query, slots, visible), (query, slots, visible)
+
+
+def _attend_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    query, slots, visible = saved
+
+    def head(query: jax.Array, slots: jax.Array, visible: jax.Array, cotangent: jax.Array) -> jax.Array:
+        weights = _weights(query, slots, visible)
+        d_weights = cotangent @ slots.T
+        d_energy = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+        return d_energy @ slots
+
+    def environment(q: jax.Array, n: jax.Array, see: jax.Array, d: jax.Array) -> list[jax.Array]:
+        return [head(h_q, h_n, see, h_d) for h_q, h_n, h_d in zip(q, n, jnp.moveaxis(d, 1, 0), strict=True)]
+
+    return _each_environment(environment, query, slots, visible, cotangent), None, None
+
+
+attend_to_constants.defvjp(_attend_fwd, _attend_bwd)
+
+
+@jax.custom_vjp
+def attend_alone(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend_to_constants` for one query an environment, Q = 1.
+
+    Slots are the left factor wherever they are multiplied along d: as the right one XLA would transpose them first.
+    """
+    return _attend_alone_fwd(query, slots, visible)[0]
+
+
+def _attend_alone_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
+    energy = jnp.einsum("nhsd,nqhd->nhs", slots, query)
+    weights = jax.nn.softmax(jnp.where(visible, energy, _MASKED), axis=-1)
+    return jnp.einsum("nhs,nhsd->nhd", weights, slots)[:, None], (weights, slots)
+
+
+def _attend_alone_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    weights, slots = saved
+    d_weights = jnp.einsum("nhsd,nqhd->nhs", slots, cotangent)
+    d_energy = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+    return jnp.einsum("nhs,nhsd->nhd", d_energy, slots)[:, None], None, None
+
+
+attend_alone.defvjp(_attend_alone_fwd, _attend_alone_bwd)
+
+
+def takes_plain_products(num_queries: int, num_slots: int, head_dim: int, platform: str) -> bool:
+    """Whether queries attend to constant slots by `attend_to_constants`."""
+    return platform == "cpu" and num_queries * num_slots * head_dim >= _PRODUCTS_WORTH_A_LOOP
+
+
+def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
+
+
+def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array, *rest: jax.Array) -> jax.Array:
+    """Maps a function of f32[H, Q, d] and more, which returns f32[Q, d] a head, over environments; f32[N, Q, H, d]."""
+
+    def one(inputs: tuple[jax.Array, ...]) -> jax.Array:
+        return jnp.stack(function(jnp.moveaxis(inputs[0], 1, 0), *inputs[1:]), axis=1)
+
+    return jax.lax.map(one, (query, *rest))
+
+
+class _Dense(NamedTuple):
+    kernel: jax.Array
+    bias: jax.Array
+
+
+class _DenseWeights(nn.Module):
+    """Weights of `initializers.dense` from D to D, not applied."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self) -> _Dense:
+        kernel = self.param("kernel", torch_default, (self.dim, self.dim))
+        return _Dense(kernel, self.param("bias", torch_bias(self.dim), (self.dim,)))
+
+
+class MemoryAttention(nn.Module):
+    """Attention of queries over normalised slots; all heads share one matrix each for queries, keys and values.
+
+    Fields:
+        num_heads: H, a divisor of D.
+        constant_slots: whether the slots need no gradient.
+        platform: what it is compiled for: cpu, gpu or tpu.
+        dtype: of the factors of products; everything else is float32.
+    """
+
+    num_heads: int
+    constant_slots: bool
+    platform: str
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
+        """Attends; while acting, sows the weights f32[N, H, Q, S] as `intermediates/weights`.
+
+        Args:
+            query: f32[N, Q, D], normalised.
+            slots: [N, H, S, D / H], normalised memories without the gain and bias of their layer norm.
+            visible: bool[N, Q, S].
+            empty: f32[D], the mean of the window's empty entries, which a query that sees nothing gets.
+
+        Returns:
+            f32[N, Q, D].
+        """
+        n, q, dim = query.shape
+        s = slots.shape[2]
+        head_dim = dim // self.num_heads
+        chex.assert_shape([slots, visible, empty], [(n, self.num_heads, s, head_dim), (n, q, s), (dim,)])
+        heads = (self.num_heads, head_dim)
+        scale = self.param("kv_scale", nn.initializers.ones, (dim,)).reshape(heads)
+        bias = self.param("kv_bias", nn.initializers.zeros, (dim,)).reshape(heads)
+        w_query, w_key, w_value = (
+            self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
+        )
+
+        to_keys = (w_query @ w_key.T).astype(self.dtype)
+        projected = product(query.reshape(n, q, *heads).astype(self.dtype), to_keys) * (scale / np.sqrt(dim))
+        own_products = self.constant_slots and self.platform == "cpu" and self.dtype == jnp.float32
+        if self.is_mutable_collection("intermediates") or not own_products:
+            context, weights = attend(projected, slots, visible)
+            self.sow("intermediates", "weights", weights * visible[:, None])
+        elif q == 1:
+            context = attend_alone(projected, slots, visible)
+        elif takes_plain_products(q, s, head_dim, self.platform):
+            context = attend_to_constants(projected, slots, visible)
+        else:
+            context, _ = attend(projected, slots, visible)
+        sees_any = visible.any(axis=-1)[..., None, None]
+        context = jnp.where(sees_any, context, empty.reshape(heads))
+        out = _DenseWeights(dim, name="out")()
+        # A copy a head, or else the product comes out transposed and is copied in every step of a rollout.
+        w_values = jnp.broadcast_to(w_value, (self.num_heads, head_dim, head_dim))
+        combined = (w_values @ out.kernel.reshape(*heads, dim)).reshape(dim, dim)
+        values = (context * scale + bias).reshape(n, q, dim).astype(self.dtype)
+        return product(values, combined.astype(self.dtype)) + out.bias

@@ -1,0 +1,1 @@
+"""Formulations that only XLA's CPU backend needs."""

@@ -1,0 +1,1 @@
+"""What a user types: train and enjoy."""

@@ -1,0 +1,153 @@
+"""Watches an agent play: `python enjoy.py --name runs/... [--flags]`."""
+
+import dataclasses
+import json
+import math
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.config import JsonObject
+from trxl_jax.errors import ConfigError, disk_errors
+
+DESCRIPTION = """Plays episodes with a trained agent and tells what they came to.
+
+python enjoy.py --name runs/... --render video html"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Flags of this command."""
+
+    name: str = ""
+    """a run's directory, a checkpoint in it, or a file of the PyTorch original (.nn or .cleanrl_model)"""
+    hub: bool = False
+    """name is a file on the Hugging Face hub (needs the extra `hub`)"""
+    repo: str = "LilHairdy/cleanrl_memory_gym"
+    """repository on the hub"""
+    episodes: int = 5
+    """episodes to play"""
+    seed: int = 1
+    """seed of episodes and actions; training saw none of these episodes, whatever its own seed below 2^31"""
+    deterministic: bool = False
+    """take the most probable actions in place of sampled ones"""
+    max_steps: int | None = None
+    """cut longer episodes, which endless tasks have; None: play each to its end"""
+    backend: Literal["host", "device"] | None = None
+    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: where it was trained"""
+    env_options: JsonObject = dataclasses.field(default_factory=dict)
+    """JSON object: options of the task beside those of the training"""
+    render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
+    """one or more: a window (needs a display), a video of each episode, a page of each with values and attention"""
+    video_format: Literal["mp4", "gif"] = "mp4"
+    """kind of videos"""
+    out: Path | None = None
+    """directory of videos and pages; None: episodes/<name>"""
+    json: bool = False
+    """print the results as one JSON object"""
+
+
+def parse(flags: Sequence[str]) -> Arguments:
+    """What flags ask for.
+
+    Raises:
+        UserError: an unknown flag, or a value that can't be.
+    """
+    given = parse_flags(Arguments, Arguments(), flags, prog="enjoy.py", description=DESCRIPTION)
+    if not given.name:
+        raise ConfigError("--name is missing: name a run's directory, or with --hub a file on the hub")
+    if given.episodes < 1:
+        raise ConfigError(f"--episodes {given.episodes}: must be at least 1")
+    if given.max_steps is not None and given.max_steps < 1:
+        raise ConfigError(f"--max_steps {given.max_steps}: must be at least 1")
+    if not 0 <= given.seed < 2**31:
+        raise ConfigError(f"--seed {given.seed}: must lie between 0 and 2^31")
+    return given
+
+
+def main(flags: Sequence[str]) -> int:
+    """Plays and tells; returns 0."""
+    driver = os.environ.get("SDL_VIDEODRIVER")  # the user's: environments will set one
+
+    from trxl_jax.envs.registry import on_backend
+    from trxl_jax.loading import load
+    from trxl_jax.play.pictures import require_pictures
+    from trxl_jax.play.show import show_episodes
+    from trxl_jax.play.task import make_task  # inside, because JAX takes seconds to import
+    from trxl_jax.torch_import.hub import download
+
+    given = parse(flags)
+    policy = load(download(given.repo, given.name) if given.hub else given.name)
+    config = policy.config.for_evaluation(1, given.seed)
+    env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
+    config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
+    render = set(given.render) - {"none"}
+    task = make_task(config, pictures=bool(render))
+    if render & {"human", "video"}:
+        require_pictures(task, f"--render {' '.join(sorted(render))}")
+    out = given.out or Path("episodes") / Path(given.name).resolve().name
+    results, files = [], []
+    with disk_errors(out, "--out"):
+        if render & {"video", "html"}:
+            out.mkdir(parents=True, exist_ok=True)
+        shown = show_episodes(
+            policy,
+            task,
+            given.episodes,
+            out,
+            render=render,
+            video_format=given.video_format,
+            deterministic=given.deterministic,
+            max_steps=given.max_steps,
+            driver=driver,
+            model=str(given.name),
+            command=shlex.join(["python", "enjoy.py", *flags]),
+        )
+        for episode in shown:
+            results.append(_numbers(episode.result))
+            files += [str(path) for path in episode.files]
+            if not given.json:
+                print(f"episode {len(results) - 1}: {_line(results[-1])}", flush=True)
+                for path in episode.files:
+                    print(f"  wrote {path}", flush=True)
+    summary = _summary(results)
+    if given.json:
+        print(json.dumps({"episodes": results, **summary, "files": files}))
+    elif results:
+        mean, spread = summary["mean_return"], summary["std_return"]
+        print(f"{len(results)} episodes: mean return {mean:.4g}, standard deviation {spread:.4g}")
+    return 0
+
+
+def _numbers(result: dict[str, float]) -> dict[str, float]:
+    """Return and length by name, and the environment's own numbers."""
+    known = ("r", "l", "return", "length")
+    # A share of nothing is no number, in JSON neither.
+    own = {name: value for name, value in result.items() if name not in known and math.isfinite(value)}
+    return {"return": result["r"], "length": int(result["l"]), **own}
+
+
+def _line(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def _summary(results: Sequence[dict[str, float]]) -> dict[str, float | None]:
+    """Mean and standard deviation (over n) of the returns; None if no episode was played to its end."""
+    returns = [result["return"] for result in results]
+    if not returns:
+        return {"mean_return": None, "std_return": None}
+    return {"mean_return": statistics.fmean(returns), "std_return": statistics.pstdev(returns)}
+
+
+def cli() -> int:
+    """The command, with the flags that were typed."""
+    return run_command(main, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

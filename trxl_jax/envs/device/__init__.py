@@ -1,0 +1,1 @@
+"""Environments as JAX functions, stepped on the device."""

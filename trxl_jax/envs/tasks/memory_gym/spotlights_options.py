@@ -1,0 +1,137 @@
+"""Memory Gym's reset options of Searing Spotlights: their defaults, and what values this port takes."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from trxl_jax.envs.tasks.memory_gym.options import Options
+from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import Look
+from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN, load
+from trxl_jax.errors import ConfigError
+
+MOST_COINS = 8
+"""More don't always find a place, and Memory Gym fails then."""
+
+MOST_SPOTLIGHTS = 64
+"""At a time; each costs drawing time in every step."""
+
+MOST_HITS = 10_000
+"""That an agent survives, as its health is looked up in a table."""
+
+_COMMON: dict[str, Any] = {
+    "initial_spawns": 4, "spot_min_radius": 7.5, "spot_max_radius": 13.75, "spot_min_speed": 0.0025,
+    "spot_max_speed": 0.0075, "spot_damage": 1.0, "visual_feedback": True, "black_background": False,
+    "hide_chessboard": False, "light_dim_off_duration": 6, "light_threshold": 255, "coin_scale": 0.375,
+    "coins_visible": False, "agent_speed": 3.0, "agent_health": 5, "agent_scale": 0.25, "agent_visible": False,
+    "sample_agent_position": True, "show_last_action": True, "show_last_positive_reward": True,
+    "reward_inside_spotlight": 0.0, "reward_outside_spotlight": 0.0, "reward_death": 0.0, "reward_coin": 0.25,
+}  # fmt: skip
+SEARING_SPOTLIGHTS: dict[str, Any] = _COMMON | {
+    "max_steps": 256, "num_spawns": 30, "initial_spawn_interval": 30, "spawn_interval_threshold": 10,
+    "spawn_interval_decay": 0.95, "num_coins": [1], "use_exit": True, "exit_scale": 0.5, "exit_visible": False,
+    "reward_exit": 1.0, "reward_max_steps": 0.0,
+}  # fmt: skip
+ENDLESS_SEARING_SPOTLIGHTS: dict[str, Any] = _COMMON | {
+    "max_steps": -1, "steps_per_coin": 160, "initial_spawns": 3, "spawn_interval": 50, "coin_show_duration": 6,
+    "agent_health": 10,
+}  # fmt: skip
+
+
+class SpotlightsOptions(Options):
+    """Options of either task, and what is made of several of them."""
+
+    def look(self, *, bar_is_grey: bool, exit_visible: bool) -> Look:
+        """What concerns the picture alone."""
+        return Look(
+            black_background=self.flag("black_background"),
+            hide_chessboard=self.flag("hide_chessboard"),
+            show_last_action=self.flag("show_last_action"),
+            show_last_positive_reward=self.flag("show_last_positive_reward"),
+            bar_is_grey=bar_is_grey,
+            coins_visible=self.flag("coins_visible"),
+            exit_visible=exit_visible,
+            agent_visible=self.flag("agent_visible"),
+        )
+
+    def common_params(self) -> dict[str, Any]:
+        """The fields of `SpotlightsParams` that don't differ between the tasks."""
+        self.fixed("coin_scale", "agent_scale")
+        speed = self.number("agent_speed", 0, SCREEN)
+        min_radius, max_radius = self._radii()
+        min_speed, max_speed = self.positive("spot_min_speed"), self.positive("spot_max_speed")
+        if max_speed < min_speed:
+            raise self.refusal("spot_max_speed", f"at least spot_min_speed, which is {min_speed!r}")
+        max_steps = self.limit("max_steps")
+        return {
+            "max_steps": max_steps,
+            "min_radius": min_radius,
+            "max_radius": max_radius,
+            "min_speed": min_speed,
+            "max_speed": max_speed,
+            "visual_feedback": self.flag("visual_feedback"),
+            "sample_agent_position": self.flag("sample_agent_position"),
+            "straight_speed": int(speed),
+            "diagonal_speed": int(1 / math.sqrt(2) * speed),
+            **self._health(),
+            **self._light(),
+        }
+
+    def rewards(self, most_coins: int, exit_reward: float) -> np.ndarray:
+        """f32[2, 2, coins + 1, 2]: by hit, death, coins of this step, exit.
+
+        Memory Gym adds Python's floats; sums of float32 would end in other bits.
+        """
+        inside, outside = self.number("reward_inside_spotlight"), self.number("reward_outside_spotlight")
+        death, coin = self.number("reward_death"), self.number("reward_coin")
+        rewards = np.zeros((2, 2, most_coins + 1, 2), np.float32)
+        for hit, dead, coins, at_exit in np.ndindex(*rewards.shape):
+            spotlights = (inside if hit else outside) + (death if dead else 0.0)
+            rewards[hit, dead, coins, at_exit] = spotlights + sum([coin] * coins) + (exit_reward if at_exit else 0.0)
+        return rewards
+
+    def capacity(self, initial_spawns: int, interval: int, most_spawns: float, min_speed: float) -> int:
+        """Slots that are enough for the lights of a time.
+
+        Raises:
+            ConfigError: they are more than `MOST_SPOTLIGHTS`.
+        """
+        # A light is passed over for a frame now and then, at most once for each that leaves before it.
+        longest = math.ceil(1 / min_speed) + MOST_SPOTLIGHTS
+        capacity = initial_spawns + min(most_spawns, math.ceil(longest / interval))
+        if capacity > MOST_SPOTLIGHTS:
+            raise ConfigError(
+                f"--env_options: spot_min_speed, the spawn interval and initial_spawns allow {capacity} spotlights "
+                f"at a time, and {MOST_SPOTLIGHTS} fit; raise the first two or lower the third"
+            )
+        return max(int(capacity), 1)
+
+    def _radii(self) -> tuple[int, int]:
+        largest = load()["disc"].shape[1]
+        # As NumPy's generator takes floats for the bounds of whole numbers.
+        low = int(self.number("spot_min_radius", 0, largest))
+        high = int(self.number("spot_max_radius", 0, largest) + 1) - 1
+        if low > high:
+            raise self.refusal("spot_max_radius", f"at least spot_min_radius, which is {low}")
+        return low, high
+
+    def _health(self) -> dict[str, Any]:
+        full, damage = self.positive("agent_health"), self.number("spot_damage", 0)
+        if damage and full / damage > MOST_HITS:
+            raise self.refusal("spot_damage", f"0 or at least agent_health / {MOST_HITS}")
+        health = [full]
+        while damage and health[-1] > 0:
+            health.append(health[-1] - damage)
+        left = [x / full for x in health]
+        return {
+            "health_left": np.array(left, np.float32),
+            "health_bar": np.array([min(int(SCREEN // 2 * (1 - x)), SCREEN) for x in left], np.int32),
+        }
+
+    def _light(self) -> dict[str, Any]:
+        duration, threshold = self.number("light_dim_off_duration"), self.whole("light_threshold", 0, 255)
+        if duration <= 0:
+            return {"light_start": threshold, "light_step": 0, "light_steps": 0}
+        step = min(int(255 / duration), 255)
+        # The light dims on as long as it isn't past the threshold.
+        return {"light_start": 0, "light_step": step, "light_steps": threshold // step + 1 if step else 0}

@@ -1,0 +1,1 @@
+"""Proof of Memory, for Gymnasium and for gymnax."""

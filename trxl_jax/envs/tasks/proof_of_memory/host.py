@@ -1,0 +1,85 @@
+"""Proof of Memory for Gymnasium: remember for a few steps on which side the good goal is, then walk there.
+
+Its twin for gymnax, `proof_of_memory_device`, shares the tables below, so that the same layout and the same actions
+give the same numbers. Positions are cells -5..5 of width 0.2.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+ENV_ID = "ProofofMemory-v0"
+MAX_EPISODE_STEPS = 16
+NUM_SHOW_STEPS = 2
+EDGE = 5
+START_CELLS = (-2, -1, 0, 1, 2)
+GOAL_REWARD = np.float32(1.6)
+STEP_REWARD = np.float32(-0.1)
+
+# One division rounded in double precision, so that host and device read the same float32 numbers.
+POSITIONS = (np.arange(-EDGE, EDGE + 1) / EDGE).astype(np.float32)
+
+
+class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """The task for Gymnasium: observation f32[3] = [left goal, position, right goal], actions 0 left and 1 right.
+
+    `reset(options={"cell": -2..2, "left_goal": -1 or 1})` fixes the layout.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's own form
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        self.cell, self.left_goal, self.time = 0, 1, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draws a start cell and the goals' order."""
+        super().reset(seed=seed)
+        layout = {"cell": int(self.np_random.choice(START_CELLS)), "left_goal": int(self.np_random.choice((-1, 1)))}
+        unknown = set(options or {}) - set(layout)
+        if unknown:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known are {sorted(layout)}")
+        layout |= options or {}
+        self.cell, self.left_goal, self.time = layout["cell"], layout["left_goal"], 0
+        return self._observe(goals_shown=True), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Stands still while the goals are shown, then moves one cell."""
+        frozen = self.time < NUM_SHOW_STEPS
+        self.time += 1
+        if frozen:
+            return self._observe(goals_shown=True), 0.0, False, False, {"success": 0.0}
+        self.cell += 1 if action == 1 else -1
+        if abs(self.cell) < EDGE:
+            return self._observe(goals_shown=False), float(STEP_REWARD), False, False, {"success": 0.0}
+        goal = self.left_goal if self.cell < 0 else -self.left_goal
+        return self._observe(goals_shown=False), float(goal * GOAL_REWARD), True, False, {"success": float(goal > 0)}
+
+    def _observe(self, *, goals_shown: bool) -> np.ndarray:
+        goal = self.left_goal if goals_shown else 0
+        return np.array([goal, POSITIONS[self.cell + EDGE], -goal], np.float32)
+
+    def render(self) -> np.ndarray:
+        """The corridor as u8[80, 440, 3]: the agent blue, the good goal green, the bad one red; grey once hidden."""
+        frame = np.full((80, 40 * len(POSITIONS), 3), 255, np.uint8)
+        frame[:, ::40] = 200
+        shown = self.time < NUM_SHOW_STEPS + 1
+        for column, goal in ((0, self.left_goal), (len(POSITIONS) - 1, -self.left_goal)):
+            colour = ((40, 160, 60) if goal > 0 else (200, 50, 50)) if shown else (200, 200, 200)
+            frame[:, 40 * column : 40 * column + 40] = colour
+        start = 40 * (self.cell + EDGE)
+        frame[25:55, start + 5 : start + 35] = (40, 80, 220)
+        return frame
+
+
+if ENV_ID not in gymnasium.registry:
+    gymnasium.register(
+        ENV_ID,
+        entry_point="trxl_jax.envs.tasks.proof_of_memory.host:ProofOfMemoryEnv",
+        max_episode_steps=MAX_EPISODE_STEPS,
+    )

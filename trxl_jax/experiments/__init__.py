@@ -1,0 +1,1 @@
+"""Many runs: experiments by name, each over several seeds."""

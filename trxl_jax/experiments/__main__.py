@@ -1,0 +1,135 @@
+"""Experiments by name, each over several seeds: what is finished is skipped, what was begun is resumed.
+
+python -m trxl_jax.experiments list
+python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- FLAGS OF TRAIN.PY]
+"""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.errors import ConfigError, disk_errors
+from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
+from trxl_jax.experiments.jobs import Job, default_jobs, run_all
+
+PROG = "python -m trxl_jax.experiments"
+TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListArguments:
+    """Flags of `list`."""
+
+    file: Path = PUBLISHED
+    """TOML file of the experiments"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunArguments:
+    """Flags of `run`."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """experiments to run; `list` tells which there are"""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """seeds of each experiment"""
+    dir: Path = Path("runs")
+    """directory of the runs' directories, <experiment>__<seed>"""
+    file: Path = PUBLISHED
+    """TOML file of the experiments"""
+    print: bool = False
+    """print the commands in place of running them, one a line"""
+    jobs: int | None = None
+    """runs at once; None: half the number of cores"""
+
+
+DESCRIPTION = f"""Trains experiments by name, each over several seeds.
+
+{PROG} run NAME... --seeds 1 2 3 [-- FLAGS OF TRAIN.PY]
+{PROG} list
+
+Finished runs are skipped and begun ones resumed."""
+
+
+def main(flags: Sequence[str]) -> int:
+    """Lists or runs; 0 when all is done, 128 plus the signal's number when stopped by one."""
+    match list(flags):
+        case ["list", *rest]:
+            return _list(
+                parse_flags(ListArguments, ListArguments(), rest, prog=f"{PROG} list", description=DESCRIPTION)
+            )
+        case ["run", *rest]:
+            return _run(rest)
+        case ["-h" | "--help", *_]:
+            print(DESCRIPTION)
+            return 0
+    raise ConfigError(f"say what to do: {PROG} list, or {PROG} run NAME... --seeds 1 2 3")
+
+
+def _list(given: ListArguments) -> int:
+    for experiment in read_experiments(given.file).values():
+        published = f" (published: {experiment.published})" if experiment.published else ""
+        print(f"{experiment.name}: {experiment.description}{published}")
+    return 0
+
+
+def _run(flags: Sequence[str]) -> int:
+    given, extra = _parse_run(flags)
+    experiments = read_experiments(given.file)
+    for name in given.names:
+        if name not in experiments:
+            raise ConfigError(f"no experiment {name!r} in {given.file}; there are {', '.join(experiments)}")
+    runs = [
+        make_run(experiments[name], seed, given.dir, extra)
+        for name in dict.fromkeys(given.names)
+        for seed in dict.fromkeys(given.seeds)
+    ]
+    left = []
+    for run in runs:
+        command = train_command(run)
+        if command is None:
+            print(f"{run.name}: finished already", file=sys.stderr if given.print else sys.stdout)
+        elif given.print:
+            print(shlex.join([*TRAIN, *command]))
+        else:
+            left.append(run)
+    if not left:
+        return 0
+
+    with disk_errors(given.dir, "--dir"):
+        given.dir.mkdir(parents=True, exist_ok=True)
+    jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in left]
+    return run_all(jobs, given.jobs or default_jobs())
+
+
+def _process(run: Run) -> list[str] | None:
+    """The arguments of a run's process, as of now."""
+    command = train_command(run)
+    return None if command is None else [*TRAIN, *command]
+
+
+def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
+    """Flags before and after `--`."""
+    split = list(flags).index("--") if "--" in flags else len(flags)
+    given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{PROG} run", description=DESCRIPTION)
+    if not given.names:
+        raise ConfigError(f"name at least one experiment; {PROG} list tells which there are")
+    if not given.seeds:
+        raise ConfigError("--seeds: give at least one")
+    if given.jobs is not None and given.jobs < 1:
+        raise ConfigError(f"--jobs {given.jobs}: must be at least 1")
+    return given, list(flags[split + 1 :])
+
+
+def cli() -> int:
+    """The command, with the flags that were typed."""
+    return run_command(main, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,61 @@
+"""A trained agent from a run, from a checkpoint, or from a file of the PyTorch original."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from trxl_jax.agent.actor_critic import make_agent
+from trxl_jax.config import Config, load_config
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec
+from trxl_jax.errors import CheckpointError, ConfigError
+from trxl_jax.play.policy import Policy
+from trxl_jax.runs import checkpoint
+from trxl_jax.torch_import.checkpoint import load_torch_checkpoint
+
+
+def load(path: str | Path) -> Policy:
+    """Reads a trained agent. The environment isn't needed.
+
+    Args:
+        path: a run's directory (its newest checkpoint is read), one checkpoint in it, or a file of the PyTorch
+            original (.nn or .cleanrl_model).
+
+    Raises:
+        UserError: there is nothing of the kind, or it can't be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        loaded = load_torch_checkpoint(path)
+        for note in loaded.notes:
+            logging.getLogger(__name__).warning("%s: %s", path, note)
+        return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
+    run_dir = path if (path / "config.json").is_file() else path.parent.parent
+    if not (run_dir / "config.json").is_file():
+        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name a directory that train.py wrote")
+    newest = checkpoint.latest(run_dir / "checkpoints") if path == run_dir else path
+    if newest is None:
+        raise CheckpointError(f"{run_dir} has no checkpoint yet")
+    config = load_config(run_dir / "config.json")
+    params = checkpoint.restore_params(newest)
+    agent = make_agent(config, _spec(params["params"], config))
+    expected = jax.eval_shape(agent.init_params, jax.random.key(0))
+    try:
+        chex.assert_trees_all_equal_shapes_and_dtypes(params, expected)
+    except AssertionError:
+        raise CheckpointError(f"{newest} does not fit {run_dir / 'config.json'}, which has other sizes") from None
+    return Policy(params=params, agent=agent, config=config)
+
+
+def _spec(params: dict[str, Any], config: Config) -> EnvSpec:
+    """The task's observations and actions, as the shapes of an agent's parameters tell them."""
+    branches = sorted((name for name in params if name.startswith("actor_")), key=lambda name: int(name[6:]))
+    nvec = tuple(params[name]["bias"].shape[0] for name in branches)
+    limit = config.max_episode_steps or ENDLESS_MAX_EPISODE_STEPS
+    if "conv_0" in params["encoder"]:
+        return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), nvec, limit)
+    features = params["encoder"]["dense"]["kernel"].shape[0]
+    return EnvSpec((features,), np.dtype(np.float32), nvec, limit)

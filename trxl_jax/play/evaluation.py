@@ -1,0 +1,135 @@
+"""Plays episodes with a policy, many at once, and tells what they came to."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from trxl_jax.envs.base import Environment, EpisodeStats, original_errors
+from trxl_jax.envs.registry import make_env
+from trxl_jax.envs.results import Result, from_stats, means
+from trxl_jax.play.policy import Policy, PolicyMemory, choose
+
+_STEPS_A_CHUNK = 64  # played between two looks at what has ended
+
+
+class Evaluation(NamedTuple):
+    """What episodes came to.
+
+    Fields:
+        episodes: each one's numbers: r (return), l (length) and the environment's own.
+        means: of each number over the episodes that have it.
+    """
+
+    episodes: list[Result]
+    means: Result
+
+
+class _Carry(NamedTuple):
+    env_state: Any
+    obs: jax.Array
+    memory: PolicyMemory
+
+
+Evaluator = Callable[..., Evaluation | None]
+
+
+def evaluate(
+    policy: Policy,
+    episodes: int = 100,
+    *,
+    num_envs: int = 16,
+    seed: int = 1,
+    deterministic: bool = False,
+    env: Any = None,
+    env_options: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Plays episodes that training never saw.
+
+    Each environment plays a share that is fixed beforehand: stopping as soon as enough episodes have ended would favour
+    short ones.
+
+    Args:
+        policy: from `load`.
+        episodes: how many; they are shared out as evenly as can be.
+        num_envs: environments side by side.
+        seed: of the episodes and of the actions.
+        deterministic: the most probable actions in place of sampled ones.
+        env: an environment object in place of the one in `policy.config`; see `make_env`.
+        env_options: options of the task beside those of `policy.config`.
+
+    Raises:
+        UserError: the environment can't be made, failed, or isn't one for this policy.
+    """
+    config = policy.config.for_evaluation(min(num_envs, episodes), seed)
+    batch = make_env(config.replace(env_options=config.env_options | (env_options or {})), env)
+    evaluation = make_evaluator(batch, episodes, seed=config.seed, deterministic=deterministic)(policy)
+    assert evaluation is not None
+    return evaluation
+
+
+def make_evaluator(env: Environment, num_episodes: int, *, seed: int, deterministic: bool = False) -> Evaluator:
+    """A function that plays the same episodes each time, compiled once.
+
+    Args:
+        env: N environments, which nothing else uses.
+        num_episodes: how many episodes to play, all together.
+        seed: of a device environment and of the actions.
+        deterministic: the most probable actions in place of sampled ones.
+
+    Returns:
+        `evaluator(policy, stopped=...)`: an `Evaluation`, or None if `stopped()` came true meanwhile.
+    """
+    beginning = env.snapshot()
+    share = np.full(env.num_envs, num_episodes // env.num_envs)
+    share[: num_episodes % env.num_envs] += 1
+    play = jax.jit(partial(_play, env, deterministic=deterministic))
+    env_key, action_key = jax.random.split(jax.random.key(seed))
+
+    def evaluator(policy: Policy, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
+        policy.require(env.spec)
+        played: list[list[Result]] = [[] for _ in share]
+        env.restore(beginning)
+        try:
+            with original_errors(env):
+                env_state, obs = env.reset(env_key)
+                carry = _Carry(env_state, obs, policy.init(env.num_envs))
+                chunk = 0
+                while any(len(results) < count for results, count in zip(played, share, strict=True)):
+                    if stopped():
+                        return None
+                    carry, episode = play(policy, carry, jax.random.fold_in(action_key, chunk))
+                    _collect(played, share, episode, env)
+                    chunk += 1
+        finally:
+            env.close()
+        results = [result for results in played for result in results]
+        return Evaluation(results, means(results))
+
+    return evaluator
+
+
+def _play(
+    env: Environment, policy: Policy, carry: _Carry, key: jax.Array, *, deterministic: bool
+) -> tuple[_Carry, EpisodeStats]:
+    """A chunk of steps in every environment, and the statistics of the episodes that ended, each [T, N]."""
+
+    def one_step(carry: _Carry, key: jax.Array) -> tuple[_Carry, EpisodeStats]:
+        output, memory = policy.decide(carry.obs, carry.memory)
+        env_state, step = env.step(carry.env_state, choose(output, key, deterministic=deterministic))
+        return _Carry(env_state, step.obs, policy.reset(memory, step.terminated | step.truncated)), step.episode
+
+    return jax.lax.scan(one_step, carry, jax.random.split(key, _STEPS_A_CHUNK))
+
+
+def _collect(played: list[list[Result]], share: np.ndarray, episode: EpisodeStats, env: Environment) -> None:
+    """Adds the results of a chunk to their environments, but for those beyond an environment's share."""
+    _, ended_in = np.nonzero(episode.done)
+    results = env.drain_results()
+    if results is None:
+        results = from_stats(episode)
+    for i, result in zip(ended_in, results, strict=True):
+        if len(played[i]) < share[i]:
+            played[i].append({name: value for name, value in result.items() if name != "t"})

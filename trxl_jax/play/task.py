@@ -1,0 +1,182 @@
+"""One environment that is stepped from Python and can be shown to a person."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trxl_jax.config import Config
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.device.environment import DeviceEnvironment
+from trxl_jax.envs.host.episode import RESULT, EpisodeWrapper, is_memory_gym
+from trxl_jax.envs.registry import find_env, make_env
+from trxl_jax.envs.results import from_stats
+from trxl_jax.errors import ConfigError
+
+_DEFAULT_FPS = 10
+# Memory Gym draws what the agent can't see in the first; where there are both, a person should see that.
+_PICTURE_MODES = ("debug_rgb_array", "rgb_array")
+
+
+class Task(Protocol):
+    """One environment between two steps.
+
+    Fields:
+        env_id: the task.
+        seed: from which, with an episode's number, everything random in that episode comes.
+        spec: what an agent must know of it.
+        fps: steps a second at which a person can follow.
+        obs: what the agent sees now.
+        picture: u8[height, width, 3], what a person would see of the whole task; None if it draws nothing.
+    """
+
+    env_id: str
+    seed: int
+    spec: EnvSpec
+    fps: float
+    obs: np.ndarray
+    picture: np.ndarray | None
+
+    def reset(self, episode: int) -> None:
+        """Starts the episode of that number."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
+        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        ...
+
+    def upright(self, obs: np.ndarray) -> np.ndarray:
+        """An observation, a picture turned as a person would see it."""
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds."""
+        ...
+
+
+def make_task(config: Config, env: Any = None, *, pictures: bool = False) -> Task:
+    """The task that a configuration names.
+
+    Args:
+        config: env_id, env_options, max_episode_steps and seed matter.
+        env: an object in its place; see `make_env`, but for batches of environments.
+        pictures: whether `Task.picture` is wanted.
+
+    Raises:
+        ConfigError: as for `make_env`.
+    """
+    if hasattr(env, "drain_results"):
+        raise ConfigError("a single environment can't be made from a batch; pass a function that makes one as `env`")
+    batch = make_env(config.replace(async_envs=False), env)
+    if isinstance(batch, DeviceEnvironment):
+        return DeviceTask(config.env_id, batch, config.seed, pictures=pictures)
+    found = find_env(config.env_id, env)
+    assert callable(found)
+    make = _drawing(found) if pictures and env is None else found
+    return HostTask(config.env_id, batch.spec, make, config.seed, config.env_options)
+
+
+class HostTask:
+    """A Gymnasium environment; see `Task`.
+
+    Args:
+        env_id: the task.
+        spec: what an agent must know of it.
+        make: makes one environment. Pictures are drawn if it was made with such a render mode.
+        seed: of all episodes.
+        options: reset options of every episode.
+    """
+
+    def __init__(
+        self, env_id: str, spec: EnvSpec, make: Callable[[], Any], seed: int, options: dict[str, Any] | None = None
+    ) -> None:
+        self.env_id, self.spec, self.seed = env_id, spec, seed
+        self._env = EpisodeWrapper(make(), seed, 0, options)
+        self._draws = self._env.render_mode in _PICTURE_MODES
+        self._x_first = is_memory_gym(self._env) and len(spec.obs_shape) > 1
+        self.fps: float = self._env.metadata.get("render_fps") or _DEFAULT_FPS
+        self.obs = np.zeros(spec.obs_shape, spec.obs_dtype)
+        self.picture: np.ndarray | None = None
+
+    def reset(self, episode: int) -> None:
+        """Starts the episode of that number."""
+        self._env.episode = episode
+        self.obs, _ = self._env.reset()
+        self._draw()
+
+    def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
+        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        self.obs, reward, _, _, info = self._env.step(action if len(action) > 1 else action[0])
+        self._draw()
+        return reward, info.get(RESULT)
+
+    def upright(self, obs: np.ndarray) -> np.ndarray:
+        """An observation, a picture turned as a person would see it."""
+        return np.swapaxes(obs, 0, 1) if self._x_first else obs
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._env.close()
+
+    def _draw(self) -> None:
+        # Once a step and no more: Memory Gym's drawing counts the commands it has shown.
+        if self._draws:
+            self.picture = np.asarray(self._env.render(), np.uint8)
+
+
+class DeviceTask:
+    """A gymnax environment; see `Task`. After the last step `obs` and `picture` stay what they were.
+
+    Args:
+        env_id: the task.
+        env: a batch of one.
+        seed: of all episodes.
+        pictures: whether to draw; most of gymnax's environments can't.
+    """
+
+    def __init__(self, env_id: str, env: DeviceEnvironment, seed: int, *, pictures: bool = False) -> None:
+        self.env_id, self.spec, self.seed = env_id, env.spec, seed
+        self.fps: float = env.fps or _DEFAULT_FPS
+        self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        self._draw = jax.jit(env.draw) if pictures and env.draws else None
+        self._x_first = env.x_first
+        self._state: Any = None
+        self.obs = np.zeros(env.spec.obs_shape, env.spec.obs_dtype)
+        self.picture: np.ndarray | None = None
+
+    def reset(self, episode: int) -> None:
+        """Starts the episode of that number."""
+        self._state, obs = self._reset(jax.random.fold_in(jax.random.key(self.seed), episode))
+        self._look(obs)
+
+    def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
+        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        self._state, step = self._step(self._state, jnp.asarray(action)[None])
+        ended = from_stats(jax.tree.map(lambda x: x[None], step.episode))
+        if not ended:
+            self._look(step.obs)
+        return step.reward[0].item(), ended[0] if ended else None
+
+    def upright(self, obs: np.ndarray) -> np.ndarray:
+        """An observation, a picture turned as a person would see it."""
+        return np.swapaxes(obs, 0, 1) if self._x_first else obs
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _look(self, obs: jax.Array) -> None:
+        self.obs = np.asarray(obs[0])
+        if self._draw is not None:
+            self.picture = np.asarray(self._draw(self._state)[0])
+
+
+def _drawing(make: Callable[..., Any]) -> Callable[[], Any]:
+    """The same task with the best of its render modes."""
+    plain = make()
+    known = plain.metadata.get("render_modes") or ()
+    EpisodeWrapper(plain, 0, 0).close()
+    mode = next((mode for mode in _PICTURE_MODES if mode in known), None)
+    return make if mode is None else partial(make, render_mode=mode)

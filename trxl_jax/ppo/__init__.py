@@ -1,0 +1,1 @@
+"""One iteration of PPO: a rollout and the update on it."""

@@ -1,0 +1,195 @@
+"""One iteration of PPO as a function: a rollout and the update on it."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.config import Config
+from trxl_jax.envs.base import Environment, EpisodeStats
+from trxl_jax.ppo.advantages import gae
+from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
+from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
+
+_SMALL_MINIBATCH = 2**16  # samples times D
+
+
+class Report(NamedTuple):
+    """What one `train_step` tells.
+
+    Fields:
+        metrics: f32[] by published name.
+        episode: statistics of the episodes that ended, each [T, N].
+    """
+
+    metrics: Metrics
+    episode: EpisodeStats
+
+
+Collect = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
+Learn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, Report]]
+
+
+def init_states(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    key: jax.Array,
+    optimizer: optax.GradientTransformation | None = None,
+    params: Any = None,
+) -> tuple[TrainState, RolloutState]:
+    """Fresh parameters unless some are given, and environments at the start of their first episodes."""
+    params_key, env_key = jax.random.split(key)
+    optimizer = optimizer or make_optimizer()
+
+    @jax.jit  # one program in place of a hundred, which would occupy 0.2 GB
+    def init_train_state(key: jax.Array, params: Any) -> TrainState:
+        params = agent.init_params(key) if params is None else params
+        return TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
+
+    return init_train_state(params_key, params), init_rollout_state(env, agent, env_key, config.memory_dtype)
+
+
+def make_phases(
+    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+) -> tuple[Collect, Learn]:
+    """The two halves of an iteration, not yet compiled: collecting a rollout and learning from it.
+
+    Args:
+        config: sizes and coefficients.
+        env: N environments.
+        agent: the model.
+        optimizer: see `make_optimizer`, which is the default.
+    """
+    optimizer = optimizer or make_optimizer()
+
+    def collect(train_state: TrainState, state: RolloutState, key: jax.Array) -> tuple[RolloutState, Rollout]:
+        return collect_rollout(
+            agent,
+            train_state.params,
+            env,
+            state,
+            key,
+            config.num_steps,
+            gamma=config.gamma,
+            bootstrap_truncated=config.bootstrap_truncated,
+        )
+
+    def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
+        steps = collected.transitions
+        advantage, returns = gae(
+            steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
+        )
+        train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+        # Minus infinity, which is not logged, where the returns don't vary at all.
+        explained = 1 - (returns - steps.value).var() / returns.var()
+        explained = jnp.where(returns.var() > 0, explained, -jnp.inf)
+        return train_state, metrics | {
+            "losses/explained_variance": explained,
+            "episode/value_mean": steps.value.mean(),
+            "episode/advantage_mean": advantage.mean(),
+        }
+
+    return collect, learn
+
+
+def make_train_step(
+    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+) -> TrainStep:
+    """One iteration of PPO: a rollout and the update on it; arguments as for `make_phases`.
+
+    On device environments it is one compiled program, a pure function that may be vmapped, for example over seeds.
+    With host environments rollout and update are two: JAX never caches a program with host callbacks on disk.
+
+    Returns:
+        `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
+    """
+    collect, learn = make_phases(config, env, agent, optimizer)
+    if env.on_host:
+        return in_turn(jax.jit(collect), jax.jit(learn))
+    return jax.jit(in_turn(collect, learn))
+
+
+def compile_phases(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: tuple[TrainState, RolloutState],
+    key: jax.Array,
+    optimizer: optax.GradientTransformation | None = None,
+) -> tuple[Collect, Learn]:
+    """`make_phases`, compiled now and for states like these.
+
+    What the compiler freed is given back before rollouts need it: 0.3 GB of the process's peak at the defaults.
+    """
+    collect, learn = make_phases(config, env, agent, optimizer)
+    train_state, state = states
+    lowered = jax.jit(collect).lower(train_state, state, key)
+    collected = lowered.out_info[1]
+    options = _compiler_options(config, agent)
+    phases = lowered.compile(options), jax.jit(learn).lower(train_state, collected, key).compile(options)
+    _release_freed_memory()
+    return phases
+
+
+def compile_train_step(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: tuple[TrainState, RolloutState],
+    key: jax.Array,
+    optimizer: optax.GradientTransformation | None = None,
+) -> TrainStep:
+    """`make_train_step`, compiled as by `compile_phases`."""
+    if env.on_host:
+        return in_turn(*compile_phases(config, env, agent, states, key, optimizer))
+    train_step = jax.jit(in_turn(*make_phases(config, env, agent, optimizer))).lower(*states, key)
+    compiled = train_step.compile(_compiler_options(config, agent))
+    _release_freed_memory()
+    return compiled
+
+
+def iteration_keys(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys of an iteration's two halves, from the run's."""
+    rollout_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
+    return rollout_key, update_key
+
+
+def in_turn(collect: Collect, learn: Learn) -> TrainStep:
+    """An iteration made of its two halves."""
+
+    def train_step(
+        train_state: TrainState, state: RolloutState, key: jax.Array
+    ) -> tuple[TrainState, RolloutState, Report]:
+        rollout_key, update_key = iteration_keys(key, train_state.iteration)
+        state, collected = collect(train_state, state, rollout_key)
+        train_state, metrics = learn(train_state, collected, update_key)
+        return train_state, state, Report(metrics, collected.episode)
+
+    return train_step
+
+
+def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
+    """For small minibatches on CPUs: nothing by YNNPACK, which takes 40 us or more for the smallest of products.
+
+    An update of Proof of Memory takes 112 ms so, 119 with YNNPACK's products and 217 with all that it takes; one of
+    MiniGrid, whose minibatches are larger, would take 1.55 s in place of 1.31. The option is experimental: it is named
+    for the releases of JAX that are known to have it, and nothing depends on it.
+    """
+    numbers = config.batch_size // config.num_minibatches * config.trxl_dim
+    if agent.platform != "cpu" or numbers > _SMALL_MINIBATCH or jax.__version_info__[:2] != (0, 10):
+        return {}
+    return {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+def _release_freed_memory() -> None:
+    """Memory that was freed stays with glibc for later small allocations, and XLA's arrays are large ones."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

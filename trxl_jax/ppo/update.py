@@ -1,0 +1,192 @@
+"""The update: minibatches over time, one optimiser step each."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.cores.attention import Slots
+from trxl_jax.config import Config
+from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
+from trxl_jax.ppo.minibatch import Minibatch, look, minibatch_indices, take_minibatch
+from trxl_jax.ppo.rollout import Rollout
+
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class TrainState:
+    """What learning carries.
+
+    Fields:
+        params: the agent's variables.
+        opt_state: the optimiser's state.
+        iteration: i32[], updates done.
+    """
+
+    params: Any
+    opt_state: Any
+    iteration: jax.Array
+
+
+def make_optimizer() -> optax.GradientTransformation:
+    """AdamW with PyTorch's defaults, decay on every parameter; `update` scales its steps by minus the learning rate."""
+    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01))
+
+
+def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Learning rate and entropy coefficient at the start of an iteration, each f32[]."""
+    init_lr, init_ent_coef = jnp.float32(config.init_lr), jnp.float32(config.init_ent_coef)
+    if config.anneal_steps == 0:
+        return init_lr, init_ent_coef
+    global_step = iteration.astype(jnp.float32) * config.batch_size
+    fraction = jnp.maximum(0.0, 1.0 - global_step / config.anneal_steps)
+    learning_rate = config.final_lr + (init_lr - config.final_lr) * fraction
+    ent_coef = config.final_ent_coef + (init_ent_coef - config.final_ent_coef) * fraction
+    return learning_rate, ent_coef
+
+
+def ppo_loss(
+    agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots, config: Config, ent_coef: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """The loss of a minibatch and what is logged of it.
+
+    Args:
+        agent: the model.
+        params: its parameters.
+        batch: Q steps of N environments; advantages are taken as they are.
+        slots: for each layer [N, H, S, D / H], from `encode_slots`.
+        config: coefficients.
+        ent_coef: f32[], the entropy coefficient.
+
+    Returns:
+        The loss f32[], and metrics f32[] by name.
+    """
+    output = look(agent, params, batch, slots)
+    log_prob = output.policy.log_prob(batch.action)
+
+    policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
+    value = value_loss(output.value, batch.value, batch.returns, config.clip_coef if config.clip_vloss else None)
+    entropy = output.policy.entropy().mean()
+    loss = policy - ent_coef * entropy + config.vf_coef * value
+    reconstruction = jnp.float32(0)
+    if agent.reconstruction:
+        logits = agent.apply(params, output.features, method="reconstruct")
+        assert batch.obs is not None
+        reconstruction = reconstruction_loss(logits, batch.obs)
+        loss = loss + config.reconstruction_coef * reconstruction
+
+    log_ratio = log_prob - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    return loss, {
+        "losses/policy_loss": policy,
+        "losses/value_loss": value,
+        "losses/entropy": entropy,
+        "losses/reconstruction_loss": reconstruction,
+        "losses/loss": loss,
+        # The estimators k1 and k3 of http://joschu.net/blog/kl-approx.html
+        "losses/old_approx_kl": -log_ratio.mean(),
+        "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
+        "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
+    }
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    params: Any,
+    opt_state: Any,
+    grads: Any,
+    learning_rate: jax.Array,
+) -> tuple[Any, Any, jax.Array]:
+    """Clips the gradient's global norm and takes one optimiser step.
+
+    Returns:
+        Parameters, optimiser state, and the norm before clipping f32[].
+    """
+    # As dot products: 4% less of an update of Proof of Memory than as sums of squares, which XLA splits on CPUs.
+    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+    # PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+    shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
+    direction, opt_state = optimizer.update(jax.tree.map(lambda g: g * shrink, grads), opt_state, params)
+    params = optax.apply_updates(params, jax.tree.map(lambda d: -learning_rate * d, direction))
+    return params, opt_state, norm
+
+
+class _Learner(NamedTuple):
+    params: Any
+    opt_state: Any
+
+
+def update(
+    agent: ActorCritic,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    train_state: TrainState,
+    rollout: Rollout,
+    advantage: jax.Array,
+    returns: jax.Array,
+    key: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    """Epochs of minibatches over one rollout.
+
+    Args:
+        agent: the model.
+        optimizer: see `make_optimizer`.
+        config: coefficients and sizes.
+        train_state: what is updated.
+        rollout: T steps of N environments.
+        advantage: f32[T, N].
+        returns: f32[T, N].
+        key: source of the minibatches.
+
+    Returns:
+        The train state one iteration on, and means over the minibatches that ran.
+    """
+    learning_rate, ent_coef = annealed(config, train_state.iteration)
+    num_steps, num_envs = rollout.transitions.reward.shape
+    memory = rollout.memory
+
+    def encode(params: Any) -> Slots:
+        return agent.apply(params, memory.hidden, memory.position, method="encode_slots")
+
+    slots = None if agent.slots_have_parameters else encode(train_state.params)
+
+    def loss_fn(params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
+        return ppo_loss(agent, params, batch, encode(params) if slots is None else slots, config, ent_coef)
+
+    def minibatch_step(learner: _Learner, index: jax.Array) -> tuple[_Learner, Metrics]:
+        batch = take_minibatch(agent, rollout, advantage, returns, index)
+        if config.norm_adv:
+            batch = batch._replace(advantage=normalise_advantage(batch.advantage))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)
+        params, opt_state, norm = apply_gradients(
+            optimizer, config, learner.params, learner.opt_state, grads, learning_rate
+        )
+        return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
+
+    def run_epoch(learner: _Learner, epoch_key: jax.Array) -> tuple[_Learner, Metrics]:
+        indices = minibatch_indices(epoch_key, num_envs, num_steps, config.num_minibatches)
+        learner, metrics = jax.lax.scan(minibatch_step, learner, indices)
+        return learner, jax.tree.map(jnp.mean, metrics)
+
+    def epoch(carry: tuple[_Learner, jax.Array], epoch_key: jax.Array) -> Any:
+        learner, running = carry
+        if config.target_kl is None:
+            learner, metrics = run_epoch(learner, epoch_key)
+            return (learner, running), (metrics, running)
+        shapes = jax.eval_shape(run_epoch, learner, epoch_key)[1]
+        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        learner, metrics = jax.lax.cond(running, run_epoch, lambda state, _: (state, skipped), learner, epoch_key)
+        return (learner, running & (metrics["losses/approx_kl"] <= config.target_kl)), (metrics, running)
+
+    start = (_Learner(train_state.params, train_state.opt_state), jnp.bool_(True))
+    keys = jax.random.split(key, config.update_epochs)
+    (learner, _), (metrics, ran) = jax.lax.scan(epoch, start, keys)
+    means = jax.tree.map(lambda m: (m * ran).sum() / ran.sum(), metrics)
+    means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
+    state = TrainState(params=learner.params, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
+    return state, means

@@ -1,0 +1,63 @@
+"""What a run looks at between updates: evaluations and videos. Nothing that training computes depends on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trxl_jax.config import Config
+from trxl_jax.envs.registry import make_env
+from trxl_jax.errors import ConfigError
+from trxl_jax.play.evaluation import make_evaluator
+from trxl_jax.play.pictures import require_pictures
+from trxl_jax.play.policy import Policy
+from trxl_jax.play.show import film_episode
+from trxl_jax.play.task import make_task
+
+_MAX_VIDEO_STEPS = 2048  # of an episode that may never end
+
+
+class Monitor:
+    """Evaluates and films the agent in environments of its own, with seeds and keys of its own.
+
+    Args:
+        config: eval_every, eval_episodes, capture_video, video_every, and the task.
+        env: an environment object in place of `config.env_id`, as for `make_env`.
+        directory: of the videos.
+
+    Raises:
+        ConfigError: the task can't be made once more, or has nothing to film.
+    """
+
+    def __init__(self, config: Config, env: Any, directory: Path) -> None:
+        self._config = config
+        self._directory = directory
+        flag = "--eval_every" if config.eval_every else "--capture_video" if config.capture_video else None
+        if flag and hasattr(env, "drain_results"):
+            raise ConfigError(f"{flag}: `env` is a batch of environments; pass a function that makes one, or an id")
+        self._evaluator = self._task = None
+        if config.eval_every:
+            playing = config.for_evaluation(min(config.num_envs, config.eval_episodes), config.seed)
+            self._evaluator = make_evaluator(make_env(playing, env), config.eval_episodes, seed=playing.seed)
+        if config.capture_video:
+            self._task = make_task(config.for_evaluation(1, config.seed), env, pictures=True)
+            require_pictures(self._task, "--capture_video")
+
+    def evaluate(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> dict[str, float]:
+        """`eval/<name>_mean` over `eval_episodes` episodes; empty if it isn't time, or `stopped()` came true."""
+        if self._evaluator is None or iteration % self._config.eval_every:
+            return {}
+        evaluation = self._evaluator(policy, stopped)
+        return {} if evaluation is None else {f"eval/{name}_mean": mean for name, mean in evaluation.means.items()}
+
+    def film(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> Path | None:
+        """The video of an episode, another one each time; None if it isn't time, or `stopped()` came true."""
+        if self._task is None or iteration % self._config.video_every:
+            return None
+        self._directory.mkdir(exist_ok=True)
+        path = self._directory / f"step_{iteration * self._config.batch_size}.mp4"
+        return path if film_episode(policy, self._task, iteration, path, _MAX_VIDEO_STEPS, stopped) else None
+
+    def close(self) -> None:
+        """Frees the task that is filmed; the evaluation's environments are open only while it runs."""
+        if self._task is not None:
+            self._task.close()

@@ -1,0 +1,332 @@
+"""The host loop: run `train_step`, log, checkpoint, resume."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trxl_jax.agent.actor_critic import make_agent
+from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.envs.base import Environment, original_errors
+from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env
+from trxl_jax.envs.results import from_stats
+from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
+from trxl_jax.play.policy import Policy
+from trxl_jax.ppo.rollout import init_rollout_state
+from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_phases
+from trxl_jax.ppo.update import Metrics
+from trxl_jax.runs import checkpoint
+from trxl_jax.runs.debug import checked_train_step, write_rollout
+from trxl_jax.runs.logger import Logger
+from trxl_jax.runs.monitor import Monitor
+from trxl_jax.runs.recent_episodes import EpisodeWindow
+from trxl_jax.runs.signals import StopSignals, stop_signals
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Fields:
+        run_dir: where it is.
+        global_step: environment steps done.
+        metrics: the last row.
+        signal: the signal that stopped it early, or None.
+    """
+
+    run_dir: Path
+    global_step: int
+    metrics: dict[str, float]
+    signal: int | None
+
+
+def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Outcome:
+    """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
+
+    Once the loop has begun, a signal only sets a flag, which is read between updates: a program with host callbacks
+    blocks its caller.
+
+    Args:
+        config: the run's configuration.
+        env: an environment object in place of `config.env_id`; see `make_env`.
+        resume: a run directory to go on from; `config` may differ from it in `RESUMABLE_FIELDS` only.
+
+    Raises:
+        UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
+    """
+    if env is not None:  # so that no `--resume` takes a task of that id for it
+        config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
+    with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
+        run_dir = resume or _new_run_dir(config)
+        batch = make_env(config, env)
+        try:
+            monitor = Monitor(config, env, run_dir / "videos")
+            with original_errors(batch):
+                run = _Run(config, batch, run_dir, resumed=resume is not None)
+            run.start_logger()
+            try:
+                return run.loop(monitor, stop)
+            finally:
+                run.logger.close()
+                monitor.close()
+        finally:
+            batch.close()
+
+
+def write_start(config: Config, env: Environment, params: Any) -> Path:
+    """Writes a run of no updates with given parameters, for `train(..., resume=...)` to go on with.
+
+    The optimiser's state is fresh, and the environments are at the start of their first episodes.
+
+    Args:
+        config: the run's configuration; `run_dir`, if given, is a new or an empty directory.
+        env: what `make_env` makes of it.
+        params: the agent's variables.
+
+    Returns:
+        The run's directory.
+
+    Raises:
+        UserError: a directory that holds something, an environment that failed or a disk that is full.
+    """
+    run_dir = _new_run_dir(config)
+    with disk_errors(run_dir, "--run_dir"):
+        if run_dir.is_dir() and any(run_dir.iterdir()):
+            raise ConfigError(f"--run_dir {run_dir}: it is not empty; name a new directory")
+    with original_errors(env):
+        run = _Run(config, env, run_dir, params=params)
+    run.save()
+    return run_dir
+
+
+class _Run:
+    """A run's parts and its counters."""
+
+    logger: Logger
+
+    def __init__(
+        self, config: Config, env: Environment, run_dir: Path, *, resumed: bool = False, params: Any = None
+    ) -> None:
+        self.run_dir = run_dir
+        self.env = env
+        self.notes: list[str] = []
+        self.config = self._fit(config, resumed)
+        self.agent = make_agent(self.config, env.spec)
+        with disk_errors(run_dir, "--run_dir"):
+            run_dir.mkdir(parents=True, exist_ok=True)
+        init_key, self.key = jax.random.split(jax.random.key(config.seed))
+        start = partial(init_states, self.config, env, self.agent, init_key, params=params)
+        # What is read from a checkpoint needs no environment that starts, only shapes.
+        newest = checkpoint.latest(self.checkpoints) if resumed else None
+        states = _blank(jax.eval_shape(start)) if newest and env.on_host else start()
+        self.train_state, self.rollout_state = jax.block_until_ready(states)
+        self.episodes = EpisodeWindow()
+        self.iteration = 0
+        self.saved: int | None = None
+        if newest:
+            self._restore(newest)
+        elif resumed:
+            self.notes.append(f"no checkpoint in {run_dir}: it starts anew")
+        self.env_snapshot = env.snapshot()
+        with disk_errors(self.run_dir, "--run_dir"):
+            _replace_text(self.run_dir / "config.json", self.config.to_json())
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.run_dir / "checkpoints"
+
+    @property
+    def global_step(self) -> int:
+        return self.iteration * self.config.batch_size
+
+    def _fit(self, config: Config, resumed: bool) -> Config:
+        """The configuration as this environment has it run, which is what `config.json` keeps."""
+        limit = self.env.spec.max_episode_steps
+        window = min(config.trxl_memory_length, limit)
+        if window < config.trxl_memory_length:
+            self.notes.append(
+                f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
+            )
+        fitted = config.replace(max_episode_steps=limit, trxl_memory_length=window)
+        if resumed:
+            _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
+        return fitted
+
+    def _restore(self, newest: Path) -> None:
+        states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
+        self.train_state, self.rollout_state = states
+        self.iteration = self.saved = int(run["iteration"])
+        self.episodes = EpisodeWindow(run["episodes"])
+        self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
+        if not self._put_back(run["env"]):
+            fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
+            self.rollout_state = jax.block_until_ready(fresh)
+            self.notes.append(
+                "warning: the environments could not be put back where they were by the same seeds and actions; "
+                "they start fresh episodes, and the run is not the one that never stopped"
+            )
+
+    def start_logger(self) -> None:
+        """Opens the sinks of metrics and tells what there is to say of the start."""
+        with disk_errors(self.run_dir, "--run_dir"):
+            self.logger = Logger(self.run_dir, self.config, self.iteration)
+        for note in self.notes:
+            self.logger.say(note)
+
+    def loop(self, monitor: Monitor, stop: StopSignals) -> Outcome:
+        row: dict[str, float] = {}
+        stop.deferred = True
+        train_step = self._compile()
+        while self.iteration < self.config.num_iterations and not stop:
+            row = self._iterate(train_step)
+            row = self._report(row, monitor, lambda: bool(stop))
+            every = self.config.save_every
+            if every and self.iteration % every == 0:
+                self.save()
+        self.save()
+        unfinished = self.iteration < self.config.num_iterations
+        return Outcome(self.run_dir, self.global_step, row, stop.received[0] if stop and unfinished else None)
+
+    def _compile(self) -> TrainStep:
+        started = time.perf_counter()
+        states = (self.train_state, self.rollout_state)
+        if self.config.debug:
+            collect, learn = make_phases(self.config, self.env, self.agent)
+            self.logger.say("debug: every result is checked, which is slow")
+            return checked_train_step(jax.jit(collect), jax.jit(learn), self.env.spec)
+        train_step = compile_train_step(self.config, self.env, self.agent, states, self.key)
+        self.logger.say(f"compiled in {time.perf_counter() - started:.0f} s")
+        return train_step
+
+    def _iterate(self, train_step: TrainStep) -> dict[str, float]:
+        started = time.perf_counter()
+        try:
+            with original_errors(self.env):
+                states = train_step(self.train_state, self.rollout_state, self.key)
+                train_state, rollout_state, report = jax.block_until_ready(states)
+            _check_finite(report.metrics, train_state.params, self.iteration + 1)
+        except Divergence as error:
+            raise self._with_rollout(self._with_saved_state(error)) from None
+        except (FloatingPointError, AssertionError):  # of --debug, whose traceback tells where
+            self.logger.say(str(self._with_saved_state(Divergence("the update in hand went wrong"))))
+            raise
+        except UserError as error:
+            raise self._with_saved_state(error) from None
+        self.train_state, self.rollout_state = train_state, rollout_state
+        seconds = time.perf_counter() - started
+        self.iteration += 1
+        self.env_snapshot = self.env.snapshot()
+        results = self.env.drain_results()
+        if results is None:
+            seconds_per_step = seconds / self.config.num_steps
+            results = [result | {"t": result["l"] * seconds_per_step} for result in from_stats(report.episode)]
+        self.episodes.results.extend(results)
+        row = self.episodes.means() | {name: float(value) for name, value in report.metrics.items()}
+        row["charts/SPS"] = self.config.batch_size / seconds
+        return row
+
+    def _report(self, row: dict[str, float], monitor: Monitor, stopped: Callable[[], bool]) -> dict[str, float]:
+        """Logs an update, with what an evaluation after it adds; returns the whole row."""
+        policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
+        try:
+            row = row | monitor.evaluate(policy, self.iteration, stopped)
+            with disk_errors(self.run_dir, "--run_dir"):
+                self.logger.write(self.global_step, self.iteration, row)
+                video = monitor.film(policy, self.iteration, stopped)
+                if video is not None:
+                    self.logger.write_video(self.global_step, video)
+        except UserError as error:
+            raise self._with_saved_state(error) from error
+        return row
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state between two updates, unless there is one."""
+        if self.saved == self.iteration:
+            return
+        run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
+        states = (self.train_state, self.rollout_state)
+        checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        self.saved = self.iteration
+
+    def _with_saved_state(self, error: UserError) -> UserError:
+        """The error, told where the last state is."""
+        if self.iteration == 0 and not isinstance(error, Divergence):
+            return type(error)(f"{error}; no update was done yet")
+        try:
+            self.save()
+        except CheckpointError as failed:
+            return type(error)(f"{error}; and {failed}")
+        return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
+
+    def _with_rollout(self, error: UserError) -> UserError:
+        """The error, told where the rollout is on which the update was done; it is collected once more."""
+        path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
+        try:
+            if not self._put_back(self.env_snapshot):
+                raise EnvironmentFailure("the environments don't repeat themselves")
+            collect, _ = make_phases(self.config, self.env, self.agent)
+            rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
+            with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
+                _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
+                write_rollout(path, collected)
+        except UserError as failed:
+            return type(error)(f"{error}; its rollout can't be had: {failed}")
+        return type(error)(f"{error}, its rollout in {path}")
+
+    def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
+        """Whether the environments show again what the rollout that comes next begins with."""
+        obs = self.env.restore(env_snapshot)
+        return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
+
+
+def _new_run_dir(config: Config) -> Path:
+    """Where a new run goes; a run without a checkpoint may be started anew in its place."""
+    name = f"{config.env_id}__{config.exp_name}__{config.seed}__{int(time.time())}".replace("/", "_")
+    run_dir = Path(config.run_dir or Path("runs") / name)
+    with disk_errors(run_dir, "--run_dir"):
+        for path in (run_dir, *run_dir.parents):
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
+        if checkpoint.latest(run_dir / "checkpoints") is not None:
+            raise ConfigError(
+                f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another"
+            )
+    return run_dir
+
+
+def _blank(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Writes beside and renames: a full disk or a kill leaves the old file."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def _check_finite(metrics: Metrics, params: Any, iteration: int) -> None:
+    for name in ("losses/loss", "losses/grad_norm"):
+        if not np.isfinite(metrics[name]):
+            found = f"{name} is {float(metrics[name])}"
+            raise Divergence(f"{found} in update {iteration}: training has diverged; lower --init_lr")
+    if not _all_finite(params):
+        raise Divergence(f"parameters are not finite after update {iteration}: training has diverged; lower --init_lr")
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _check_same_run(config: Config, old: Config, resume: Path) -> None:
+    for name, value in vars(config).items():
+        if value != getattr(old, name) and name not in RESUMABLE_FIELDS and name != "run_dir":
+            raise ConfigError(
+                f"--{name} {value}: {resume} was started with {getattr(old, name)}; leave it out, or start a new run"
+            )

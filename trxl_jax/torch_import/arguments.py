@@ -1,0 +1,67 @@
+"""Settings of the original PyTorch implementation, its `args`, as a configuration of ours."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError
+from trxl_jax.torch_import.archive import quote
+
+# Settings of the original that say nothing here, or nothing of the policy.
+_IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_model", "batch_size", "minibatch_size",
+                      "num_iterations", "track", "wandb_project_name", "wandb_entity"})  # fmt: skip
+# Settings that only we have, or that are not a file's to make.
+_OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
+                   "debug", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps",
+                   "async_envs", "env_timeout", "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
+_TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
+
+
+def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """A configuration from the original's `vars(args)`, and notes on what was missing, unknown or changed.
+
+    `args` may come from a stranger: what they say of directories, accounts and modules to import is not followed.
+
+    Raises:
+        ConfigError: a setting that can't be.
+    """
+    notes = []
+    if missing := sorted(_TAKEN - args.keys()):
+        notes.append(f"its args lack {', '.join(missing)}; the defaults are taken")
+    if unknown := sorted(args.keys() - _TAKEN - _IGNORED):
+        notes.append(f"its args {', '.join(map(quote, unknown))} are not known and left out")
+    values = {name: value for name, value in args.items() if name in _TAKEN}
+    for name, value in values.items():
+        if value is not None and not isinstance(value, bool | int | float | str):
+            raise ConfigError(f"its {name} is a {type(value).__name__}, not a number or a string")
+    _adapt_env_id(values, notes)
+    _adapt_learning(values, notes)
+    encoding = values.get("trxl_positional_encoding", Config.trxl_positional_encoding)
+    if encoding not in ("absolute", "learned", "none", ""):
+        values["trxl_positional_encoding"] = "none"
+        notes.append(f"its positional encoding {quote(str(encoding))} is none, as the original took it")
+    return Config.from_json(json.dumps(values | {"memory_dtype": "float32"}), "its args"), notes
+
+
+def _adapt_env_id(values: dict[str, Any], notes: list[str]) -> None:
+    env_id = values.get("env_id", Config.env_id)
+    if not isinstance(env_id, str) or not re.fullmatch(r"[\w./:-]+", env_id, re.ASCII):
+        raise ConfigError(f"its env_id {quote(str(env_id))} is not the id of an environment")
+    if ":" in env_id:
+        values["env_id"] = env_id.rpartition(":")[2]
+        notes.append(f"its environment is {env_id}, whose module is only imported if you give --env_id yourself")
+
+
+def _adapt_learning(values: dict[str, Any], notes: list[str]) -> None:
+    steps, minibatches = values.get("num_steps"), values.get("num_minibatches")
+    if isinstance(steps, int) and isinstance(minibatches, int) and minibatches > 0 and steps % minibatches:
+        divisor = values["num_minibatches"] = math.gcd(steps, minibatches)
+        notes.append(f"its num_minibatches {minibatches} doesn't divide num_steps {steps}: {divisor} is taken")
+    if values.get("anneal_steps") == 0:
+        for name in ("lr", "ent_coef"):
+            values[f"init_{name}"] = values.get(f"final_{name}", getattr(Config, f"final_{name}"))
+        notes.append("its anneal_steps is 0, with which the original stays at final_lr and final_ent_coef; so here")
