@@ -12,6 +12,7 @@ import pytest
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
 from trxl_jax.agent.cores.cache import visible_slots
 from trxl_jax.agent.initializers import dense
+from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.registry import make_env
@@ -75,7 +76,7 @@ def make_functions(case: str, compute_dtype: str) -> tuple[Any, Callable[[Any], 
         return agent.apply(params, hidden, position, method="encode_slots")
 
     def output(params: Any) -> Any:
-        return agent.apply(params, batch.obs, encode_slots(params), visible)
+        return agent.apply(params, batch.observations.obs, encode_slots(params), visible)
 
     def loss(params: Any) -> Any:
         return ppo_loss(agent, params, batch, encode_slots(params), config, jnp.float32(1e-3))
@@ -117,7 +118,7 @@ def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> N
 
 def test_a_bias_gradient_is_summed_in_float32() -> None:
     """Summed in bfloat16, ones stop counting at 256."""
-    layer = dense(1, 1, dtype=jnp.bfloat16)
+    layer = dense(1, 1, Numerics("gpu", np.dtype(jnp.bfloat16)))
     inputs = jnp.ones((4096, 1))
     params = layer.init(jax.random.key(0), inputs)
     gradient = jax.jit(jax.grad(lambda p: layer.apply(p, inputs).sum()))(params)["params"]

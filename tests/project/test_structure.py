@@ -1,0 +1,88 @@
+"""Imports point one way: rooms import only rooms above them, and inside a room there are no circles either."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PACKAGE = ROOT / "trxl_jax"
+
+# From the foundation upwards; a room or module imports what comes before it. docs/architecture.md explains it.
+ROOMS = ("errors", "files", "config", "presets", "cli", "envs", "agent", "ppo", "play", "runs", "torch_import", "loading",
+         "experiments", "plot", "commands")  # fmt: skip
+ENVS = ("near_names", "stats", "results", "spaces", "base", "tasks", "host", "device", "registry")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(name: str) -> set[str]:
+    """Modules of the package that a module imports, at its top or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trxl_jax"):
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found - {"trxl_jax", name}
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_every_room_is_listed() -> None:
+    assert {room(name) for name in MODULES if name != "trxl_jax"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"trxl_jax"}))
+def test_imports_point_up(name: str) -> None:
+    for imported in imports(name):
+        here, there = ROOMS.index(room(name)), ROOMS.index(room(imported))
+        assert there <= here, f"{name} imports {imported}"
+        if room(name) == room(imported) == "envs" and name != "trxl_jax.envs":
+            inner = [ENVS.index(module.split(".")[2]) for module in (imported, name)]
+            assert inner == sorted(inner), f"{name} imports {imported}"
+
+
+def test_there_are_no_circles() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"circle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            for imported in imports(name):
+                visit(imported, (*path, name))
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, ())
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path.parent for path in PACKAGE.rglob("__init__.py")), ids=lambda path: path.name
+)
+def test_every_room_has_a_readme(path: Path) -> None:
+    if path == PACKAGE:
+        return
+    lines = (path / "README.md").read_text().splitlines()
+    assert 5 <= len(lines) <= 40
+
+
+def test_files_and_functions_stay_small() -> None:
+    for name, path in MODULES.items():
+        source = path.read_text()
+        assert source.count("\n") <= 430, f"{name} is long: split it along its ideas"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 70, f"{name}.{node.name} is long"
