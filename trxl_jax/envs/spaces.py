@@ -28,8 +28,18 @@ class DiscreteActions:
 
     @property
     def num_branches(self) -> int:
-        """A: columns of an action array, each with its own log-probability."""
+        """A: parts of an action that have a log-probability of their own."""
         return len(self.nvec)
+
+    @property
+    def num_columns(self) -> int:
+        """Length of the last axis of an action array."""
+        return len(self.nvec)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of action arrays."""
+        return np.dtype(np.int32)
 
     @property
     def storage_dtype(self) -> np.dtype[Any]:
@@ -44,7 +54,7 @@ class DiscreteActions:
 
         Strict environments refuse arrays of one element, and gymnax's index with scalars.
         """
-        return action if self.num_branches > 1 else action.reshape(action.shape[:-1])
+        return action if self.num_branches > 1 else action[..., 0]
 
     def contains(self, action: Array) -> Any:
         """bool[...]: whether actions [..., A] lie in the space."""
@@ -53,7 +63,7 @@ class DiscreteActions:
 
     def zeros(self, shape: Sequence[int] = ()) -> jax.Array:
         """Valid actions i32[*shape, A]."""
-        return jnp.zeros((*shape, self.num_branches), jnp.int32)
+        return jnp.zeros((*shape, self.num_columns), self.dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Inverse of `actions_from_json`."""

@@ -109,7 +109,7 @@ class HostTask:
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
         """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
-        self.obs, reward, _, _, info = self._env.step(action if len(action) > 1 else action[0])
+        self.obs, reward, _, _, info = self._env.step(self.spec.action.for_environment(action))
         self._draw()
         return reward, info.get(RESULT)
 

@@ -46,7 +46,7 @@ def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
     num_steps, num_envs = steps.reward.shape
     obs = rollout.observations.obs
     chex.assert_shape(obs, (num_steps, num_envs, *spec.obs_shape))
-    chex.assert_shape(steps.action, (num_steps, num_envs, spec.action.num_branches))
+    chex.assert_shape(steps.action, (num_steps, num_envs, spec.action.num_columns))
     chex.assert_shape(memory.hidden, (num_envs, memory.position.shape[1], None, None))
     chex.assert_tree_all_finite((obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
     assert np.isfinite(memory.hidden.astype(np.float32)).all(), "the memory holds numbers that are not finite"

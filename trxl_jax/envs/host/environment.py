@@ -132,8 +132,8 @@ class HostEnvironment:
         self.failure = None
         for group, episodes in zip(self._groups, self._split(np.asarray(snapshot["episodes"], np.int64)), strict=True):
             group.episodes = episodes.copy()
-        branches = self.spec.action.num_branches
-        actions = [np.array(taken, np.int32).reshape(-1, branches) for taken in snapshot.get("actions", ())]
+        space = self.spec.action
+        actions = [np.array(taken, space.dtype).reshape(-1, space.num_columns) for taken in snapshot.get("actions", ())]
         if not actions:
             return None
         size = self.num_envs // self.num_buffers

@@ -25,7 +25,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         index: place of this environment in the batch.
         options: reset options of every episode.
         episode: number of the first episode; a resumed run goes on counting.
-        replay: [steps, A], actions that the first `reset` takes after the reset itself, to be where they lead.
+        replay: [steps, ...], actions as the environment takes them; the first `reset` repeats them after the reset itself.
 
     Fields:
         episode: number of the next episode.
@@ -79,7 +79,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
             raise self._failure(error) from error
         replay, self._replay = self._replay, None
         for action in () if replay is None else replay:
-            obs, _, terminated, truncated, _ = self.step(action if len(action) > 1 else action[0])
+            obs, _, terminated, truncated, _ = self.step(action)
             if terminated or truncated:
                 raise self._failure(ValueError("the episode ended earlier when it was played again"))
         self.busy = False

@@ -17,7 +17,7 @@ class ActionHistory:
 
     def __init__(self, num_envs: int, action: DiscreteActions) -> None:
         # [steps, n, A]; newer steps are in `_recent` until `of_each` is called.
-        self._past = np.zeros((0, num_envs, action.num_branches), action.storage_dtype)
+        self._past = np.zeros((0, num_envs, action.num_columns), action.storage_dtype)
         self._recent: list[np.ndarray] = []
         self._began = np.zeros(num_envs, np.int64)
 

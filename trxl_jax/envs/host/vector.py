@@ -84,7 +84,7 @@ class VectorBatch:
     def replay(self, actions: Sequence[np.ndarray]) -> TimeStep:
         """Restarts each environment's last episode and repeats its actions, [steps, A] each; see `reset`."""
         self.episodes -= 1
-        self._make(actions)
+        self._make([self._spec.action.for_environment(taken) for taken in actions])
         began = self._start()
         self._history.load(actions)
         return began
