@@ -32,7 +32,7 @@ _HostEpisodeStats: Any = EpisodeStats
 class HostEnvironment:
     """N Gymnasium environments behind ordered callbacks.
 
-    The state is a counter of steps, passed through so that calls keep their order. Callbacks work in NumPy only.
+    The state is a counter of steps, which keeps calls in order. Callbacks use NumPy only.
 
     Environments with image observations are slow. If N is even they are double-buffered: a thread steps one half while
     the agent acts in the other. This changes only the rounding of products, whose sizes differ.

@@ -1,4 +1,4 @@
-"""One wrapper round every single Gymnasium environment: what the vector layer can't do. Knows nothing of JAX."""
+"""The wrapper around each single Gymnasium environment: seeds, options, statistics, checks. Doesn't use JAX."""
 
 import math
 import time
@@ -10,32 +10,32 @@ import numpy as np
 from trxl_jax.errors import EnvironmentFailure
 
 RESULT = "episode_result"
-"""Key of an ended episode's numbers in the last step's info."""
+"""Key of a finished episode's results in the info of its last step."""
 
 
 class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     """Makes an episode a function of its recorded seed and the actions, and keeps its statistics.
 
-    Autoreset calls `reset()` bare, so that options given once would vanish after the first episode; this wrapper
-    gives options and a seed to every reset. Other infos than the last step's are dropped.
+    Autoreset calls `reset()` without arguments, so that options given once would be lost after the first episode; this
+    wrapper passes options and a seed to every reset. Infos are dropped, except the last step's.
 
     Args:
         env: the environment.
         seed: the run's seed.
-        index: place of this environment in the batch.
+        index: of this environment in the batch.
         options: reset options of every episode.
-        episode: number of the first episode; a resumed run goes on counting.
-        replay: [steps, ...], actions as the environment takes them; the first `reset` repeats them after the reset itself.
+        episode: number of the first episode; a resumed run continues the count.
+        replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
 
     Fields:
         episode: number of the next episode.
-        episode_seed: of the one that goes on.
-        length: steps that were taken in it.
-        busy: whether it is being stepped or reset, for whoever wonders why nothing comes of it.
+        episode_seed: of the current episode.
+        length: steps in it so far.
+        busy: whether it is being stepped or reset; it then may hang.
 
     Raises:
-        EnvironmentFailure: from `reset` and `step`, in place of whatever the environment raised, or where its numbers
-            can't be used: not finite, or an observation outside its space.
+        EnvironmentFailure: from `reset` and `step`, if the environment raised an exception, or returned numbers that are
+            not finite or an observation outside its space.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts the next episode; `seed` and `options` of the caller are ignored in favour of the run's own."""
+        """Starts the next episode with the run's own seed and options; those of the caller are ignored."""
         self.busy = True
         self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
         self.episode += 1
@@ -86,7 +86,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         return obs, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Steps; the last step's info holds the episode's numbers under `RESULT`, all floats."""
+        """Steps; the last step's info holds the episode's results under `RESULT`, all floats."""
         self.busy = True
         try:
             obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)
@@ -98,7 +98,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._return += reward
         result = {}
         if terminated or truncated:
-            # Ours last: an environment's own "l" must not pass for the length.
+            # Ours last: an environment's own "l" must not replace the length.
             result[RESULT] = _numbers(info) | {
                 "r": self._return,
                 "l": float(self.length),
@@ -107,7 +107,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         return obs, reward, bool(terminated), bool(truncated), result
 
     def close(self) -> None:
-        """Frees the environment; Memory Gym's tasks would end pygame, and with it every other task of the process."""
+        """Closes the environment, except Memory Gym's, which would quit pygame for all tasks of the process."""
         if not is_memory_gym(self.env):
             super().close()
 
@@ -139,22 +139,22 @@ def episode_seed(run_seed: int, index: int, episode: int) -> int:
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
-    """What errors call an environment."""
+    """The name of an environment in error messages."""
     return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
 def failure(name: str, what: str, index: int, seed: int | None, step: int, reason: str) -> EnvironmentFailure:
-    """The one line about an environment that went wrong in step `step`, counted from 0, of the episode of that seed."""
+    """An error that names the environment, its index, the episode's seed and the step, counted from 0."""
     return EnvironmentFailure(f"environment {name} {what} (index {index}, seed {seed}, step {step}): {reason}")
 
 
 def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether it is one of Memory Gym's tasks, which share one screen and see their pictures with x first."""
+    """Whether it is one of Memory Gym's tasks, which share one screen and have observations with x first."""
     return type(env.unwrapped).__module__.startswith("memory_gym.")
 
 
 def _bounds(space: gymnasium.Space[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Between which float32 observations lie; nothing that isn't finite lies there."""
+    """Bounds of float32 observations; numbers that aren't finite are always outside."""
     most = np.finfo(np.float32).max
     low, high = getattr(space, "low", -most), getattr(space, "high", most)
     return np.maximum(low, -most).astype(np.float32), np.minimum(high, most).astype(np.float32)
@@ -181,8 +181,8 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
 
 
 def _forget_previous_episode(env: Any) -> None:
-    # Memory Gym keeps its agent's sprite across resets: Endless-MortarMayhem shows the old one for three frames, and
-    # most tasks draw it into the first picture for people.
+    # Memory Gym keeps its agent's sprite across resets: Endless-MortarMayhem shows the old one for three frames, and most
+    # tasks draw it into the first picture for people.
     if is_memory_gym(env):
         env.rotated_agent_surface = None
         env.rotated_agent_rect = None
