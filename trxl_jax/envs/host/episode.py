@@ -34,7 +34,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         busy: whether it is being stepped or reset; it then may hang.
 
     Raises:
-        EnvironmentFailure: from `reset` and `step`, if the environment raised an exception, or returned numbers that are
+        EnvironmentFailure: from `reset` and `step`, if the environment raised, or returned numbers that are
             not finite or an observation outside its space.
     """
 
@@ -181,8 +181,8 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
 
 
 def _forget_previous_episode(env: Any) -> None:
-    # Memory Gym keeps its agent's sprite across resets: Endless-MortarMayhem shows the old one for three frames, and most
-    # tasks draw it into the first picture for people.
+    # Memory Gym keeps its agent's sprite across resets: Endless-MortarMayhem shows the old one for three frames, and
+    # most tasks draw it into the first picture for people.
     if is_memory_gym(env):
         env.rotated_agent_surface = None
         env.rotated_agent_rect = None
