@@ -1,7 +1,7 @@
 """Runs that version 0.1.0 wrote still load, play and resume with the same numbers (`tests/golden/runs`).
 
-`continued.jsonl` is what version 0.1.0 itself logged when it resumed them. On the machine that wrote it the numbers were
-equal to the last bit; on others products may round differently.
+`continued.jsonl` is what version 0.1.0 itself logged when it resumed them. On the machine that wrote it the numbers
+were equal to the last bit; on others products may round differently.
 """
 
 import shutil
