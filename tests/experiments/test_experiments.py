@@ -137,7 +137,7 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
     ("flags", "words"),
     [
         ([], ["list", "run NAME"]),
-        (["run"], ["name at least one"]),
+        (["run"], ["give at least one"]),
         (["run", "no-such"], ["no-such", "mortar-mayhem-grid"]),
         (["run", "mystery-path", "--jobs", "0"], ["--jobs 0", "at least 1"]),
         (["run", "mystery-path", "--seeds", "x"], ["--seeds", "x"]),
