@@ -240,7 +240,7 @@ run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
             run_all([python(tmp_path, "a", "print('mine')"), python(tmp_path, "b", "")], 1)
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    assert "another process is training it" in capsys.readouterr().out
+    assert "another process is training this run" in capsys.readouterr().out
     assert (tmp_path / "a.log").read_text() == ""
 
 
