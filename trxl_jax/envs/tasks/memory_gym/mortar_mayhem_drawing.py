@@ -38,9 +38,8 @@ def commands() -> np.ndarray:
     """Bit masks u32[84, 84]: bit k of a pixel is set if command k covers it, so that a shift selects a command."""
     covered = np.zeros((SCREEN, SCREEN), np.uint32)
     for bit, sprite in enumerate(load()["mortar_commands"]):
-        covered |= (drawing.sprite_canvas(sprite, COMMAND_CORNER, COMMAND_CORNER) > 0).astype(np.uint32) << np.uint32(
-            bit
-        )
+        pixels = drawing.sprite_canvas(sprite, COMMAND_CORNER, COMMAND_CORNER) > 0
+        covered |= pixels.astype(np.uint32) << np.uint32(bit)
     return covered
 
 
