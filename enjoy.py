@@ -1,4 +1,4 @@
-"""Watches an agent play: `python enjoy.py --name runs/... [--flags]`."""
+"""Plays episodes with a trained agent and shows them: `python enjoy.py --name runs/... [--flags]`."""
 
 import sys
 

@@ -1,14 +1,15 @@
-"""Attention of one layer and minibatch, forward and backward, by each way there is, beside the floor.
+"""Measures variants of attention for one layer and minibatch, forward and backward, against a lower bound.
 
     python benchmarks/attention.py [--presets mortar-mayhem-grid ...] [--repeats 7]
 
-- *projected*: as the original does, a copy of the window for every sample, keys and values of each of its slots.
-- *all slots*: one batched product of projected queries with all slots, masked (`transformer.attend`).
-- *plain products*: the same, an environment and head at a time (`attend_frozen_keys`).
-- *windows*: a copy of the window for every sample, short products of its own (`attend_single_query`).
+- *projected*: as in the original; the window is copied for every sample and its slots are projected to keys and values.
+- *all slots*: one batched product of projected queries with all slots, masked (`attend`).
+- *plain products*: the same in a loop over environments and heads (`attend_frozen_keys`).
+- *windows*: the window is copied for every sample; products with projected queries (`attend_single_query`).
 
-`used` is what training takes. The floor is the larger of the operations with visible slots over the rate of a large
-product, and the bytes of the slots, read once forward and once backward, over the bandwidth of a copy.
+`used` is the variant that training selects. The lower bound is the larger of two times: the operations with visible
+slots at the rate of a large matrix product, and reading the slots once forward and once backward at the bandwidth of a
+copy.
 """
 
 import argparse
@@ -37,7 +38,7 @@ SIZES = {name: PRESETS[name] for name in ("mortar-mayhem-grid", "endless-mortar-
 
 
 def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
-    """Milliseconds of each way; the floor; which way is used."""
+    """Milliseconds of each variant, the lower bound, the selected variant, and the measured rate and bandwidth."""
     n, q, window = config.num_envs, config.num_steps // config.num_minibatches, config.trxl_memory_length
     heads, dim = config.trxl_num_heads, config.trxl_dim
     s, d = window + config.num_steps, dim // heads
@@ -46,36 +47,38 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
     query = jnp.asarray(rng.normal(size=(n, q, heads, d)) / np.sqrt(d), jnp.float32)
     step = np.stack([rng.permutation(config.num_steps)[:q] for _ in range(n)])
     query_slot = jnp.asarray(window + step)
-    episode_step = jnp.full_like(query_slot, s)  # long episodes: every window is full
+    episode_step = jnp.full_like(query_slot, s)  # episodes are long, so every window is full
     visible = visible_slots(query_slot, episode_step, jnp.arange(s), window)
-    places = window_slots(query_slot, window)
+    indices = window_slots(query_slot, window)
     w_key, w_value = (jnp.asarray(rng.normal(size=(d, d)) / np.sqrt(d), jnp.float32) for _ in range(2))
 
-    def copied(slots: jax.Array) -> jax.Array:
+    def copy_windows(slots: jax.Array) -> jax.Array:
         envs, head = jnp.arange(n)[:, None, None, None], jnp.arange(heads)[:, None]
-        return slots[envs, head, places[:, :, None]].reshape(n * q, heads, window - 1, d)
+        return slots[envs, head, indices[:, :, None]].reshape(n * q, heads, window - 1, d)
 
-    def alone(query: jax.Array) -> jax.Array:
-        shown = jnp.ones((n * q, 1, window - 1), bool)
-        return attend_single_query(query.reshape(n * q, 1, heads, d), copied(slots), shown).reshape(query.shape)
+    def windows_variant(query: jax.Array) -> jax.Array:
+        visible_window = jnp.ones((n * q, 1, window - 1), bool)
+        return attend_single_query(query.reshape(n * q, 1, heads, d), copy_windows(slots), visible_window).reshape(
+            query.shape
+        )
 
     def projected(query: jax.Array) -> jax.Array:
-        windows = copied(slots)
+        windows = copy_windows(slots)
         keys, values = windows @ w_key, windows @ w_value
         weights = jax.nn.softmax(jnp.einsum("bhd,bhsd->bhs", query.reshape(n * q, heads, d), keys))
         return jnp.einsum("bhs,bhsd->bhd", weights, values).reshape(query.shape)
 
-    ways: dict[str, Callable[[jax.Array], jax.Array]] = {
+    variants: dict[str, Callable[[jax.Array], jax.Array]] = {
         "projected": projected,
         "all slots": lambda query: attend(query, slots, visible)[0],
         "plain products": lambda query: attend_frozen_keys(query, slots, visible),
-        "windows": alone,
+        "windows": windows_variant,
     }
-    if n * q * window * dim > 2**28:  # a copy of the windows would take gigabytes
-        ways = {name: way for name, way in ways.items() if name not in ("projected", "windows")}
+    if n * q * window * dim > 2**28:  # copies of the windows would take gigabytes
+        variants = {name: variant for name, variant in variants.items() if name not in ("projected", "windows")}
     programs = {
-        name: jax.jit(jax.grad(lambda query, way=way: jnp.square(way(query)).sum())).lower(query).compile()
-        for name, way in ways.items()
+        name: jax.jit(jax.grad(lambda query, variant=variant: jnp.square(variant(query)).sum())).lower(query).compile()
+        for name, variant in variants.items()
     }
     functions: dict[str, Callable[[], Any]] = {
         name: lambda program=program: program(query) for name, program in programs.items()
@@ -101,21 +104,22 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    table = Table(title="milliseconds of a layer and minibatch, forward and backward")
+    table = Table(title="milliseconds per layer and minibatch, forward and backward")
     columns = ("projected", "all slots", "plain products", "windows")
-    for column in ("preset", *columns, "floor", "used"):
+    for column in ("preset", *columns, "lower bound", "used"):
         table.add_column(column, justify="left" if column in ("preset", "used") else "right")
     for name in options.presets:
         figures = measure(SIZES[name], options.repeats)
-        cells = (f"{figures['milliseconds'][way]:.2f}" if way in figures["milliseconds"] else "-" for way in columns)
+        milliseconds = figures["milliseconds"]
+        cells = (f"{milliseconds[variant]:.2f}" if variant in milliseconds else "-" for variant in columns)
         table.add_row(name, *cells, f"{figures['floor']:.2f}", figures["used"])
     Console(width=100).print(table)
-    print(f"a large product: {figures['rate'] / 1e9:.0f} GFLOP/s; a copy: {figures['bandwidth'] / 1e9:.0f} GB/s")
+    print(f"a large matrix product: {figures['rate'] / 1e9:.0f} GFLOP/s; a copy: {figures['bandwidth'] / 1e9:.0f} GB/s")
 
 
 if __name__ == "__main__":

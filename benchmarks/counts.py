@@ -1,10 +1,10 @@
-"""Fails when rollout or update, compiled for a CPU at a tiny size, costs more than `counts.json` says.
+"""Regression test of compiled programs: fails if rollout or update cost more than recorded in `counts.json`.
 
     python benchmarks/counts.py [--update]
 
-What is compared can't be noisy: operations, by XLA's cost analysis, and bytes of temporaries, by its memory analysis.
-Operations count a loop's body once, so they tell what a step or a minibatch costs, not how many there are. A tenth more
-is let through; `--update` writes what is, to accept it.
+It compares two deterministic numbers of programs compiled for a CPU at small sizes: operations, by XLA's cost analysis,
+and bytes of temporaries, by its memory analysis. A loop's body counts once, so operations measure the cost of a step or
+minibatch, not their number. 10% more is tolerated; `--update` writes the current numbers to `counts.json`.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from trxl_jax.ppo.train_step import make_collect_and_learn
 from trxl_jax.presets import PRESETS
 
 FILE = Path(__file__).with_name("counts.json")
-SLACK = 0.1
+TOLERANCE = 0.1
 
-# Vectors on the device, and pixels on the host: large enough for what only large sizes take, the attention's loop over
-# environments and a block of the encoder's chunks.
+# Vectors on the device, and images on the host. The sizes are large enough to select the variants of large programs:
+# attention in a loop over environments, and the encoder in blocks of chunks.
 CONFIGURATIONS = {
     "proof-of-memory": PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0"),
     "mortar-mayhem-grid": PRESETS["mortar-mayhem-grid"].replace(
@@ -39,11 +39,11 @@ CONFIGURATIONS = {
 }
 
 Counts = dict[str, int]
-"""By "configuration, program, what"."""
+"""Numbers by "configuration, program, quantity"."""
 
 
 def measure(config: Config) -> Counts:
-    """Compiles rollout and update; by "program, what"."""
+    """Compiles rollout and update; returns numbers by "program, quantity"."""
     env = make_env(config)
     agent = make_agent(config, env.spec)
     key = jax.eval_shape(jax.random.key, 0)
@@ -62,19 +62,19 @@ def measure(config: Config) -> Counts:
 
 
 def grown(bounds: Counts, counts: Counts) -> list[str]:
-    """A line for each count that is above its bound by more than the slack, or has none."""
+    """A message for each number that has no bound or exceeds it by more than the tolerance."""
     lines = []
     for name, count in counts.items():
         bound = bounds.get(name)
         if bound is None:
             lines.append(f"{name}: {count:,}, but {FILE.name} has no bound for it")
-        elif count > bound * (1 + SLACK):
-            lines.append(f"{name}: grew from {bound:,} to {count:,} ({SLACK:.0%} more is let through)")
+        elif count > bound * (1 + TOLERANCE):
+            lines.append(f"{name}: grew from {bound:,} to {count:,} ({TOLERANCE:.0%} more is tolerated)")
     return lines
 
 
 def show(bounds: Counts, counts: Counts) -> None:
-    """Prints counts beside their bounds."""
+    """Prints numbers and their bounds."""
     table = Table(title="counts of compiled programs, CPU")
     for column in ("what", "in counts.json", "now"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -84,13 +84,13 @@ def show(bounds: Counts, counts: Counts) -> None:
 
 
 def main(flags: Sequence[str]) -> int:
-    """Compares, or writes; 1 if a count grew."""
+    """Compares or updates; returns 1 if a number grew, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--update", action="store_true", help="accept the counts as they are")
+    parser.add_argument("--update", action="store_true", help="accept the current numbers")
     options = parser.parse_args(flags)
     if jax.default_backend() != "cpu":
-        raise UserError(f"the counts are a CPU's, not those of a {jax.default_backend()}; set JAX_PLATFORMS=cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # a program read from it has no memory analysis
+        raise UserError(f"the counts are for CPUs, but JAX runs on {jax.default_backend()}; set JAX_PLATFORMS=cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # programs read from the cache have no memory analysis
     bounds: Counts = json.loads(FILE.read_text()) if FILE.exists() else {}
     counts = {f"{name}, {what}": n for name, config in CONFIGURATIONS.items() for what, n in measure(config).items()}
     show(bounds, counts)
@@ -99,7 +99,7 @@ def main(flags: Sequence[str]) -> int:
         return 0
     lines = grown(bounds, counts)
     for line in lines:
-        print(f"error: {line}; if that is meant, accept it: python benchmarks/counts.py --update", file=sys.stderr)
+        print(f"error: {line}; if this is intended, accept it: python benchmarks/counts.py --update", file=sys.stderr)
     return 1 if lines else 0
 
 

@@ -1,15 +1,15 @@
-"""Steps a second of Memory Gym's tasks on either side, pictures included.
+"""Measures steps per second of Memory Gym's tasks on host and device, including observations.
 
     python benchmarks/environments.py [TASK ...] [--batches 1 64 1024] [--repeats 5] [--json]
                                       [--popgym_python PATH]
 
-The host's rate is one process that steps one environment, as a Gymnasium vector environment does N times in turn. The
-device's is a batch under `jit`, `vmap` and `scan`, resets included. Actions are random on both sides, host and device
-are timed in turns, and the figures are medians. The floor is what it takes to write as many pictures in the same loop
-and nothing else.
+Host: one process that steps one environment; a synchronous Gymnasium vector environment does this N times. Device: a
+batch under `jit`, `vmap` and `scan`, including resets. Actions are random, host and device are measured alternately,
+and results are medians. "writing pictures" is an upper bound of the rate: the same loop, but it only writes arrays of
+that size.
 
-`--popgym_python` names the Python of an environment in which popgym-arcade is installed (it brings another gymnax,
-so it can't be in ours); its tasks, which draw 128x128 pixels at the least, are then timed by `popgym_arcade.py`.
+`--popgym_python` is the Python interpreter of a virtual environment with popgym-arcade, which needs another version of
+gymnax. Its tasks, with images of at least 128x128 pixels, are then measured by `popgym_arcade.py`.
 """
 
 import argparse
@@ -44,7 +44,7 @@ POPGYM_TASKS = ("NavigatorEasy", "CountRecallEasy", "MineSweeperEasy")
 
 
 def host_rate(name: str) -> Callable[[], float]:
-    """A function that plays some steps of one environment on the host and returns steps a second."""
+    """Returns a function that steps one host environment and returns steps per second."""
     env = make_single(name)
     env.action_space.seed(0)
     env.reset(seed=0)
@@ -61,7 +61,7 @@ def host_rate(name: str) -> Callable[[], float]:
 
 
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
-    """The same of a batch on the device, compiled and warm."""
+    """Returns the same for a batch of device environments, compiled and warmed up."""
     env = make_env(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=num_envs))
     nvec = np.asarray(env.spec.action.nvec)
 
@@ -75,7 +75,7 @@ def device_rate(name: str, num_envs: int) -> Callable[[], float]:
 
 
 def floor_rate(num_envs: int) -> Callable[[], float]:
-    """Writing as many pictures, of one number each."""
+    """Returns the same for a loop that only writes observations."""
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         count, _ = carry
@@ -92,7 +92,7 @@ def _timed(one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, n
     def run(carry: Any, key: jax.Array) -> Any:
         return jax.lax.scan(one_step, carry, jax.random.split(key, DEVICE_STEPS))[0]
 
-    # The carry is given away, as in a longer scan: what is measured is steps, not fresh memory.
+    # Donating the carry avoids measuring the allocation of memory, which a longer scan would not need.
     play = jax.jit(run, donate_argnums=0)
     carry = jax.block_until_ready(play(carry, jax.random.key(1)))
 
@@ -108,7 +108,7 @@ def _timed(one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, n
 def measure(
     names: Sequence[str], batches: Sequence[int], repeats: int, console: Console
 ) -> dict[str, dict[str, float]]:
-    """Medians of steps a second by task, and in it by side: `host`, `device 1024`."""
+    """Median steps per second by task and backend, such as `host` or `device 1024`."""
     figures: dict[str, dict[str, float]] = {}
     with console.status("") as status:
         status.update("floor")
@@ -129,7 +129,7 @@ def measure(
 
 
 def measure_popgym(python: str, batches: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
-    """What `popgym_arcade.py` tells, run by another environment's Python."""
+    """Runs `popgym_arcade.py` with another Python interpreter and returns its results."""
     script = Path(__file__).with_name("popgym_arcade.py")
     command = [python, str(script), *POPGYM_TASKS, "--batches", *map(str, batches), "--repeats", str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -139,8 +139,8 @@ def measure_popgym(python: str, batches: Sequence[int], repeats: int) -> dict[st
 
 
 def show(figures: dict[str, dict[str, float]], batches: Sequence[int], console: Console) -> None:
-    """Prints the figures as a table; ratios are to the host's rate."""
-    table = Table(title=f"steps a second, pictures included, on {jax.default_backend()}")
+    """Prints a table; ratios are relative to the host."""
+    table = Table(title=f"steps per second, including observations, on {jax.default_backend()}")
     table.add_column("task")
     table.add_column("host", justify="right")
     for n in batches:
@@ -156,7 +156,7 @@ def show(figures: dict[str, dict[str, float]], batches: Sequence[int], console: 
 
 
 def main(flags: Sequence[str]) -> int:
-    """Measures and prints."""
+    """Measures and prints a table or JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tasks", nargs="*", default=list(memory_gym.NAMES))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])

@@ -1,15 +1,17 @@
-"""What an environment step costs at the least: operations at a large product's rate, bytes at a copy's bandwidth.
+"""Lower bounds of the time per environment step, from operations and bytes.
 
     python benchmarks/floors.py [PRESET ...] [--json]
 
-By arithmetic, but for the two rates, which are measured, as is the environment alone (one process, random actions).
+Counts are computed. Three quantities are measured: the rate of a large matrix product, the bandwidth of a copy, and the
+environment alone (one process, random actions).
 
-- *Operations*: products only, identities 1 to 3 of `transformer.py` applied, of slots only the W - 1 that a query may
-  see. A step is acted on once and learned from in every epoch; the gradient takes as much again for each factor that
-  has one. Frames are encoded as often as they are distinct under a random policy (the design's count).
-- *Bytes*: a rollout reads each step's window and, for all environments together, the parameters; a minibatch reads the
-  slots twice, reads or writes parameters, gradient and both moments seven times, and reads its distinct frames.
-  Activations are taken to stay in cache.
+- *Operations*: matrix products only, with the reformulations of attention in `trxl_jax/agent/cores/attention.py`, and
+  only the W - 1 slots visible to a query. A step needs one forward pass for acting, and forward and backward passes in
+  every epoch; the backward pass repeats a product for each factor that has a gradient. Frames are encoded once per
+  unique frame; `DISTINCT` holds counts under a random policy.
+- *Bytes*: acting reads each step's window and, once for all environments, the parameters. A minibatch reads the slots
+  twice, accesses parameters, gradient and both optimiser moments seven times, and reads its unique frames.
+  Activations are assumed to stay in cache.
 """
 
 import argparse
@@ -46,7 +48,7 @@ SIZES = PRESETS | {
 DEFAULT = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory",
            "proof-of-memory-device", "memory-chain")  # fmt: skip
 
-# Distinct frames, as fractions of those of a rollout and of a minibatch.
+# Unique frames as fractions of the frames of a rollout and of a minibatch.
 DISTINCT = {
     "mortar-mayhem-grid": (282 / 16384, 0.11),
     "endless-mortar-mayhem": (12504 / 16384, 0.97),
@@ -56,23 +58,23 @@ _FRAME_BYTES = 84 * 84 * 3
 
 
 def operations(config: Config, obs_size: int, num_outputs: int, distinct: tuple[float, float] | None) -> float:
-    """Operations of an environment step: acting once and learning in every epoch."""
+    """Operations per environment step: acting once, and learning in every epoch."""
     dim, heads, visible = config.trxl_dim, config.trxl_num_heads, config.trxl_memory_length - 1
     attention = 4 * visible * dim
     dense = config.trxl_num_layers * (2 * dim * dim // heads + 4 * dim**2) + 2 * dim**2 + 2 * dim * num_outputs
     forward = dense + config.trxl_num_layers * attention
-    # Of an attention product's two factors the slots are constants.
+    # Slots are constants: only one factor of attention's products has a gradient.
     learning = 3 * dense + config.trxl_num_layers * 2 * attention
     if distinct is None:
         encoder = 2 * obs_size * dim
         return forward + encoder + config.update_epochs * (learning + 2 * encoder)
-    extra = 2 * 3136 * (dim - 384)  # the encoder's counts are those of D 384
+    extra = 2 * 3136 * (dim - 384)  # the encoder's counts are for D 384
     encoder, both = FORWARD + extra, FORWARD + BACKWARD + 3 * extra
     return forward + distinct[0] * encoder + config.update_epochs * (learning + distinct[1] * both)
 
 
 def moved_bytes(config: Config, num_params: int, distinct: tuple[float, float] | None) -> float:
-    """Bytes of an environment step."""
+    """Bytes read and written per environment step."""
     slot = 4 * config.trxl_num_layers * config.trxl_dim
     acting = config.trxl_memory_length * slot + 4 * num_params / config.num_envs
     slots = config.num_envs * (config.trxl_memory_length + config.num_steps) * slot
@@ -83,7 +85,7 @@ def moved_bytes(config: Config, num_params: int, distinct: tuple[float, float] |
 
 
 def environment_seconds(config: Config, steps: int = 500) -> float | None:
-    """Of a step of one host environment; None on the device, where environments cost next to nothing."""
+    """Seconds per step of one host environment; None for device environments, whose cost is negligible."""
     make = find_env(config.env_id)
     if isinstance(make, tuple):
         return None
@@ -103,7 +105,7 @@ def environment_seconds(config: Config, steps: int = 500) -> float | None:
 
 
 def rates() -> tuple[float, float]:
-    """Operations a second of a large product, bytes a second of a large copy."""
+    """Operations per second of a large matrix product, and bytes per second of a large copy."""
     square, long = jnp.ones((2048, 2048)), jnp.ones(2**26)
     product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
     seconds = fastest({"product": lambda: product(square), "copy": lambda: copy(long)}, 7)
@@ -111,7 +113,7 @@ def rates() -> tuple[float, float]:
 
 
 def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
-    """Microseconds of a step by each bound, and steps a second by the larger of the first two plus the environment."""
+    """Microseconds per step by each bound, and steps per second: max(operations, bytes) + environment."""
     config, distinct = SIZES[name], DISTINCT.get(name)
     env = make_env(config)
     spec = env.spec
@@ -137,10 +139,10 @@ def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
 
 
 def main(flags: Sequence[str]) -> int:
-    """Computes and prints."""
+    """Computes and prints a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", default=list(DEFAULT))
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     options = parser.parse_args(flags)
     unknown = sorted(set(options.presets) - set(SIZES))
     if unknown:
@@ -151,7 +153,7 @@ def main(flags: Sequence[str]) -> int:
         for row in rows:
             print(json.dumps(row))
         return 0
-    table = Table(title="floors of an environment step")
+    table = Table(title="lower bounds per environment step")
     columns = ("mflop", "kilobytes", "operations_us", "bytes_us", "environment_us", "steps_per_second")
     for column in ("name", *columns):
         table.add_column(
@@ -160,7 +162,7 @@ def main(flags: Sequence[str]) -> int:
     for row in rows:
         table.add_row(row["name"], *(f"{row[column]:,.{1 if row[column] < 100 else 0}f}" for column in columns))
     Console(width=110).print(table)
-    print(f"a large product: {rate / 1e9:.0f} GFLOP/s; a copy: {bandwidth / 1e9:.0f} GB/s")
+    print(f"a large matrix product: {rate / 1e9:.0f} GFLOP/s; a copy: {bandwidth / 1e9:.0f} GB/s")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""How time and memory grow with environments N, steps T, window W and width D: one plot, from runs of throughput.py.
+"""Plots how time and memory grow with environments N, steps T, window W and width D, from runs of throughput.py.
 
     python benchmarks/growth.py [--out docs/images/growth.png] [--iterations 2]
 
-Each point is a process of its own with one of the four changed against a base of mortar-mayhem-grid that is a quarter
-of its rollout: N 16, T 256, W 119, D 384.
+Each point is a separate process in which one of the four is changed. The base is mortar-mayhem-grid with a quarter of
+its rollout: N 16, T 256, W 119, D 384.
 """
 
 import argparse
@@ -33,16 +33,16 @@ SYMBOLS = {
 
 
 def measure(sizes: dict[str, int], iterations: int) -> dict[str, float]:
-    """What throughput.py says of mortar-mayhem-grid at these sizes."""
+    """Runs throughput.py for mortar-mayhem-grid with these sizes and returns its results."""
     flags = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    # The task's longest episode would cut the window.
+    # max_episode_steps: else the task's longest episode would limit the window.
     command = [sys.executable, str(Path(__file__).parent / "throughput.py"), "mortar-mayhem-grid", *flags]
     command += ["--max_episode_steps", "1024", "--iterations", str(iterations), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
-    """Measures and plots."""
+    """Measures and writes the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("growth.png"))
     parser.add_argument("--iterations", type=int, default=2)
@@ -57,7 +57,7 @@ def main() -> None:
                 value if name == "num_steps" else BASE["num_steps"])  # fmt: skip
             points.append((1e3 * figures["rollout_seconds"] / steps, 1e3 * figures["update_seconds"] / steps,
                            figures["peak_rss_bytes"] / 1e9))  # fmt: skip
-            print(f"{SYMBOLS[name]} {value}: rollout {points[-1][0]:.3f} and update {points[-1][1]:.3f} ms a step, "
+            print(f"{SYMBOLS[name]} {value}: rollout {points[-1][0]:.3f} and update {points[-1][1]:.3f} ms per step, "
                   f"{points[-1][2]:.2f} GB", flush=True)  # fmt: skip
         rollout, update, memory = zip(*points, strict=True)
         column[0].plot(values, update, "o-", label="update")
@@ -69,7 +69,7 @@ def main() -> None:
             axis.set_xticks(values, [str(value) for value in values])
             axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("ms an environment step")
+    axes[0, 0].set_ylabel("ms per environment step")
     axes[1, 0].set_ylabel("peak memory, GB")
     axes[0, 0].legend()
     figure.savefig(options.out, dpi=110)

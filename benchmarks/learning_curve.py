@@ -1,9 +1,9 @@
-"""Proof of Memory's learning curve on the device beside the original's, ten seeds each; about a minute.
+"""Compares Proof of Memory's learning curve on the device with the original's, ten seeds each; takes about a minute.
 
     python benchmarks/learning_curve.py [--seeds 10]
 
-The original's are those of its PyTorch implementation with the same configuration (`proof_of_memory_original.csv`);
-returns are means over the last 100 finished episodes.
+The original's curves, in `proof_of_memory_original.csv`, are those of its PyTorch implementation with the same
+configuration. Returns are means over the last 100 finished episodes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ORIGINAL = Path(__file__).with_name("proof_of_memory_original.csv")
 
 
 def curves(num_seeds: int) -> np.ndarray:
-    """Mean returns after each update, f64[seeds, updates]."""
+    """Trains and returns the mean return after each update, f64[seeds, updates]."""
     config = PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0")
     env = make_env(config)
     agent = make_agent(config, env.spec)
@@ -47,14 +47,14 @@ def curves(num_seeds: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Trains and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     ours = curves(parser.parse_args().seeds)
     original = defaultdict(list)
     for row in csv.DictReader(ORIGINAL.open()):
         original[int(row["global_step"])].append(float(row["return_mean"]))
-    table = Table(title="mean return, and its standard deviation over seeds")
+    table = Table(title="mean return ± standard deviation over seeds")
     for column in ("steps", "original", "ours"):
         table.add_column(column, justify="right")
     for step, mine in zip(sorted(original), ours.T, strict=False):

@@ -1,9 +1,9 @@
-"""Steps a second of popgym-arcade's tasks, in an environment of its own: see `environments.py`, which runs this.
+"""Measures steps per second of popgym-arcade's tasks, in a separate virtual environment; run by `environments.py`.
 
     python -m venv arcade && arcade/bin/pip install popgym-arcade six
     arcade/bin/python benchmarks/popgym_arcade.py NavigatorEasy --batches 1024
 
-Prints one line of JSON. Knows nothing of trxl_jax, whose gymnax isn't the one that popgym-arcade brings.
+Prints one line of JSON. It doesn't import trxl_jax, which needs another version of gymnax than popgym-arcade.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from typing import Any
 
 import jax
 
-sys.path.remove(str(Path(__file__).parent))  # where this file would pass for the package of the same name
+sys.path.remove(str(Path(__file__).parent))  # else this file would shadow the package of the same name
 
 STEPS = 4
 
 
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
-    """A function that plays a batch of one task, compiled and warm, and returns steps a second."""
+    """Returns a function that steps a batch of one task, compiled and warmed up, and returns steps per second."""
     import popgym_arcade
 
     env, params = popgym_arcade.make(name, partial_obs=True, obs_size=128)
@@ -36,7 +36,7 @@ def device_rate(name: str, num_envs: int) -> Callable[[], float]:
         obs, state, *_ = step(jax.random.split(key, num_envs), state, action, params)
         return (state, obs), None
 
-    # The carry is given away, as in a longer scan: what is measured is steps, not fresh memory.
+    # Donating the carry avoids measuring the allocation of memory, which a longer scan would not need.
     play = jax.jit(lambda carry, key: jax.lax.scan(one_step, carry, jax.random.split(key, STEPS))[0], donate_argnums=0)
     obs, state = reset(jax.random.split(jax.random.key(0), num_envs), params)
     carry = jax.block_until_ready(play((state, obs), jax.random.key(1)))
@@ -51,7 +51,7 @@ def device_rate(name: str, num_envs: int) -> Callable[[], float]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints one line of JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--batches", type=int, nargs="+", default=[1024])

@@ -1,4 +1,4 @@
-"""Draws one picture of each of Memory Gym's tasks as the device does: what the agent sees beside the ground truth.
+"""Draws each of Memory Gym's tasks, rendered by the JAX version: the ground truth and, next to it, the observation.
 
 python benchmarks/task_pictures.py [--steps 55] [--seed 3] [--out docs/images/memory_gym.png]
 """
@@ -20,7 +20,7 @@ from trxl_jax.play.task import make_task
 
 
 def main() -> None:
-    """Plays random actions in each task and writes the picture."""
+    """Takes random actions in each task and writes the picture."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=55)
     parser.add_argument("--seed", type=int, default=3)

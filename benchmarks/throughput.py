@@ -1,9 +1,9 @@
-"""Steps a second, seconds of rollout and update, compilation and memory of any configuration.
+"""Measures a configuration: steps per second, seconds of rollout and update, compile time and memory.
 
     python benchmarks/throughput.py [PRESET] [--iterations 5] [--json] [--flags of train.py]
 
-Whole iterations are timed, after one that isn't counted; the figures are medians over them. Rollout and update are
-timed as two programs, as they run with host environments; on a device environment the joint program is timed as well.
+Whole iterations are timed after one warm-up iteration; results are medians. Rollout and update are timed as two
+programs, as they run with host environments; with device environments the joint program is timed as well.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from trxl_jax.ppo.train_step import compile_collect_and_learn, compile_train_ste
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:
-    """Runs a configuration and returns its figures by name."""
+    """Runs a configuration and returns its results by name."""
     with contextlib.closing(make_env(config)) as env:
         return _measure(config, env, iterations)
 
@@ -59,7 +59,7 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         collected = time.perf_counter()
         train_state, _ = jax.block_until_ready(learn(train_state, rollout, key))
         env.pop_episode_results(rollout.episode)
-        del rollout  # as in `train_step`: the next rollout is collected when this one is gone
+        del rollout  # as in `train_step`, so that two rollouts are never in memory at the same time
         ended = time.perf_counter()
         if i:
             seconds["rollout"].append(collected - started)
@@ -91,22 +91,22 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Prints the figures as a table."""
+    """Prints a table."""
     table = Table(title=f"{figures['env_id']} on {figures['backend']}, medians of {figures['iterations']} iterations")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    table.add_row("steps a second", f"{figures['steps_per_second']:,.0f}")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_row("steps per second", f"{figures['steps_per_second']:,.0f}")
     table.add_row("rollout", f"{figures['rollout_seconds']:.3f} s")
     table.add_row("update", f"{figures['update_seconds']:.3f} s")
     for name, value in figures["compile_seconds"].items():
-        table.add_row(f"compiling the {name}", f"{value:.1f} s")
+        table.add_row(f"compile time of {name}", f"{value:.1f} s")
     table.add_row("peak memory of the process", f"{figures['peak_rss_bytes'] / 1e9:.2f} GB")
     table.add_row("cache of hidden states", f"{figures['cache_bytes'] / 1e6:.1f} MB")
     Console().print(table)
 
 
 def main(flags: Sequence[str]) -> int:
-    """Measures and prints."""
+    """Measures and prints a table or JSON."""
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument("--iterations", type=int, default=5)
     own.add_argument("--json", action="store_true")

@@ -1,14 +1,14 @@
-"""Compiles training ahead of time for one TPU v5e chip, on a machine without one: what it costs, and whether it fits.
+"""Compiles training ahead of time for one TPU v5e chip, without having one, and prints cost and memory.
 
     pip install "jax[tpu]==0.10.2"
     python benchmarks/tpu_aot.py [PRESET ...] [--programs host device update] [--compute_dtype float32 bfloat16]
                                  [--json] [--flags of train.py]
 
-Without arguments: mortar-mayhem-grid and endless-mortar-mayhem. The programs are a whole `train_step` with the preset's
-environments on the host, behind callbacks; the same sizes with gymnax/MemoryChain-bsuite, which runs on the device; and
-the update alone. Operations and bytes are those of XLA's cost analysis, which counts a loop's body once: one minibatch,
-and in a train step one step of the rollout. They are told by sample of a minibatch. Nothing is run, so nothing is said
-of seconds but the compiler's.
+Without arguments: mortar-mayhem-grid and endless-mortar-mayhem. The programs are: a whole `train_step` with the
+preset's host environments behind callbacks; the same sizes with gymnax/MemoryChain-bsuite, which runs on the device;
+and the update alone. Operations and bytes are those of XLA's cost analysis, per sample of a minibatch. It counts a
+loop's body once: one minibatch and, in a train step, one step of the rollout. Nothing is run, so the only times are
+those of compilation.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-# Read as JAX and libtpu start; without the last three, libtpu asks a cloud's metadata server, or says that it can't.
+# Read when JAX and libtpu start. Without the last three, libtpu queries a cloud's metadata server or complains.
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost",
                "TPU_ACCELERATOR_TYPE": "v5litepod-4"}  # fmt: skip
 
@@ -46,7 +46,7 @@ HBM_BYTES = 16e9
 
 
 def on_one_chip() -> SingleDeviceSharding:
-    """The first of the four chips of a v5e host, the smallest topology that libtpu knows.
+    """Sharding on the first chip of a v5e host with four, the smallest topology that libtpu supports.
 
     Raises:
         UserError: libtpu is not installed.
@@ -60,7 +60,7 @@ def on_one_chip() -> SingleDeviceSharding:
 
 
 def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[str, Any]:
-    """Compiles one program and returns its figures by name."""
+    """Compiles one program and returns its results by name."""
     if program == "device":
         config = config.replace(env_id=DEVICE_ENV, env_options={}, reconstruction_coef=0.0)
     env = make_env(config)
@@ -99,13 +99,13 @@ def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[s
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Prints the figures as a table."""
+    """Prints a table."""
     table = Table(title="one TPU v5e chip, compiled ahead of time")
     table.add_column("preset")
     table.add_column("program")
-    table.add_column("products")
-    for column in ("compiling", "MFLOP\na sample", "MB\na sample", "arguments\nMB", "outputs\nMB", "temporaries\nMB",
-                   "sum\nMB"):  # fmt: skip
+    table.add_column("matrix\nproducts")
+    for column in ("compile\ntime", "MFLOP\nper sample", "MB\nper sample", "arguments\nMB", "outputs\nMB",
+                   "temporaries\nMB", "sum\nMB"):  # fmt: skip
         table.add_column(column, justify="right")
     table.add_column("below\n16 GB")
     for row in rows:
@@ -123,7 +123,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def parse_options(flags: Sequence[str]) -> tuple[list[str], argparse.Namespace, list[str]]:
-    """Presets, this command's own options, and flags of train.py.
+    """Splits the command line into presets, this command's own options, and flags of train.py.
 
     Raises:
         UserError: an option without its values, or an unknown program.
@@ -139,7 +139,7 @@ def parse_options(flags: Sequence[str]) -> tuple[list[str], argparse.Namespace, 
         "--programs", nargs="+", default=["host", "device", "update"], choices=["host", "device", "update"]
     )
     own.add_argument("--compute_dtype", nargs="+", default=["float32", "bfloat16"])
-    own.add_argument("--json", action="store_true", help="one object a line")
+    own.add_argument("--json", action="store_true", help="print one JSON object per line")
     presets = list(takewhile(lambda flag: not flag.startswith("-"), flags))
     try:
         options, rest = own.parse_known_args(flags[len(presets) :])
@@ -149,12 +149,12 @@ def parse_options(flags: Sequence[str]) -> tuple[list[str], argparse.Namespace, 
 
 
 def main(flags: Sequence[str]) -> int:
-    """Compiles and prints."""
+    """Compiles and prints a table or JSON."""
     presets, options, rest = parse_options(flags)
     configs = {name: [parse([name, *rest, "--compute_dtype", dtype]).config for dtype in options.compute_dtype]
                for name in presets}  # fmt: skip
     place = on_one_chip()
-    jax.config.update("jax_enable_compilation_cache", False)  # it would tell how long reading takes
+    jax.config.update("jax_enable_compilation_cache", False)  # else the time to read the cache would be measured
     rows = []
     for name, variants in configs.items():
         for config in variants:

@@ -1,7 +1,8 @@
 """Sweeps learning rates and seeds of Proof of Memory in one vmapped program: `python examples/sweep.py`.
 
-Every pair of a learning rate and a seed is a lane, a whole training run of its own, and the same bit for bit whatever
-others there are. Rates and coefficients of the configuration may be swept so; what sizes arrays (N, T, W, ...) may not.
+Each pair of a learning rate and a seed is one lane of the batch: an independent training run, whose result doesn't
+depend on the other lanes. Rates and coefficients of the configuration can be swept in this way, but not array sizes
+(N, T, W, ...).
 """
 
 import argparse
@@ -24,14 +25,14 @@ def train_lane(init_lr: jax.Array, seed: jax.Array, config: Config = CONFIG) -> 
     """One training run.
 
     Args:
-        init_lr: f32[], the learning rate at the start.
-        seed: i32[].
-        config: everything else.
+        init_lr: f32[], initial learning rate.
+        seed: i32[], seed of all random numbers.
+        config: all other settings.
 
     Returns:
-        f32[iterations], the mean return of the episodes that ended in each; NaN where none did.
+        f32[iterations], mean return of the episodes that ended in each iteration; NaN if none did.
     """
-    # A traced number in a frozen configuration: it is used inside of this program only.
+    # Puts a traced number into the configuration, which is only used inside this program.
     config = config.replace(init_lr=init_lr)
     env = make_env(config)
     agent = make_agent(config, env.spec)
@@ -48,11 +49,11 @@ def train_lane(init_lr: jax.Array, seed: jax.Array, config: Config = CONFIG) -> 
 
 
 def main(flags: Sequence[str]) -> int:
-    """Prints the mean return of each learning rate's last three updates over seeds, and of its worst seed."""
+    """Prints each learning rate's mean return in the last three updates: over all seeds, and of the worst seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--init_lr", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4, 1e-3, 3e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--total_timesteps", type=int, default=CONFIG.total_timesteps, help="of each lane")
+    parser.add_argument("--total_timesteps", type=int, default=CONFIG.total_timesteps, help="steps of each run")
     given = parser.parse_args(flags)
 
     config = CONFIG.replace(total_timesteps=given.total_timesteps)
@@ -62,7 +63,7 @@ def main(flags: Sequence[str]) -> int:
     started = time.perf_counter()
     run = jax.jit(jax.vmap(lambda init_lr, seed: train_lane(init_lr, seed, config)))
     returns = jax.block_until_ready(run(rates, seeds))
-    print(f"took {time.perf_counter() - started:.0f} s, compilation included")
+    print(f"took {time.perf_counter() - started:.0f} s, including compilation")
     print("init_lr   mean   worst")
     last = returns[:, -3:].mean(axis=1).reshape(len(given.init_lr), len(given.seeds))
     for init_lr, over_seeds in zip(given.init_lr, last, strict=True):

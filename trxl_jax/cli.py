@@ -1,4 +1,4 @@
-"""What the commands share: flags parsed by tyro, errors told in one line, JAX set up for a command."""
+"""Shared by all commands: parsing flags with tyro, reporting errors in one line, setting up JAX's compilation cache."""
 
 import io
 import logging
@@ -25,29 +25,36 @@ Arguments = TypeVar("Arguments")
 def parse_flags(
     kind: type[Arguments], default: Arguments, flags: Sequence[str], *, prog: str, description: str
 ) -> Arguments:
-    """Flags over defaults; `-` and `_` are alike.
+    """Parses flags into a dataclass; `-` and `_` in flag names are equivalent.
+
+    Args:
+        kind: the dataclass.
+        default: values of fields whose flag isn't given.
+        flags: the command line.
+        prog: name of the program, for the help text.
+        description: description of the program, for the help text.
 
     Raises:
-        UserError: flags that can't be parsed, in one line.
+        UserError: a flag or value can't be parsed; the message is one line.
         SystemExit: after `--help`.
     """
-    told = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(stderr):
             return tyro.cli(kind, default=default, args=flags, prog=prog, description=description, use_underscores=True)
     except SystemExit as error:
         if error.code in (None, 0):
             raise
-        raise UserError(_one_line(told.getvalue())) from None
+        raise UserError(_one_line(stderr.getvalue())) from None
 
 
 def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
     """Runs a command and returns its exit status; a `UserError` becomes one line and status 2."""
-    # What a full disk keeps from a cache only costs time.
+    # A cache that can't be written, for example on a full disk, only costs time.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
     try:
-        import jax  # inside, because it takes seconds in which Ctrl-C may come
+        import jax  # imported here because it takes seconds, during which Ctrl-C must be handled
 
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
@@ -61,12 +68,12 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+    """Default directory of JAX's persistent compilation cache, used unless JAX_COMPILATION_CACHE_DIR is set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
 
 
 def _one_line(box: str) -> str:
-    """Tyro's boxed message without its box and its pointer to the help."""
+    """Tyro's error message as one line, without its box and its hint about the help text."""
     lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line and "full helptext" not in line)
     return re.sub(r"^Error parsing (config|--env_options): (?=--)", "", text.split(" Argument helptext:")[0])

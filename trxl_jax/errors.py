@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: each carries one line that names the cause and the remedy."""
+"""Errors that the user can fix. Each message is one line that names the cause and the remedy."""
 
 import errno
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in flags, files or environments. `train.py` prints the line and exits with status 2."""
+    """An invalid flag, file or environment. Commands print the message and exit with status 2."""
 
 
 class ConfigError(UserError, ValueError):
@@ -15,11 +15,11 @@ class ConfigError(UserError, ValueError):
 
 
 class EnvironmentFailure(UserError, RuntimeError):
-    """A host environment went wrong; the message names the environment, its index, seed and step."""
+    """A host environment failed; the message names the environment, its index, seed and step."""
 
 
 class Divergence(UserError, ArithmeticError):
-    """An update that computed what is not finite."""
+    """An update produced numbers that are not finite."""
 
 
 class CheckpointError(UserError, RuntimeError):
@@ -28,7 +28,15 @@ class CheckpointError(UserError, RuntimeError):
 
 @contextmanager
 def disk_errors(directory: Path, flag: str) -> Iterator[None]:
-    """A `UserError` in place of the error of a directory, named by a flag, that can't be written."""
+    """Turns an `OSError` in writing to a directory into a `UserError`.
+
+    Args:
+        directory: where files are written.
+        flag: the command-line flag that named it.
+
+    Raises:
+        UserError: the directory can't be written.
+    """
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The published configurations, one per row of the results table, and those of Proof of Memory and MiniGrid."""
+"""Presets: the published configurations for Memory Gym, Proof of Memory and MiniGrid, by name."""
 
 import difflib
 from typing import Any
@@ -49,14 +49,14 @@ PRESETS: dict[str, Config] = {
         clip_coef=0.2,
     ),
 }
-"""By name."""
+"""Configuration of each preset, by the name that `train.py` takes."""
 
 
 def preset(name: str) -> Config:
-    """The published configuration of that name.
+    """The preset of that name.
 
     Raises:
-        ConfigError: there is none; the message lists near names.
+        ConfigError: there is no such preset; the message suggests similar names.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.4) or sorted(PRESETS)

@@ -25,7 +25,7 @@ from trxl_jax.play.episode import play_episode, trace
 from trxl_jax.play.pictures import frame
 from trxl_jax.play.show import film_episode, show_episode
 from trxl_jax.play.task import make_task
-from trxl_jax.play.window import Window, WindowClosed
+from trxl_jax.play.window import DisplayWindow, WindowClosed
 
 
 def enjoy(*flags: Any) -> int:
@@ -181,12 +181,12 @@ def test_a_video_of_a_long_episode_stops_and_an_abandoned_one_leaves_nothing(mor
 def test_a_window_shows_every_step_until_it_is_closed(proof_run: Path) -> None:
     policy = trxl_jax.load(proof_run)
     task = make_task(policy.config, pictures=True)
-    window = Window(1000, driver="dummy")
+    window = DisplayWindow(1000, driver="dummy")
     result = show_episode(policy, task, 0, window=window)
     assert result["l"] > 2
     window.close()
 
-    window = Window(1000, driver="dummy")
+    window = DisplayWindow(1000, driver="dummy")
     window._process.kill()
     window._process.wait()  # as when a person closes it
     with pytest.raises(WindowClosed):

@@ -137,7 +137,7 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
     ("flags", "words"),
     [
         ([], ["list", "run NAME"]),
-        (["run"], ["name at least one"]),
+        (["run"], ["give at least one"]),
         (["run", "no-such"], ["no-such", "mortar-mayhem-grid"]),
         (["run", "mystery-path", "--jobs", "0"], ["--jobs 0", "at least 1"]),
         (["run", "mystery-path", "--seeds", "x"], ["--seeds", "x"]),
@@ -240,7 +240,7 @@ run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
             run_all([python(tmp_path, "a", "print('mine')"), python(tmp_path, "b", "")], 1)
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    assert "another process is training it" in capsys.readouterr().out
+    assert "another process is training this run" in capsys.readouterr().out
     assert (tmp_path / "a.log").read_text() == ""
 
 

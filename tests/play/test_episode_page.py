@@ -1,4 +1,4 @@
-"""The episode's page in a real browser: it shows the trace's own numbers and frames, and asks no network."""
+"""The episode page in a real browser: it shows the recorded numbers and frames, and makes no network requests."""
 
 import dataclasses
 import json
@@ -44,14 +44,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Page:
-    """One page in the browser; at the end of a test nothing may have been complained about or asked for."""
+    """A page in the browser. The fixture checks at the end that there were no console messages and no requests."""
 
     def __init__(self, browser: Any, directory: Path) -> None:
         self.browser, self.directory = browser, directory
 
-    def open(self, trace: EpisodeTrace, address: str = "", **said: Any) -> None:
+    def open(self, trace: EpisodeTrace, address: str = "", **texts: Any) -> None:
         path = self.directory / "episode.html"
-        write_page(path, trace, **said)
+        write_page(path, trace, **texts)
         self.browser.get("about:blank")
         self.browser.get(f"{path.as_uri()}{address}")
         self.run("return player.started")
@@ -69,7 +69,7 @@ class Page:
         self.find("body").send_keys(*keys)
 
     def click_at(self, selector: str, across: float, down: float = 0.5, *, press: bool = True) -> None:
-        """Clicks, or only points, at fractions of an element's width and height."""
+        """Clicks or, without `press`, hovers at fractions of an element's width and height."""
         from selenium.webdriver import ActionChains
 
         place = self.find(selector)
@@ -83,7 +83,7 @@ class Page:
         return self.run("return player.state.step")
 
     def pixels(self, selector: str, step: int) -> np.ndarray:
-        """What a canvas shows, u8[height, width, 3], once it shows `step`."""
+        """Waits until a canvas shows `step` and returns its pixels u8[height, width, 3]."""
         from selenium.webdriver.support.wait import WebDriverWait
 
         canvas = self.find(selector)
@@ -102,7 +102,7 @@ class Page:
         return [(int(i.get_attribute("data-step")), float(i.get_attribute("data-weight"))) for i in items]
 
     def requests(self) -> set[str]:
-        """The addresses that were asked for since the last time."""
+        """URLs requested since the last call."""
         messages = (json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance"))
         return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
 
@@ -124,7 +124,7 @@ def traces() -> dict[str, EpisodeTrace]:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", TRACES)
-def test_holds_the_numbers_of_the_trace(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+def test_numbers_equal_the_record(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
     trace = traces[name]
     page.open(trace)
     for field in ("values", "rewards", "entropies", "probabilities", "actions"):
@@ -153,7 +153,7 @@ def test_attention_rows_sum_to_one(page: Page, traces: dict[str, EpisodeTrace], 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["memory-gym", "minigrid"])
-def test_shows_the_frames_upright(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+def test_frames_are_shown_upright(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
     trace = traces[name]
     page.open(trace)
     seen = trace.observations.swapaxes(1, 2) if name == "memory-gym" else trace.observations
@@ -164,7 +164,7 @@ def test_shows_the_frames_upright(page: Page, traces: dict[str, EpisodeTrace], n
 
 
 @pytest.mark.browser
-def test_shows_vectors_as_numbers_and_bars(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_vectors_are_shown_as_numbers_and_bars(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     trace = traces["vectors"]
     page.open(trace, "#step=1")
     names, numbers = page.texts(".vector th"), page.texts(".vector .number")
@@ -174,7 +174,7 @@ def test_shows_vectors_as_numbers_and_bars(page: Page, traces: dict[str, Episode
 
 
 @pytest.mark.browser
-def test_tells_what_was_done(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_actions_and_probabilities_are_shown(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     trace = traces["memory-gym"]
     page.open(trace, "#step=5")
     names = (("stay", "left", "right"), ("stay", "up", "down"))
@@ -219,7 +219,7 @@ def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, Episod
 
 
 @pytest.mark.browser
-def test_plays_to_the_end(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_playback_stops_at_the_end(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     page.open(traces["minigrid"])
@@ -229,19 +229,19 @@ def test_plays_to_the_end(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     WebDriverWait(page.browser, 20).until(lambda _: not page.run("return player.state.playing"))
     assert page.step == 39
     assert page.find("#play").accessible_name == "Play"
-    page.find("#play").click()  # again, from the start
+    page.find("#play").click()  # restarts from step 0
     page.find("#play").click()
     assert page.step < 39
 
 
 @pytest.mark.browser
-def test_a_picked_head_and_a_clicked_thumbnail_show(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_selecting_a_head_and_clicking_a_thumbnail(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     trace = traces["memory-gym"]
     page.open(trace, "#step=60")
     of_mean = page.thumbnails()
     page.find("#picker [aria-label='layer 2, head 3']").click()
     page.run("return player.select(player.state.layer, player.state.head)")
-    assert page.find("#attention-through").text == "layer 2, head 3"
+    assert page.find("#attention-selection").text == "layer 2, head 3"
     assert page.find("#picker [aria-checked=true]").accessible_name == "layer 2, head 3"
     shown = page.thumbnails()
     assert shown != of_mean
@@ -257,7 +257,7 @@ def test_a_picked_head_and_a_clicked_thumbnail_show(page: Page, traces: dict[str
 
 
 @pytest.mark.browser
-def test_clicks_on_plots_go_there(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_clicking_plots_goes_to_that_step(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     trace = traces["memory-gym"]
     page.open(trace)
     page.click_at("#value-plot", 0.25)
@@ -266,11 +266,11 @@ def test_clicks_on_plots_go_there(page: Page, traces: dict[str, EpisodeTrace]) -
     row = page.step
     assert abs(row - 72) <= 1
     page.click_at("#map-plot", across=0.6, down=0.8, press=False)
-    told = page.find("#tip").text
-    past = int(told.split("→ ")[1].split(",")[0])
+    text = page.find("#tip").text
+    past = int(text.split("→ ")[1].split(",")[0])
     assert abs(past - 54) <= 1
     weight = trace.attention[row].mean(axis=(0, 1))[row - 1 - past]
-    assert told == f"step {row} → {past}, {row - past} back: {weight:.3f}"
+    assert text == f"step {row} → {past}, {row - past} steps back: {weight:.3f}"
     page.click_at("#profile-plot", 0.6)
     assert abs(page.step - 54) <= 1
     page.click_at("#map-plot", across=0.9, down=0.1, press=False)  # the future
@@ -278,7 +278,7 @@ def test_clicks_on_plots_go_there(page: Page, traces: dict[str, EpisodeTrace]) -
 
 
 @pytest.mark.browser
-def test_the_address_keeps_the_moment(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_url_stores_step_layer_and_head(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     page.open(traces["memory-gym"], "#step=33&layer=mean&head=2")
@@ -290,31 +290,31 @@ def test_the_address_keeps_the_moment(page: Page, traces: dict[str, EpisodeTrace
 
 
 @pytest.mark.browser
-def test_text_does_not_break_out(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_text_is_escaped(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     nasty = "</script><script>window.broken = 1</script><!--<script>{{style}} \u2028 'é\"&amp;"
     trace = dataclasses.replace(traces["vectors"], env_id=nasty, results={nasty: 1.0, "r": float("nan")})
     page.open(trace, model=nasty, command=nasty, title=f"</title>{nasty}", details={nasty: nasty})
     assert page.run("return window.broken") is None
-    assert page.find("#again").is_displayed()
+    assert page.find("#replay").is_displayed()
     for selector in ("#task", "#model", "#command", "#details dd"):
         assert page.run("return arguments[0].textContent", page.find(selector)) == nasty
     assert page.run("return document.title.includes('window.broken')")
-    assert "nan" in page.find("#facts").text
+    assert "nan" in page.find("#results").text
 
 
 @pytest.mark.browser
-def test_the_policy_forbids_the_network(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_content_security_policy_blocks_network_requests(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     page.open(traces["vectors"])
-    asked = "return fetch('http://127.0.0.1:9/').then(() => 'answered', error => error.name)"
-    assert page.run(asked) == "TypeError"
-    complaints = page.browser.get_log("browser")
-    assert complaints
-    assert all("Content Security Policy" in entry["message"] for entry in complaints)
+    script = "return fetch('http://127.0.0.1:9/').then(() => 'answered', error => error.name)"
+    assert page.run(script) == "TypeError"
+    messages = page.browser.get_log("browser")
+    assert messages
+    assert all("Content Security Policy" in entry["message"] for entry in messages)
     page.open(traces["vectors"])
 
 
 @pytest.mark.browser
-def test_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     page.open(traces["minigrid"], "#step=20")
     lightness = []
     for scheme in ("light", "dark"):
@@ -334,10 +334,10 @@ def test_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeTrace]) 
 @pytest.mark.parametrize("window", [1, 2])
 def test_smallest_episodes(page: Page, window: int) -> None:
     page.open(record("ProofofMemory-v0", steps=4, window=window, layers=1, heads=1))
-    assert not page.find("#again").is_displayed()
+    assert not page.find("#replay").is_displayed()
     page.run("player.goTo(3)")
     assert len(page.thumbnails()) == window - 1
-    assert page.find("#looked-none").is_displayed() == (window == 1)
+    assert page.find("#attended-none").is_displayed() == (window == 1)
     trace = record("ProofofMemory-v0", steps=1, window=window, layers=1, heads=1)
     page.open(trace)
     page.press(" ", " ")
@@ -345,7 +345,7 @@ def test_smallest_episodes(page: Page, window: int) -> None:
 
 
 @pytest.mark.browser
-def test_ticks_stand_beside_the_map_however_many_layers(page: Page) -> None:
+def test_tick_labels_align_with_the_map_for_many_layers(page: Page) -> None:
     page.open(record("ProofofMemory-v0", steps=12, window=16, layers=12, heads=1))
     heights = page.run("return ['map-rows', 'map-plot'].map(id => document.getElementById(id).clientHeight)")
     assert heights[0] == heights[1] > 500
@@ -354,7 +354,7 @@ def test_ticks_stand_beside_the_map_however_many_layers(page: Page) -> None:
 
 
 @pytest.mark.browser
-def test_every_control_and_picture_has_a_name(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_every_control_and_picture_has_an_accessible_name(page: Page, traces: dict[str, EpisodeTrace]) -> None:
     page.open(traces["memory-gym"], "#step=20")
     controls = page.browser.find_elements("css selector", "button, select, input, [role=img], [role=radiogroup]")
     visible = [control for control in controls if control.is_displayed()]
@@ -362,9 +362,9 @@ def test_every_control_and_picture_has_a_name(page: Page, traces: dict[str, Epis
     assert [control.get_attribute("outerHTML") for control in visible if not control.accessible_name] == []
 
 
-def test_same_trace_same_bytes_and_few(tmp_path: Path) -> None:
+def test_equal_records_give_equal_small_files(tmp_path: Path) -> None:
     trace = record("SearingSpotlights-v0", steps=300, window=256, render_mode="debug_rgb_array")
-    # The hardest attention to pack: no weight says anything about another.
+    # Attention that compresses worst: independent weights.
     noise = np.random.default_rng(0).normal(0, 0.3, trace.attention.shape)
     attention = np.where(trace.attention > 0, np.exp(noise), 0)
     attention[1:] /= attention[1:].sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Runs of `train.py` as a user starts them, in this process and in one of their own."""
+"""Runs `train.py` as a user does, in this process or in a subprocess."""
 
 import json
 import os
@@ -22,18 +22,18 @@ WALL_CLOCK = {"charts/SPS", "episode/t_mean"}
 
 
 def run(*flags: Any) -> int:
-    """The exit status."""
+    """Runs `train.py` in this process; returns the exit status."""
     return run_command(command.main, [str(flag) for flag in flags])
 
 
 def rows(run_dir: Path) -> list[dict[str, float]]:
-    """Of `metrics.jsonl`, without what the wall clock tells."""
+    """Rows of `metrics.jsonl`, without metrics that depend on the wall clock."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK} for line in lines]
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error, which is all that may reach stderr."""
+    """Returns the error message and asserts that stderr contains nothing but this one line."""
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert err.count("\n") == 1, err
@@ -42,7 +42,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
-    """In a process of its own."""
+    """Starts `train.py` in a subprocess."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **kwargs,
@@ -50,7 +50,7 @@ def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(run_dir: Path, count: int) -> None:
-    """Until so many updates were logged."""
+    """Waits until `count` updates have been logged."""
     path = run_dir / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -61,12 +61,12 @@ def wait_for_rows(run_dir: Path, count: int) -> None:
 
 
 def session_of(pid: int) -> list[int]:
-    """Processes of the session that a process began, itself among them, that have not ended."""
+    """Ids of running processes in the session started by process `pid`, including itself."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:  # ended meanwhile
+        except OSError:  # the process ended meanwhile
             continue
         if int(session) == pid and state != "Z":
             found.append(int(path.parent.name))
@@ -74,7 +74,7 @@ def session_of(pid: int) -> list[int]:
 
 
 def assert_all_ended(pid: int) -> None:
-    """That nothing is left, or will be in a moment, of the session that a process began."""
+    """Asserts that all processes of the session started by process `pid` end within ten seconds."""
     deadline = time.monotonic() + 10
     while session_of(pid) and time.monotonic() < deadline:
         time.sleep(0.1)

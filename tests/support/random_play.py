@@ -1,4 +1,4 @@
-"""Episodes of real tasks played at random, with attention made up: what the tests of the page look at."""
+"""Records of real tasks played at random with synthetic attention, for the tests of the episode page."""
 
 import numpy as np
 
@@ -16,11 +16,11 @@ def record(
     seed: int = 0,
     render_mode: str | None = None,
 ) -> EpisodeTrace:
-    """Plays up to `steps` steps; episodes that end sooner are followed by the next, as if they were one."""
+    """Plays `steps` steps and returns them as one episode; where an episode ends earlier, the next one is appended."""
     rng = np.random.default_rng(seed)
     env = make_single(env_id, render_mode=render_mode)
     nvec = tuple(int(n) for n in getattr(env.action_space, "nvec", [getattr(env.action_space, "n", 0)]))
-    probabilities = np.concatenate([_walk(rng, steps, n) for n in nvec], axis=1)
+    probabilities = np.concatenate([_random_walk_probabilities(rng, steps, n) for n in nvec], axis=1)
     branches = np.split(probabilities, np.cumsum(nvec)[:-1], axis=1)
     observations, pictures, actions, rewards = [], [], [], []
     obs, _ = env.reset(seed=seed)
@@ -52,23 +52,23 @@ def record(
     )
 
 
-def _walk(rng: np.random.Generator, steps: int, choices: int) -> np.ndarray:
-    """Probabilities f64[steps, choices] that change slowly."""
+def _random_walk_probabilities(rng: np.random.Generator, steps: int, choices: int) -> np.ndarray:
+    """Slowly changing probabilities f64[steps, choices]."""
     logits = np.cumsum(rng.normal(0, 0.3, (steps, choices)), axis=0)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True)) + 1e-3
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _attention(rng: np.random.Generator, steps: int, layers: int, heads: int, window: int) -> np.ndarray:
-    """f32[steps, layers, heads, window - 1]: queries and keys wander, so that neighbours in time see alike."""
+    """Attention f32[steps, layers, heads, window - 1] from random-walk queries and keys, so it changes slowly."""
     shape = (layers, heads, steps, 6)
     queries, keys = (np.cumsum(rng.normal(0, 0.25, shape), axis=2) for _ in range(2))
     age = np.arange(steps)[:, None] - 1 - np.arange(steps)
-    seen = (age >= 0) & (age < window - 1)
-    energy = np.where(seen, np.einsum("lhqd,lhkd->lhqk", queries, keys), -1e9)
-    weight = np.where(seen, np.exp(energy - energy.max(axis=-1, keepdims=True)), 0)
+    visible = (age >= 0) & (age < window - 1)
+    energy = np.where(visible, np.einsum("lhqd,lhkd->lhqk", queries, keys), -1e9)
+    weight = np.where(visible, np.exp(energy - energy.max(axis=-1, keepdims=True)), 0)
     weight /= np.maximum(weight.sum(axis=-1, keepdims=True), 1e-9)
     attention = np.zeros((steps, layers, heads, window - 1), np.float32)
-    query, past = np.nonzero(seen)
+    query, past = np.nonzero(visible)
     attention[query, :, :, age[query, past]] = weight[:, :, query, past].transpose(2, 0, 1)
     return attention

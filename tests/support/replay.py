@@ -1,4 +1,4 @@
-"""Plays Memory Gym and its twin on the device side by side, and compares what both show bit for bit."""
+"""Replays episodes of the released Memory Gym in the JAX version and compares them bit for bit."""
 
 import os
 from collections.abc import Callable
@@ -18,15 +18,15 @@ SEED = int(os.environ.get("TRXL_REPLAY_SEED", "0"))
 
 @dataclass
 class Recording:
-    """One episode of the host's task; T steps.
+    """One episode of T steps of the released Memory Gym (on the host).
 
     Fields:
-        layout: what its reset had drawn, as the device's task takes it.
-        obs: T + 1 pictures u8[84, 84, 3].
+        layout: the random outcome of its reset, as the JAX task's `reset_from_layout` takes it.
+        obs: T + 1 observations u8[84, 84, 3].
         actions: T actions.
         rewards: T rewards f32.
-        dones: T ends.
-        info: the last step's.
+        dones: T done flags.
+        info: info of the last step.
     """
 
     layout: Any
@@ -46,19 +46,19 @@ def record(
     finish_layout: Callable[[Any, Any], Any] | None = None,
     max_steps: int = 600,
 ) -> Recording:
-    """Plays one episode of Memory Gym.
+    """Plays and records one episode of the released Memory Gym.
 
     Args:
         env: the released package's environment.
-        seed: of the reset and of the policy.
-        options: of the reset.
-        policy: from the environment and a generator to an action.
-        read_layout: reads the layout off the environment after its reset.
-        finish_layout: adds to it what steps drew, once the episode is over.
-        max_steps: after which an episode is cut.
+        seed: seed of the reset and of the policy.
+        options: options of the reset.
+        policy: maps the environment and a random generator to an action.
+        read_layout: reads the layout from the environment after the reset.
+        finish_layout: adds what was drawn in steps to the layout, after the episode.
+        max_steps: maximum number of recorded steps.
     """
     plain = env.unwrapped
-    # A used instance of an endless task shows the last episode's agent; a fresh one has none.
+    # An instance of an endless task that is reset again shows the previous episode's agent; a new instance does not.
     plain.rotated_agent_surface = plain.rotated_agent_rect = None
     obs, _ = env.reset(seed=seed, options=options)
     recording = Recording(read_layout(plain), [obs])
@@ -78,9 +78,18 @@ def record(
 
 @partial(jax.jit, static_argnums=0)
 def play(task: Any, params: Any, layout: Any, actions: jax.Array) -> tuple[Any, Any]:
-    """An episode on the device: state and picture of the start, and state, picture, reward, end and info of each step.
+    """Plays an episode of the JAX task.
 
-    A task that is the same object, and recordings that are padded to the same length, share what was compiled.
+    Calls with the same task object and number of actions share one compiled program.
+
+    Args:
+        task: the JAX task.
+        params: its parameters.
+        layout: the layout to start from.
+        actions: i32[T, ...].
+
+    Returns:
+        State and observation after the reset; then states, observations, rewards, done flags and infos of T steps.
     """
 
     def step(state: Any, action: jax.Array) -> tuple[Any, Any]:
@@ -98,49 +107,49 @@ def replay(
     padded: int | None = None,
     on_difference: Callable[[Any, np.ndarray], None] | None = None,
 ) -> list[Any]:
-    """Plays recordings on the device and asserts that pictures, rewards, ends and final infos are equal, bit for bit.
+    """Replays recordings in the JAX task; asserts bit-equal observations, rewards, done flags and final infos.
 
     Args:
-        task: the device's task.
+        task: the JAX task.
         params: its parameters.
-        recordings: what the host's task showed.
-        padded: steps that all are padded to; as many as the longest has if None.
-        on_difference: takes the state and the host's picture where the device draws another one; None to fail there.
+        recordings: episodes of the released package.
+        padded: number of steps to pad all recordings to; None: the longest recording's.
+        on_difference: called with the state and the expected observation where observations differ; None: fail there.
 
     Returns:
-        The states that were passed through, T + 1 of each recording stacked, to see which branches were met.
+        The states of each recording, T + 1 stacked, to check which branches were covered.
     """
     longest = padded or max(len(recording.actions) for recording in recordings)
     shape = np.shape(recordings[0].actions[0])
     params = jax.tree.map(jnp.asarray, params)
-    passed, differing = [], 0
+    visited, differing = [], 0
     for recording in recordings:
         length = len(recording.actions)
         actions = np.zeros((longest, *shape), np.int32)
         actions[:length] = recording.actions
         (first, first_obs), steps = play(task, params, jax.tree.map(jnp.asarray, recording.layout), actions)
-        states, obs, reward, done, info = jax.tree.map(lambda x: _numbers(x)[:length], steps)  # noqa: B023
+        states, obs, reward, done, info = jax.tree.map(lambda x: _to_numpy(x)[:length], steps)  # noqa: B023
         np.testing.assert_array_equal(first_obs, recording.obs[0])
         for i in range(length):
             if on_difference and (obs[i] != recording.obs[i + 1]).any():
                 differing += 1
                 on_difference(jax.tree.map(lambda x: x[i], states), recording.obs[i + 1])  # noqa: B023
             else:
-                assert (obs[i] == recording.obs[i + 1]).all(), f"the picture after step {i} differs"
+                assert (obs[i] == recording.obs[i + 1]).all(), f"the observation after step {i} differs"
         np.testing.assert_array_equal(reward.view(np.int32), np.array(recording.rewards, np.float32).view(np.int32))
         np.testing.assert_array_equal(done, recording.dones)
         if recording.dones[-1]:
             for name in set(task.result_names) - {OVERFLOW}:
                 np.testing.assert_equal(info[name][-1], np.float32(recording.info[name]), name)
-        passed.append(jax.tree.map(lambda a, b: np.concatenate([_numbers(a)[None], b]), first, states))
-    # For the table in docs/environments.md: pytest -s shows it.
+        visited.append(jax.tree.map(lambda a, b: np.concatenate([_to_numpy(a)[None], b]), first, states))
+    # Counts for the table in docs/environments.md; shown by pytest -s.
     steps = sum(len(recording.actions) for recording in recordings)
     print(
         f"\n{task.name}: {len(recordings)} episodes, {steps} steps, {jnp.zeros(0, float).dtype}, {differing} differing"
     )
-    return passed
+    return visited
 
 
-def _numbers(x: jax.Array) -> np.ndarray:
-    """Of a key too."""
+def _to_numpy(x: jax.Array) -> np.ndarray:
+    """Converts to NumPy, including typed PRNG keys."""
     return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)

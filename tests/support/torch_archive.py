@@ -1,4 +1,4 @@
-"""Writes archives as `torch.save` does, without PyTorch: honest ones, and others that it never would."""
+"""Writes archives in the format of `torch.save`, without PyTorch: valid ones and, for tests, malformed ones."""
 
 import struct
 import zipfile
@@ -13,7 +13,7 @@ KINDS = {"float16": "Half", "float32": "Float", "float64": "Double", "uint8": "B
 
 
 class Tensor(NamedTuple):
-    """A view of a storage; offset and stride count elements."""
+    """A tensor: a view of a storage. Offset and strides are in elements."""
 
     storage: str
     elements: int
@@ -25,18 +25,18 @@ class Tensor(NamedTuple):
 
 
 class Opcodes(bytes):
-    """Goes into the pickle as it is."""
+    """Raw pickle opcodes, inserted unchanged."""
 
 
 def dumps(content: Any) -> bytes:
-    """A pickle of protocol 2."""
+    """Pickles a value with protocol 2."""
     return b"\x80\x02" + _encode(content) + b"."
 
 
 def write(
     path: Path, pickled: bytes, storages: Mapping[str, bytes], byteorder: str | None = "little", **kwargs: Any
 ) -> Path:
-    """An archive of raw parts."""
+    """Writes an archive from a pickle and the bytes of its storages."""
     with zipfile.ZipFile(path, "w", **kwargs) as archive:
         archive.writestr("archive/data.pkl", pickled)
         if byteorder is not None:
@@ -48,7 +48,7 @@ def write(
 
 
 def save(path: Path, weights: Mapping[str, np.ndarray], args: Mapping[str, Any]) -> Path:
-    """What the original's `--save_model` would write."""
+    """Writes a checkpoint as the original's `--save_model` does."""
     tensors, storages = {}, {}
     for i, (name, value) in enumerate(weights.items()):
         stride = tuple(step // value.itemsize for step in np.ascontiguousarray(value).strides)
@@ -96,7 +96,7 @@ def _encode(value: Any) -> bytes:
 
 
 def call(function: str, *arguments: Any) -> Opcodes:
-    """A call of `module name`."""
+    """Opcodes that call a function, given as "module name", with arguments."""
     return Opcodes(_symbol(function) + _encode(arguments) + b"R")
 
 

@@ -1,1 +1,1 @@
-"""What a user types: train and enjoy."""
+"""The command-line programs: train and enjoy."""

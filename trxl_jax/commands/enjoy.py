@@ -1,4 +1,4 @@
-"""Watches an agent play: `python enjoy.py --name runs/... [--flags]`."""
+"""Plays episodes with a trained agent and shows them: `python enjoy.py --name runs/... [--flags]`."""
 
 import dataclasses
 import json
@@ -15,70 +15,70 @@ from trxl_jax.cli import parse_flags, run_command
 from trxl_jax.config import JsonObject
 from trxl_jax.errors import ConfigError, disk_errors
 
-DESCRIPTION = """Plays episodes with a trained agent and tells what they came to.
+DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
 
 python enjoy.py --name runs/... --render video html"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Flags of this command."""
+    """Command-line flags of `enjoy.py`."""
 
     name: str = ""
-    """a run's directory, a checkpoint in it, or a file of the PyTorch original (.nn or .cleanrl_model)"""
+    """a run directory, a checkpoint in it, or a checkpoint of the original in PyTorch (.nn or .cleanrl_model)"""
     hub: bool = False
     """name is a file on the Hugging Face hub (needs the extra `hub`)"""
     repo: str = "LilHairdy/cleanrl_memory_gym"
     """repository on the hub"""
     episodes: int = 5
-    """episodes to play"""
+    """number of episodes to play"""
     seed: int = 1
-    """seed of episodes and actions; training saw none of these episodes, whatever its own seed below 2^31"""
+    """seed of episodes and actions, below 2^31; training uses other seeds, so the agent has not seen these episodes"""
     deterministic: bool = False
-    """take the most probable actions in place of sampled ones"""
+    """take the most probable actions instead of sampling"""
     max_steps: int | None = None
-    """cut longer episodes, which endless tasks have; None: play each to its end"""
+    """stop longer episodes after this many steps (endless tasks); None: play each to its end"""
     backend: Literal["host", "device"] | None = None
-    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: where it was trained"""
+    """where to run a task that exists for both (Memory Gym, Proof of Memory); None: where it was trained"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
-    """JSON object: options of the task beside those of the training"""
+    """JSON object: options of the task, in addition to those used in training"""
     render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
-    """one or more: a window (needs a display), a video of each episode, a page of each with values and attention"""
+    """one or more of: a window (needs a display), a video per episode, an HTML page per episode (values, attention)"""
     video_format: Literal["mp4", "gif"] = "mp4"
-    """kind of videos"""
+    """video format"""
     out: Path | None = None
-    """directory of videos and pages; None: episodes/<name>"""
+    """directory for videos and pages; None: episodes/<name>"""
     json: bool = False
     """print the results as one JSON object"""
 
 
 def parse(flags: Sequence[str]) -> Arguments:
-    """What flags ask for.
+    """Parses and checks the flags.
 
     Raises:
-        UserError: an unknown flag, or a value that can't be.
+        UserError: an unknown flag or an invalid value.
     """
     given = parse_flags(Arguments, Arguments(), flags, prog="enjoy.py", description=DESCRIPTION)
     if not given.name:
-        raise ConfigError("--name is missing: name a run's directory, or with --hub a file on the hub")
+        raise ConfigError("--name is missing: give a run directory, or with --hub a file on the hub")
     if given.episodes < 1:
         raise ConfigError(f"--episodes {given.episodes}: must be at least 1")
     if given.max_steps is not None and given.max_steps < 1:
         raise ConfigError(f"--max_steps {given.max_steps}: must be at least 1")
     if not 0 <= given.seed < 2**31:
-        raise ConfigError(f"--seed {given.seed}: must lie between 0 and 2^31")
+        raise ConfigError(f"--seed {given.seed}: must be from 0 to 2^31 - 1")
     return given
 
 
 def main(flags: Sequence[str]) -> int:
-    """Plays and tells; returns 0."""
-    driver = os.environ.get("SDL_VIDEODRIVER")  # the user's: environments will set one
+    """Plays episodes and prints their results; returns 0."""
+    driver = os.environ.get("SDL_VIDEODRIVER")  # read first: environments set it
 
     from trxl_jax.envs.registry import on_backend
     from trxl_jax.loading import load
     from trxl_jax.play.pictures import require_pictures
     from trxl_jax.play.show import show_episodes
-    from trxl_jax.play.task import make_task  # inside, because JAX takes seconds to import
+    from trxl_jax.play.task import make_task  # imported here because JAX takes seconds to import
     from trxl_jax.torch_import.hub import download
 
     given = parse(flags)
@@ -109,7 +109,7 @@ def main(flags: Sequence[str]) -> int:
             command=shlex.join(["python", "enjoy.py", *flags]),
         )
         for episode in shown:
-            results.append(_numbers(episode.result))
+            results.append(_statistics(episode.result))
             files += [str(path) for path in episode.files]
             if not given.json:
                 print(f"episode {len(results) - 1}: {_line(results[-1])}", flush=True)
@@ -124,20 +124,20 @@ def main(flags: Sequence[str]) -> int:
     return 0
 
 
-def _numbers(result: dict[str, float]) -> dict[str, float]:
-    """Return and length by name, and the environment's own numbers."""
+def _statistics(result: dict[str, float]) -> dict[str, float]:
+    """An episode's statistics as printed: return, length and those of the task."""
     known = ("r", "l", "return", "length")
-    # A share of nothing is no number, in JSON neither.
+    # NaN (a fraction of zero items) can't be written as JSON.
     own = {name: value for name, value in result.items() if name not in known and math.isfinite(value)}
     return {"return": result["r"], "length": int(result["l"]), **own}
 
 
-def _line(numbers: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+def _line(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _summary(results: Sequence[dict[str, float]]) -> dict[str, float | None]:
-    """Mean and standard deviation (over n) of the returns; None if no episode was played to its end."""
+    """Mean and population standard deviation of the returns; None if no episode was played."""
     returns = [result["return"] for result in results]
     if not returns:
         return {"mean_return": None, "std_return": None}
@@ -145,7 +145,7 @@ def _summary(results: Sequence[dict[str, float]]) -> dict[str, float | None]:
 
 
 def cli() -> int:
-    """The command, with the flags that were typed."""
+    """Entry point: runs the command with the process's arguments and returns the exit status."""
     return run_command(main, sys.argv[1:])
 
 

@@ -17,26 +17,26 @@ from trxl_jax.presets import PRESETS, preset
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Flags of this command."""
+    """Command-line flags of `train.py`."""
 
     config: tyro.conf.OmitArgPrefixes[Config]
     backend: Literal["host", "device"] | None = None
-    """where to step a task that is on both sides (Memory Gym, Proof of Memory); None: as env_id says"""
+    """where to run a task that exists for both (Memory Gym, Proof of Memory); None: as env_id says"""
     resume: Path | None = None
-    """directory of a run to go on with; other flags may only extend it or change how it is saved and tracked"""
+    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked"""
 
 
 DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
 
-python train.py [PRESET] [--flags]; flags change what the preset, or without one the defaults, say.
+python train.py [PRESET] [--flags]; flags override the preset, or the defaults if no preset is given.
 Presets: {", ".join(PRESETS)}."""
 
 
 def parse(flags: Sequence[str]) -> Arguments:
-    """The configuration that flags ask for.
+    """Parses the flags: an optional preset, then flags that override it.
 
     Raises:
-        UserError: an unknown preset or flag, or a value that can't be.
+        UserError: an unknown preset or flag, or an invalid value.
     """
     name = flags[0] if flags and not flags[0].startswith("-") else None
     resume = _find_resume(flags)
@@ -56,7 +56,7 @@ def parse(flags: Sequence[str]) -> Arguments:
 
 
 def _find_resume(flags: Sequence[str]) -> Path | None:
-    """The run to resume has to be known before other flags are parsed: they change its configuration."""
+    """The value of --resume, which is needed before the other flags are parsed: they override that run's settings."""
     for flag, value in zip(flags, [*flags[1:], ""], strict=True):
         name, _, inline = flag.partition("=")
         if name == "--resume" and (inline or value):
@@ -65,22 +65,22 @@ def _find_resume(flags: Sequence[str]) -> Path | None:
 
 
 def main(flags: Sequence[str]) -> int:
-    """Trains; 0 when done, 128 plus the signal's number when stopped by one."""
-    from trxl_jax.runs.trainer import train  # inside, because JAX takes seconds to import
+    """Trains; returns 0, or 128 plus the signal number if stopped by a signal."""
+    from trxl_jax.runs.trainer import train  # imported here because JAX takes seconds to import
 
     arguments = parse(flags)
     outcome = train(arguments.config, resume=arguments.resume)
     if outcome.signal is not None:
-        print(f"stopped at step {outcome.global_step:,}; go on with: python train.py --resume {outcome.run_dir}")
+        print(f"stopped at step {outcome.global_step:,}; continue with: python train.py --resume {outcome.run_dir}")
         return 128 + outcome.signal
     score = outcome.metrics.get("episode/r_mean")
-    told = "" if score is None else f", mean return {score:.2f} over the last 100 episodes"
-    print(f"done: {outcome.global_step:,} steps{told}; see {outcome.run_dir}")
+    score_text = "" if score is None else f", mean return {score:.2f} over the last 100 episodes"
+    print(f"done: {outcome.global_step:,} steps{score_text}; see {outcome.run_dir}")
     return 0
 
 
 def cli() -> int:
-    """The command, with the flags that were typed."""
+    """Entry point: runs the command with the process's arguments and returns the exit status."""
     return run_command(main, sys.argv[1:])
 
 

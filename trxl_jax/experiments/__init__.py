@@ -1,1 +1,1 @@
-"""Many runs: experiments by name, each over several seeds."""
+"""Named experiments, each trained with several seeds."""

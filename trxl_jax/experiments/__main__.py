@@ -1,4 +1,4 @@
-"""Experiments by name, each over several seeds: what is finished is skipped, what was begun is resumed.
+"""Trains named experiments with several seeds; finished runs are skipped, interrupted runs are resumed.
 
 python -m trxl_jax.experiments list
 python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- FLAGS OF TRAIN.PY]
@@ -24,7 +24,7 @@ TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
 
 @dataclasses.dataclass(frozen=True)
 class ListArguments:
-    """Flags of `list`."""
+    """Command-line flags of `list`."""
 
     file: Path = PUBLISHED
     """TOML file of the experiments"""
@@ -32,32 +32,32 @@ class ListArguments:
 
 @dataclasses.dataclass(frozen=True)
 class RunArguments:
-    """Flags of `run`."""
+    """Command-line flags of `run`."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """experiments to run; `list` tells which there are"""
+    """experiments to run; `list` shows their names"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """seeds of each experiment"""
     dir: Path = Path("runs")
-    """directory of the runs' directories, <experiment>__<seed>"""
+    """parent directory; each run is written to <dir>/<experiment>__<seed>"""
     file: Path = PUBLISHED
     """TOML file of the experiments"""
     print: bool = False
-    """print the commands in place of running them, one a line"""
+    """print the commands, one per line, instead of running them"""
     jobs: int | None = None
-    """runs at once; None: half the number of cores"""
+    """number of runs at the same time; None: half the number of cores"""
 
 
-DESCRIPTION = f"""Trains experiments by name, each over several seeds.
+DESCRIPTION = f"""Trains named experiments with several seeds.
 
 {PROG} run NAME... --seeds 1 2 3 [-- FLAGS OF TRAIN.PY]
 {PROG} list
 
-Finished runs are skipped and begun ones resumed."""
+Finished runs are skipped, interrupted runs are resumed."""
 
 
 def main(flags: Sequence[str]) -> int:
-    """Lists or runs; 0 when all is done, 128 plus the signal's number when stopped by one."""
+    """Lists or runs experiments; returns 0, or 128 plus the signal number if stopped by a signal."""
     match list(flags):
         case ["list", *rest]:
             return _list(
@@ -68,7 +68,7 @@ def main(flags: Sequence[str]) -> int:
         case ["-h" | "--help", *_]:
             print(DESCRIPTION)
             return 0
-    raise ConfigError(f"say what to do: {PROG} list, or {PROG} run NAME... --seeds 1 2 3")
+    raise ConfigError(f"missing command: use {PROG} list, or {PROG} run NAME... --seeds 1 2 3")
 
 
 def _list(given: ListArguments) -> int:
@@ -89,7 +89,7 @@ def _run(flags: Sequence[str]) -> int:
         for name in dict.fromkeys(given.names)
         for seed in dict.fromkeys(given.seeds)
     ]
-    left = []
+    unfinished = []
     for run in runs:
         command = train_command(run)
         if command is None:
@@ -97,28 +97,28 @@ def _run(flags: Sequence[str]) -> int:
         elif given.print:
             print(shlex.join([*TRAIN, *command]))
         else:
-            left.append(run)
-    if not left:
+            unfinished.append(run)
+    if not unfinished:
         return 0
 
     with disk_errors(given.dir, "--dir"):
         given.dir.mkdir(parents=True, exist_ok=True)
-    jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in left]
+    jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in unfinished]
     return run_all(jobs, given.jobs or default_jobs())
 
 
 def _process(run: Run) -> list[str] | None:
-    """The arguments of a run's process, as of now."""
+    """Command line that starts or resumes a run, given its current checkpoints; None if it is finished."""
     command = train_command(run)
     return None if command is None else [*TRAIN, *command]
 
 
 def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
-    """Flags before and after `--`."""
+    """Parses the flags before `--`; those after it are flags of train.py."""
     split = list(flags).index("--") if "--" in flags else len(flags)
     given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{PROG} run", description=DESCRIPTION)
     if not given.names:
-        raise ConfigError(f"name at least one experiment; {PROG} list tells which there are")
+        raise ConfigError(f"give at least one experiment; {PROG} list shows their names")
     if not given.seeds:
         raise ConfigError("--seeds: give at least one")
     if given.jobs is not None and given.jobs < 1:
@@ -127,7 +127,7 @@ def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
 
 
 def cli() -> int:
-    """The command, with the flags that were typed."""
+    """Entry point: runs the command with the process's arguments and returns the exit status."""
     return run_command(main, sys.argv[1:])
 
 

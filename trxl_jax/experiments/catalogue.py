@@ -1,6 +1,7 @@
-"""Experiments by name, read from a TOML file, and the training runs that each one consists of.
+"""Reads experiments from a TOML file and builds the training runs of each.
 
-An experiment is a table of a TOML file with `description`, `train` (arguments of train.py) and perhaps `published`.
+Each table of the file is an experiment with the keys `description`, `train` (arguments of train.py) and, optionally,
+`published`.
 """
 
 import shlex
@@ -18,13 +19,13 @@ PUBLISHED = Path(__file__).parent / "published.toml"
 
 
 class Experiment(NamedTuple):
-    """An entry of the file.
+    """An experiment, as in the TOML file.
 
     Fields:
-        name: also the first part of its runs' directories.
+        name: name of the table; run directories start with it.
         description: one line.
         train: arguments of train.py.
-        published: the published result as text; empty if there is none.
+        published: the published result as text; empty if none.
     """
 
     name: str
@@ -34,12 +35,12 @@ class Experiment(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One seed of an experiment.
+    """One seed of an experiment: one training run.
 
     Fields:
         name: <experiment>__<seed>.
-        flags: arguments of train.py but for seed and directory.
-        config: what they come to.
+        flags: arguments of train.py, without --seed and --run_dir.
+        config: the resulting configuration.
     """
 
     name: str
@@ -48,20 +49,20 @@ class Run(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        """The run's directory."""
+        """The run directory."""
         return Path(str(self.config.run_dir))
 
 
 def read_experiments(path: Path) -> dict[str, Experiment]:
-    """The experiments of a file, by name.
+    """Reads the experiments of a file, by name.
 
     Raises:
-        ConfigError: the file can't be read, or an entry lacks something.
+        ConfigError: the file can't be read, or an entry is invalid.
     """
     try:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"--file {path}: {error.strerror}; name a TOML file of experiments") from None
+        raise ConfigError(f"--file {path}: {error.strerror}; give a TOML file of experiments") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--file {path}: it is not TOML ({error})") from None
     return {name: _experiment(path, name, table) for name, table in tables.items()}
@@ -70,11 +71,11 @@ def read_experiments(path: Path) -> dict[str, Experiment]:
 def _experiment(path: Path, name: str, table: Any) -> Experiment:
     texts = {"description", "train", "published"}
     if not isinstance(table, dict) or not {"description", "train"} <= set(table) <= texts:
-        raise ConfigError(f"--file {path}: [{name}] must have description and train, may have published, nothing else")
+        raise ConfigError(f"--file {path}: [{name}] needs description and train; published is optional; no other keys")
     if not all(isinstance(value, str) for value in table.values()):
-        raise ConfigError(f"--file {path}: [{name}]: description, train and published are strings")
+        raise ConfigError(f"--file {path}: [{name}]: description, train and published must be strings")
     if not name or "/" in name or name.startswith("."):
-        raise ConfigError(f"--file {path}: [{name}]: the name must do for a directory")
+        raise ConfigError(f"--file {path}: [{name}]: the name must be usable as a directory name")
     try:
         train = tuple(shlex.split(table["train"]))
     except ValueError as error:
@@ -83,16 +84,16 @@ def _experiment(path: Path, name: str, table: Any) -> Experiment:
 
 
 def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence[str] = ()) -> Run:
-    """One seed of an experiment.
+    """Builds the run of one seed of an experiment.
 
     Args:
-        experiment: what to train.
-        seed: of everything random.
-        directory: where the run's own directory is or will be.
-        extra: further flags of train.py.
+        experiment: the experiment.
+        seed: seed of all random numbers.
+        directory: parent directory of the run directory.
+        extra: additional flags of train.py.
 
     Raises:
-        UserError: flags that train.py would refuse.
+        UserError: train.py would reject the flags.
     """
     train = experiment.train
     base = preset(train[0]) if train and not train[0].startswith("-") else None
@@ -102,17 +103,17 @@ def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence
     config = parse_flags(Config, default, flags, prog="train.py", description="Flags of every run.")
     for own, remedy in (("seed", "--seeds"), ("run_dir", "--dir")):
         if getattr(config, own) != getattr(default, own):
-            raise ConfigError(f"--{own} {getattr(config, own)}: each run has its own; give {remedy}")
+            raise ConfigError(f"--{own} {getattr(config, own)}: set per run; use {remedy} instead")
     return Run(name, (*train, *extra), config)
 
 
 def train_command(run: Run) -> list[str] | None:
-    """Arguments of train.py that bring a run to its end, or None if it has reached it.
+    """Arguments of train.py that start or resume a run, or None if it is finished.
 
     Raises:
-        ConfigError: its directory holds a run of another configuration.
+        ConfigError: the run directory holds a run with a different configuration.
     """
-    from trxl_jax.runs.checkpoint import latest  # inside, because JAX takes seconds to import
+    from trxl_jax.runs.checkpoint import latest  # imported here because JAX takes seconds to import
 
     newest = latest(run.directory / "checkpoints")
     if newest is None:
@@ -133,7 +134,10 @@ def train_command(run: Run) -> list[str] | None:
 
 
 def _check_same(run: Run, stored: Config) -> None:
-    """What a run began with is what it goes on with; train.py alone knows the task's limit, which cuts the window."""
+    """Checks that a run is resumed with the configuration it was started with.
+
+    The stored window may be shorter than requested: train.py limits it to the task's longest episode.
+    """
     wanted = run.config
     limit = stored.max_episode_steps
     if limit is not None:

@@ -1,23 +1,23 @@
-"""What a person is shown of a step: the whole task beside what the agent sees of it."""
+"""The frame shown to a user for one step: the whole task and, next to it, the agent's observation."""
 
 import numpy as np
 
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.task import Task
 
-_ALONE_HEIGHT = 336  # of an observation that has no picture beside it
+_ALONE_HEIGHT = 336  # height of an observation that is shown on its own
 _GAP, _GREY = 8, 128
 
 
 def frame(picture: np.ndarray | None, observation: np.ndarray) -> np.ndarray | None:
-    """A picture of the task and, if it is one, the observation, side by side.
+    """Joins a picture of the task and an image observation side by side.
 
     Args:
         picture: u8[height, width, 3], or None.
-        observation: u8[h, w, 3], upright, or a vector, which isn't shown.
+        observation: u8[h, w, 3] with rows first, or a vector f32[n], which isn't shown.
 
     Returns:
-        u8[height, ..., 3]; None if there is nothing to show.
+        u8[height, total width, 3]; None if there is nothing to show.
     """
     if observation.ndim == 1:
         return picture
@@ -29,10 +29,14 @@ def frame(picture: np.ndarray | None, observation: np.ndarray) -> np.ndarray | N
 
 
 def require_pictures(task: Task, flag: str) -> None:
-    """Checks that there is something to show of a task.
+    """Checks that a task can be shown as pictures.
+
+    Args:
+        task: the environment; it is reset.
+        flag: command-line flag that asked for pictures, for the message.
 
     Raises:
-        ConfigError: it draws nothing, and the agent sees vectors.
+        ConfigError: the task draws no pictures and its observations are vectors.
     """
     task.reset(0)
     if frame(task.picture, task.obs) is None:
@@ -40,7 +44,7 @@ def require_pictures(task: Task, flag: str) -> None:
 
 
 def _to_height(picture: np.ndarray, height: int) -> np.ndarray:
-    """Scaled to a height without smoothing: pixels are what the agent sees."""
+    """Scales to a height by nearest neighbour, so that the agent's pixels stay visible."""
     h, w, _ = picture.shape
     rows, columns = (np.arange(n * height // h) * h // height for n in (h, w))
     return picture[rows][:, columns]

@@ -1,4 +1,4 @@
-"""Played episodes in a window, in videos and in pages."""
+"""Plays episodes and shows them: in a window, as videos and as HTML pages."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,23 +14,23 @@ from trxl_jax.play.pictures import frame
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.task import Task
 from trxl_jax.play.video import Video
-from trxl_jax.play.window import Window, WindowClosed
+from trxl_jax.play.window import DisplayWindow, WindowClosed
 
 
-class Screen(Protocol):
-    """What shows frames."""
+class FrameSink(Protocol):
+    """Anything that takes the frames of an episode one by one: a window or a video file."""
 
     def show(self, frame: np.ndarray) -> None:
         """Shows u8[height, width, 3]."""
         ...
 
 
-class Shown(NamedTuple):
+class ShownEpisode(NamedTuple):
     """An episode that was played and shown.
 
     Fields:
-        result: its numbers, but for the seconds it took.
-        files: what was written of it.
+        result: the episode's statistics, without the time it took.
+        files: paths of the files written for it.
     """
 
     result: Result
@@ -50,26 +50,29 @@ def show_episodes(
     driver: str | None = None,
     model: str = "",
     command: str = "",
-) -> Iterator[Shown]:
+) -> Iterator[ShownEpisode]:
     """Plays episodes 0 to `count` - 1, or until the window is closed.
 
     Args:
-        policy: who plays.
-        task: what is played.
-        count: how many episodes.
-        out: directory of the files.
+        policy: the agent.
+        task: the environment.
+        count: number of episodes.
+        out: directory to write files to.
         max_steps: see `play_episode`.
-        render: some of human, video, html.
+        render: any of human, video, html.
         video_format: mp4 or gif.
-        deterministic: the most probable actions in place of sampled ones.
-        driver: SDL's video driver as the user has chosen it, or None.
-        model: a line for pages that names the agent.
-        command: a line for pages that plays their episodes again.
+        deterministic: take the most probable actions instead of sampling.
+        driver: SDL video driver the user has set, or None.
+        model: one line that names the agent, shown on pages.
+        command: command line that replays the episodes, shown on pages.
+
+    Yields:
+        Each episode once it has ended.
 
     Raises:
         UserError: there is no display, or a file can't be written.
     """
-    window = Window(task.fps, driver) if "human" in render else None
+    window = DisplayWindow(task.fps, driver) if "human" in render else None
     try:
         for episode in range(count):
             stem = out / f"episode_{episode}"
@@ -87,7 +90,7 @@ def show_episodes(
                 model=model,
                 command=command,
             )
-            yield Shown(result, [path for path in (video, page) if path is not None])
+            yield ShownEpisode(result, [path for path in (video, page) if path is not None])
     except WindowClosed:
         return
     finally:
@@ -102,46 +105,46 @@ def show_episode(
     *,
     deterministic: bool = False,
     max_steps: int | None = None,
-    window: Screen | None = None,
+    window: FrameSink | None = None,
     video: Path | None = None,
     page: Path | None = None,
     model: str = "",
     command: str = "",
 ) -> Result:
-    """Plays an episode to its end and shows it; see `play_episode`.
+    """Plays one episode and shows it; see `play_episode`.
 
     Args:
-        policy: who plays.
-        task: what is played.
-        episode: its number.
-        deterministic: the most probable actions in place of sampled ones.
+        policy: the agent.
+        task: the environment.
+        episode: number of the episode, which selects its random seed.
+        deterministic: take the most probable actions instead of sampling.
         max_steps: see `play_episode`.
         window: shows each step as it is played.
-        video: file to write, .mp4 or .gif.
-        page: file to write, .html; the whole episode is kept in memory until then.
+        video: video file to write, .mp4 or .gif.
+        page: HTML file to write. The whole episode is held in memory until it has ended.
         model: see `show_episodes`.
         command: see `show_episodes`.
 
     Returns:
-        The episode's numbers, but for the seconds it took.
+        The episode's statistics, without the time it took.
     """
-    kept: list[Moment] = []
+    recorded: list[Moment] = []
     results: Result | None = None
     with ExitStack() as stack:
-        screens = [] if window is None else [window]
+        sinks = [] if window is None else [window]
         if video is not None:
-            screens.append(stack.enter_context(Video(video, task.fps)))
+            sinks.append(stack.enter_context(Video(video, task.fps)))
         moments = play_episode(
             policy, task, episode, deterministic=deterministic, attention=page is not None, max_steps=max_steps
         )
         for moment in moments:
-            _show(screens, task, moment.picture, moment.observation)
+            _show(sinks, task, moment.picture, moment.observation)
             if page is not None:
-                kept.append(moment)
+                recorded.append(moment)
             results = moment.results
-        _show(screens, task, task.picture, task.obs)
+        _show(sinks, task, task.picture, task.obs)
     if page is not None:
-        write_page(page, trace(task, episode, kept), model=model, command=command)
+        write_page(page, trace(task, episode, recorded), model=model, command=command)
     assert results is not None
     return {name: value for name, value in results.items() if name != "t"}
 
@@ -149,10 +152,18 @@ def show_episode(
 def film_episode(
     policy: Policy, task: Task, episode: int, path: Path, max_steps: int, stopped: Callable[[], bool]
 ) -> bool:
-    """Writes a video of an episode or, if it is longer, of its first `max_steps`; see `play_episode`.
+    """Writes a video of an episode's first `max_steps` steps at most; see `play_episode`.
+
+    Args:
+        policy: the agent.
+        task: the environment.
+        episode: number of the episode.
+        path: video file to write, .mp4 or .gif.
+        max_steps: number of steps after which the video ends.
+        stopped: called before each step; if it returns True, recording is abandoned.
 
     Returns:
-        False if `stopped()` came true meanwhile: then there is no file.
+        Whether the video was written; False if `stopped()` returned True.
     """
     with Video(path, task.fps) as video:
         for moment in play_episode(policy, task, episode, max_steps=max_steps):
@@ -164,9 +175,9 @@ def film_episode(
     return True
 
 
-def _show(screens: Sequence[Screen], task: Task, picture: np.ndarray | None, observation: np.ndarray) -> None:
-    if screens:
+def _show(sinks: Sequence[FrameSink], task: Task, picture: np.ndarray | None, observation: np.ndarray) -> None:
+    if sinks:
         shown = frame(picture, task.upright(observation))
         assert shown is not None, "see require_pictures"
-        for screen in screens:
-            screen.show(shown)
+        for sink in sinks:
+            sink.show(shown)

@@ -1,4 +1,4 @@
-"""One episode as an agent played it: what it saw, what it did and why, what it attended to."""
+"""The record of one played episode: observations, actions, action probabilities, values and attention weights."""
 
 import dataclasses
 
@@ -7,23 +7,23 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeTrace:
-    """An episode of K steps. All arrays are NumPy's and show the moment before the step, but for `rewards`.
+    """An episode of K steps. Arrays are NumPy arrays; entry k was recorded before step k (`rewards`: after it).
 
     Fields:
         env_id: the task.
-        seed: as users give it; the episode's own is drawn from it and its number.
-        episode: number of the episode among those that were played.
-        observations: [K, *obs_shape], what the agent saw.
-        pictures: u8[K, height, width, 3], the task's ground truth as it would be shown to a person; None without.
+        seed: the user's `--seed`; the episode's own seed is derived from it and `episode`.
+        episode: index of the episode.
+        observations: [K, *obs_shape], the agent's observations.
+        pictures: u8[K, height, width, 3], the whole task (ground truth), rows first; None if the task draws none.
         actions: i32[K, A].
-        action_nvec: number of choices of each of the A branches.
-        probabilities: f32[K, sum(action_nvec)], the branches side by side.
-        entropies: f32[K], summed over branches.
-        values: f32[K].
+        action_nvec: number of choices in each of the A action branches.
+        probabilities: f32[K, sum(action_nvec)], action probabilities, branches concatenated.
+        entropies: f32[K], entropy of the policy, summed over branches.
+        values: f32[K], value estimates.
         rewards: f32[K].
-        attention: f32[K, L, H, W - 1]; `[k, l, h, j]` is the weight of step k - 1 - j in step k. A row sums to 1; only
-            the first step, which sees nothing, has zeros.
-        results: the episode's numbers: r, l, t and the task's own.
+        attention: f32[K, L, H, W - 1], weights by layer and head; `[k, l, h, j]` is the weight that step k gives to
+            step k - 1 - j. Each row sums to 1, except in step 0, where the memory is empty and the row is zero.
+        results: the episode's statistics: return r, length l, seconds t and those of the task.
     """
 
     env_id: str

@@ -1,4 +1,4 @@
-"""Videos of frames: MP4 (H.264, which browsers play) or GIF."""
+"""Video files: MP4 (H.264, which browsers can play) or GIF."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,27 +11,28 @@ from PIL import Image
 
 
 class Video:
-    """A file that is written frame by frame, beside its place until it is whole.
+    """A video file that is written frame by frame, as a context manager.
 
-    Use it as a context; after an exception, or `abandon`, nothing is left.
+    Frames go to a temporary file, which is renamed to `path` when the context exits. After an exception or `abandon()`
+    no file is left.
 
     Args:
-        path: ends in .mp4 or .gif.
-        fps: frames a second.
+        path: file to write, .mp4 or .gif.
+        fps: frames per second.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
-        self._beside = path.with_name(path.name + ".part")
+        self._partial = path.with_name(path.name + ".part")
         self._abandoned = False
-        self._writer: _Mp4 | _Gif = (_Gif if path.suffix == ".gif" else _Mp4)(self._beside, fps)
+        self._writer: _Mp4 | _Gif = (_Gif if path.suffix == ".gif" else _Mp4)(self._partial, fps)
 
     def show(self, frame: np.ndarray) -> None:
-        """Adds u8[height, width, 3], all of one size."""
+        """Appends a frame u8[height, width, 3]; all frames must have the same size."""
         self._writer.add(frame)
 
     def abandon(self) -> None:
-        """Leaves no file."""
+        """Discards the video: no file is left when the context exits."""
         self._abandoned = True
 
     def __enter__(self) -> "Video":
@@ -43,21 +44,21 @@ class Video:
         try:
             self._writer.close()
             if kind is None and not self._abandoned:
-                self._beside.replace(self._path)
+                self._partial.replace(self._path)
         finally:
-            self._beside.unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
 
 
 class _Mp4:
     def __init__(self, path: Path, fps: float) -> None:
         self._container = av.open(str(path), "w", format="mp4")
         self._stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        self._stream.pix_fmt = "yuv420p"  # what every player knows
+        self._stream.pix_fmt = "yuv420p"  # the pixel format that all players support
         self._started = False
 
     def add(self, frame: np.ndarray) -> None:
         height, width, _ = frame.shape
-        # Both must be even, because colours are kept at half the size.
+        # yuv420p stores colour at half resolution, so height and width must be even.
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if not self._started:
             self._stream.height, self._stream.width, _ = frame.shape

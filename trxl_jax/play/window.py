@@ -1,4 +1,7 @@
-"""A window that shows frames, in a process of its own: Memory Gym draws on the one display that a process has."""
+"""A window that shows frames, run as a separate process.
+
+pygame has one display per process, and Memory Gym already draws on this process's.
+"""
 
 import os
 import struct
@@ -16,15 +19,15 @@ _SIZE = struct.Struct("<II")
 
 
 class WindowClosed(Exception):
-    """The person who watched has closed the window."""
+    """The user has closed the window."""
 
 
-class Window:
-    """Opens a window; frames are shown at the speed of the task.
+class DisplayWindow:
+    """A window that shows frames at a fixed rate.
 
     Args:
-        fps: frames a second.
-        driver: SDL's video driver as the user has chosen it, or None.
+        fps: frames per second.
+        driver: SDL video driver the user has set, or None.
 
     Raises:
         UserError: the machine has no display.
@@ -48,7 +51,7 @@ class Window:
         """Shows u8[height, width, 3].
 
         Raises:
-            WindowClosed: it was closed.
+            WindowClosed: the user has closed the window.
         """
         assert self._process.stdin is not None
         try:
@@ -58,7 +61,7 @@ class Window:
             raise WindowClosed from None
 
     def close(self) -> None:
-        """Closes the window after its last frame."""
+        """Closes the window after the last frame has been shown."""
         try:
             self._process.communicate()
         except BrokenPipeError:
@@ -66,7 +69,15 @@ class Window:
 
 
 def main(fps: float, frames: IO[bytes]) -> int:
-    """Shows frames until there are no more, or the window is closed."""
+    """The window's process: shows frames until there are no more, or the window is closed.
+
+    Args:
+        fps: frames per second.
+        frames: stream of frames, each a header (height and width as u32) and height * width * 3 bytes.
+
+    Returns:
+        The exit status: 1 if there is no display, else 0.
+    """
     import pygame
 
     try:

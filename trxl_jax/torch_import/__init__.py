@@ -1,1 +1,1 @@
-"""Files of the PyTorch original."""
+"""Loads checkpoints of the original PyTorch implementation."""

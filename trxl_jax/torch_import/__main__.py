@@ -1,4 +1,4 @@
-"""Makes a run of a file of the PyTorch original: `python -m trxl_jax.torch_import FILE RUN_DIR [--flags]`."""
+"""Converts a PyTorch checkpoint into a run directory: `python -m trxl_jax.torch_import FILE RUN_DIR [--flags]`."""
 
 import sys
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from trxl_jax.errors import ConfigError
 from trxl_jax.runs.trainer import write_start
 from trxl_jax.torch_import.checkpoint import fit_to_task, open_file
 
-DESCRIPTION = """Turns a checkpoint of the original into a run directory, which train.py --resume fine-tunes.
+DESCRIPTION = """Converts a checkpoint of the original PyTorch implementation into a run for train.py --resume.
 
-python -m trxl_jax.torch_import FILE RUN_DIR [--flags]; flags change what the file says of its own training. The
-optimiser starts fresh, and the run at update 0."""
+python -m trxl_jax.torch_import FILE RUN_DIR [--flags]; flags override the settings stored in the file. The run starts
+at update 0 with a new optimiser state."""
 
 
 def main(flags: Sequence[str]) -> int:
-    """Writes a run directory from a file; 0 when done."""
+    """Writes a run directory from a checkpoint; returns 0."""
     prog = "python -m trxl_jax.torch_import"
     if len(flags) < 2 or any(flag.startswith("-") for flag in flags[:2]):
         if "--help" in flags or "-h" in flags:
             parse_flags(Config, Config(), ["--help"], prog=prog, description=DESCRIPTION)
-        raise ConfigError(f"name a file and a new directory: {prog} FILE RUN_DIR [--flags]")
+        raise ConfigError(f"give a file and a new directory: {prog} FILE RUN_DIR [--flags]")
     file, run_dir = open_file(Path(flags[0])), flags[1]
     for note in file.notes:
         print(note)
     default = file.config.replace(run_dir=run_dir)
     config = parse_flags(Config, default, flags[2:], prog=prog, description=DESCRIPTION)
     if config.run_dir != run_dir:
-        raise ConfigError(f"--run_dir {config.run_dir}: the run goes to {run_dir}; leave it out")
+        raise ConfigError(f"--run_dir {config.run_dir}: the run is written to {run_dir}; leave this flag out")
     env = make_env(config)
     try:
         checkpoint = fit_to_task(file, config, env.spec)
@@ -44,7 +44,7 @@ def main(flags: Sequence[str]) -> int:
 
 
 def cli() -> int:
-    """The command, with the flags that were typed."""
+    """Entry point: runs the command with the process's arguments and returns the exit status."""
     return run_command(main, sys.argv[1:])
 
 

@@ -1,4 +1,4 @@
-"""Settings of the original PyTorch implementation, its `args`, as a configuration of ours."""
+"""Converts the original implementation's settings (its argparse `args`) into a `Config`."""
 
 import dataclasses
 import json
@@ -11,30 +11,37 @@ from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
 from trxl_jax.torch_import.archive import quote
 
-# Settings of the original that say nothing here, or nothing of the policy.
+# Settings of the original that have no meaning here or don't affect the policy.
 _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_model", "batch_size", "minibatch_size",
                       "num_iterations", "track", "wandb_project_name", "wandb_entity"})  # fmt: skip
-# Settings that only we have, or that are not a file's to make.
-_OURS = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
-                   "debug", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps",
-                   "async_envs", "env_timeout", "bootstrap_truncated", "memory_dtype", "compute_dtype"})  # fmt: skip
-_TAKEN = frozenset(field.name for field in dataclasses.fields(Config)) - _OURS
+# Settings that only exist here, or that a checkpoint file must not control.
+_EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "capture_video", "video_every",
+                       "debug", "track", "wandb_project_name", "wandb_entity", "env_options", "max_episode_steps",
+                       "async_envs", "env_timeout", "bootstrap_truncated", "memory_dtype",
+                       "compute_dtype"})  # fmt: skip
+_INCLUDED = frozenset(field.name for field in dataclasses.fields(Config)) - _EXCLUDED
 
 
 def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
-    """A configuration from the original's `vars(args)`, and notes on what was missing, unknown or changed.
+    """Converts the original's `vars(args)`.
 
-    `args` may come from a stranger: what they say of directories, accounts and modules to import is not followed.
+    Files may be untrusted: settings that name directories, accounts or modules to import are ignored.
+
+    Args:
+        args: settings by name.
+
+    Returns:
+        The configuration, and notes for the user on settings that were missing, unknown or changed.
 
     Raises:
-        ConfigError: a setting that can't be.
+        ConfigError: a setting is invalid.
     """
     notes = []
-    if missing := sorted(_TAKEN - args.keys()):
-        notes.append(f"its args lack {', '.join(missing)}; the defaults are taken")
-    if unknown := sorted(args.keys() - _TAKEN - _IGNORED):
-        notes.append(f"its args {', '.join(map(quote, unknown))} are not known and left out")
-    values = {name: value for name, value in args.items() if name in _TAKEN}
+    if missing := sorted(_INCLUDED - args.keys()):
+        notes.append(f"its args lack {', '.join(missing)}; using the defaults")
+    if unknown := sorted(args.keys() - _INCLUDED - _IGNORED):
+        notes.append(f"its args {', '.join(map(quote, unknown))} are unknown and ignored")
+    values = {name: value for name, value in args.items() if name in _INCLUDED}
     for name, value in values.items():
         if value is not None and not isinstance(value, bool | int | float | str):
             raise ConfigError(f"its {name} is a {type(value).__name__}, not a number or a string")
@@ -43,7 +50,7 @@ def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
     encoding = values.get("trxl_positional_encoding", Config.trxl_positional_encoding)
     if encoding not in ("absolute", "learned", "none", ""):
         values["trxl_positional_encoding"] = "none"
-        notes.append(f"its positional encoding {quote(str(encoding))} is none, as the original took it")
+        notes.append(f"its positional encoding {quote(str(encoding))} is treated as none, as in the original")
     return Config.from_json(json.dumps(values | {"memory_dtype": "float32"}), "its args"), notes
 
 
@@ -53,15 +60,15 @@ def _adapt_env_id(values: dict[str, Any], notes: list[str]) -> None:
         raise ConfigError(f"its env_id {quote(str(env_id))} is not the id of an environment")
     if ":" in env_id:
         values["env_id"] = env_id.rpartition(":")[2]
-        notes.append(f"its environment is {env_id}, whose module is only imported if you give --env_id yourself")
+        notes.append(f"its environment is {env_id}, whose module is only imported if you pass --env_id yourself")
 
 
 def _adapt_learning(values: dict[str, Any], notes: list[str]) -> None:
     steps, minibatches = values.get("num_steps"), values.get("num_minibatches")
     if isinstance(steps, int) and isinstance(minibatches, int) and minibatches > 0 and steps % minibatches:
         divisor = values["num_minibatches"] = math.gcd(steps, minibatches)
-        notes.append(f"its num_minibatches {minibatches} doesn't divide num_steps {steps}: {divisor} is taken")
+        notes.append(f"its num_minibatches {minibatches} doesn't divide num_steps {steps}; using {divisor}")
     if values.get("anneal_steps") == 0:
         for name in ("lr", "ent_coef"):
             values[f"init_{name}"] = values.get(f"final_{name}", getattr(Config, f"final_{name}"))
-        notes.append("its anneal_steps is 0, with which the original stays at final_lr and final_ent_coef; so here")
+        notes.append("its anneal_steps is 0: as in the original, lr and ent_coef stay at their final values")

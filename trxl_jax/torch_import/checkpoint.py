@@ -1,6 +1,6 @@
-"""Checkpoints of the original PyTorch implementation as agents of ours.
+"""Loads checkpoints of the original PyTorch implementation as configuration and parameters.
 
-A file is what the original's `--save_model` writes: `{"model_weights": state_dict, "args": vars(args)}`.
+The original's `--save_model` writes `{"model_weights": state_dict, "args": vars(args)}`.
 """
 
 import re
@@ -24,13 +24,13 @@ from trxl_jax.torch_import.weights import FREQUENCIES, params_from_torch
 
 
 class TorchCheckpoint(NamedTuple):
-    """An agent of the original as ours.
+    """A converted checkpoint.
 
     Fields:
-        config: its settings, with `max_episode_steps`, and with the memory in float32 as the original's was.
-        spec: the task's observations, actions and longest episode.
-        params: the variables of `make_agent(config, spec)`.
-        notes: what a person should know: settings that were missing, unknown or changed.
+        config: the agent's settings, with `max_episode_steps` set and, as in the original, a float32 memory.
+        spec: shapes of the task's observations and actions, and its longest episode.
+        params: the variables of `make_agent(config, spec)`, f32.
+        notes: messages for the user about settings that were missing, unknown or changed.
     """
 
     config: Config
@@ -40,36 +40,37 @@ class TorchCheckpoint(NamedTuple):
 
 
 class TorchFile(NamedTuple):
-    """A file of the original, read but not yet fitted to a task.
+    """The content of a PyTorch checkpoint, before it is converted for a task.
 
     Fields:
-        path: where it is.
-        weights: arrays by PyTorch name.
-        config: its settings.
-        notes: what a person should know of them.
+        path: the file.
+        weights: parameters by their PyTorch names.
+        config: the settings stored in the file; with `max_episode_steps` if positional encodings are learned.
+        notes: messages for the user about these settings.
     """
 
     path: Path
     weights: dict[str, np.ndarray]
-    config: Config  # with `max_episode_steps` if positions are learned
+    config: Config
     notes: list[str]
 
 
 def load_torch_checkpoint(
     path: Path | str, *, spec: EnvSpec | None = None, max_episode_steps: int | None = None
 ) -> TorchCheckpoint:
-    """Reads a file of the original's `--save_model`, or one that its author published.
+    """Loads a file written by the original's `--save_model`, including those its author published.
 
-    Nothing in it is run. Files don't hold the task's longest episode E, which sets the phase of absolute positions.
+    No code in the file is executed. Files don't store the task's maximum episode length E, on which absolute positional
+    encodings depend.
 
     Args:
         path: the file.
-        spec: the task, if it is known.
-        max_episode_steps: E. None: the number of learned positions, or that of `spec`, or else that of the file's own
-            environment, which is made to ask it.
+        spec: shapes of the task, if known.
+        max_episode_steps: E. None: the number of learned positions, or that of `spec`, or that of the environment named
+            in the file, which is created to find out.
 
     Raises:
-        CheckpointError: the file can't be read, or its parameters are not those of its settings and task.
+        CheckpointError: the file can't be read, or its parameters don't match its settings and task.
     """
     file = open_file(Path(path))
     limit = max_episode_steps or file.config.max_episode_steps
@@ -78,12 +79,12 @@ def load_torch_checkpoint(
     elif limit is not None:
         spec = _spec_of_weights(file, limit)
     else:
-        spec = _ask_environment(file)
+        spec = _spec_of_environment(file)
     return fit_to_task(file, file.config, spec)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def _errors_name(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
@@ -91,18 +92,20 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def open_file(path: Path) -> TorchFile:
-    """Reads a file.
+    """Reads a checkpoint without converting its parameters.
 
     Raises:
-        CheckpointError: it is damaged, or no file of the original's `--save_model`.
+        CheckpointError: the file is damaged or was not written by the original's `--save_model`.
     """
     content = read_torch_file(path)
-    with _told_of(path):
+    with _errors_name(path):
         match content:
             case {"model_weights": dict() as weights, "args": dict() as args}:
                 pass
             case _:
-                raise CheckpointError("holds no model_weights and args; name a file of the original's --save_model")
+                raise CheckpointError(
+                    "holds no model_weights and args; give a file written by the original's --save_model"
+                )
         if not all(isinstance(value, np.ndarray) for value in weights.values()):
             raise CheckpointError("not all of its model_weights are tensors")
         config, notes = config_from_args(args)
@@ -113,16 +116,16 @@ def open_file(path: Path) -> TorchFile:
 
 
 def _check_sizes(weights: Mapping[str, np.ndarray], config: Config) -> None:
-    """Holds sizes against the parameters before anything is built of them: args can say any number."""
+    """Checks sizes in the settings against the parameters before allocating anything: args may hold any number."""
     prefix = "transformer.transformer_layers."
     layers = len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})
     for name, size in (("trxl_num_layers", layers), ("trxl_dim", _size(weights, "critic.weight", 1))):
         if getattr(config, name) != size:
-            raise CheckpointError(f"its args say {name} {getattr(config, name)}, its parameters {size}")
+            raise CheckpointError(f"its args say {name} {getattr(config, name)}, but its parameters {size}")
 
 
 def _size(weights: Mapping[str, np.ndarray], name: str, axis: int) -> int:
-    """Size of a matrix along an axis."""
+    """Size of a matrix along one axis."""
     if name not in weights:
         raise CheckpointError(f"it lacks {name}, expected of every agent with its args")
     if weights[name].ndim != 2:
@@ -132,7 +135,7 @@ def _size(weights: Mapping[str, np.ndarray], name: str, axis: int) -> int:
 
 def _spec_of_weights(file: TorchFile, max_episode_steps: int) -> EnvSpec:
     weights = file.weights
-    with _told_of(file.path):
+    with _errors_name(file.path):
         branches = sum(re.fullmatch(r"actor_branches\.\d+\.weight", name) is not None for name in weights)
         action = DiscreteActions(tuple(_size(weights, f"actor_branches.{i}.weight", 0) for i in range(branches)))
         if "encoder.weight" in weights:
@@ -141,21 +144,30 @@ def _spec_of_weights(file: TorchFile, max_episode_steps: int) -> EnvSpec:
     return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), action, max_episode_steps)
 
 
-def _ask_environment(file: TorchFile) -> EnvSpec:
+def _spec_of_environment(file: TorchFile) -> EnvSpec:
     try:
         env = make_env(Config(env_id=file.config.env_id, num_envs=1))
     except UserError as error:
         raise CheckpointError(
-            f"{file.path}: its environment can't be asked for its longest episode ({error}); give max_episode_steps"
+            f"{file.path}: can't create its environment to find the longest episode ({error}); give max_episode_steps"
         ) from None
     env.close()
     return env.spec
 
 
 def fit_to_task(file: TorchFile, config: Config, spec: EnvSpec) -> TorchCheckpoint:
-    """The file's parameters as those of a configuration and a task."""
+    """Converts the parameters for a configuration and a task.
+
+    Args:
+        file: the checkpoint.
+        config: the settings to use, which may differ from the file's.
+        spec: shapes of the task.
+
+    Raises:
+        CheckpointError: the parameters don't match.
+    """
     notes = file.notes
-    with _told_of(file.path):
+    with _errors_name(file.path):
         fitted = config.fitted_to(spec.max_episode_steps)
         if fitted.trxl_memory_length < config.trxl_memory_length:
             window = fitted.trxl_memory_length
@@ -168,7 +180,7 @@ def fit_to_task(file: TorchFile, config: Config, spec: EnvSpec) -> TorchCheckpoi
 
 
 def _check_frequencies(weights: Mapping[str, np.ndarray], config: Config) -> None:
-    """Absolute positions have no parameters: only this constant tells whether an agent was trained with them."""
+    """Absolute positional encodings have no parameters: only this saved constant shows whether they were used."""
     kind, found = config.trxl_positional_encoding, weights.get(FREQUENCIES)
     if (found is not None) != (kind == "absolute"):
         raise CheckpointError(f"its encoding is {kind}, and it {'lacks' if found is None else 'holds'} {FREQUENCIES}")

@@ -1,4 +1,4 @@
-"""Files of agents from the Hugging Face hub."""
+"""Downloads checkpoints from the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -6,7 +6,14 @@ from trxl_jax.errors import UserError
 
 
 def download(repo: str, name: str) -> Path:
-    """Where the file `name` of a repository is, after downloading it if need be.
+    """Downloads a file unless it is in the local cache.
+
+    Args:
+        repo: repository on the hub, owner/name.
+        name: path of the file in the repository.
+
+    Returns:
+        Local path of the file.
 
     Raises:
         UserError: huggingface-hub isn't installed, the hub can't be reached, or there is no such file.
@@ -20,7 +27,7 @@ def download(repo: str, name: str) -> Path:
         return Path(hf_hub_download(repo, name))
     except LocalEntryNotFoundError:
         raise UserError(
-            f"--hub: can't reach the hub, and {name} was not downloaded before; go online, or name a file here"
+            f"--hub: can't reach the hub, and {name} was not downloaded before; go online, or give a local file"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(f"--repo {repo}: there is no such repository on the hub, or it is private") from None
@@ -28,5 +35,5 @@ def download(repo: str, name: str) -> Path:
         raise UserError(
             f"--name {name}: {repo} has no such file; see https://huggingface.co/{repo}/tree/main"
         ) from None
-    except (OSError, ValueError) as error:  # among them HTTP errors, and names that can't be
+    except (OSError, ValueError) as error:  # HTTP errors and invalid names
         raise UserError(f"--hub: can't download {name} from {repo}: {' '.join(str(error).split())}") from None

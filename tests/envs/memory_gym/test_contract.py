@@ -1,4 +1,4 @@
-"""What users do with Memory Gym's tasks on the device: train, watch, options, and no pygame."""
+"""Memory Gym's tasks in JAX as users use them: training, playing, options, gymnax's interface, and no pygame."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_a_run_tells_the_tasks_own_numbers(trained: Path) -> None:
+def test_a_run_logs_the_tasks_statistics(trained: Path) -> None:
     row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     assert json.loads((trained / "config.json").read_text())["env_id"] == "jax/MortarMayhem-Grid-v0"
     assert 0 <= row["episode/success_mean"] <= 1
@@ -41,18 +41,18 @@ def test_a_run_tells_the_tasks_own_numbers(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["device", "host"])
-def test_an_agent_plays_on_either_side(trained: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_plays_on_both_backends(trained: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert enjoy.main(["--name", str(trained), "--backend", backend, "--episodes", "2", "--json"]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
     assert all({"return", "length", "success", "commands_completed"} <= set(episode) for episode in episodes)
 
 
-def test_people_see_the_ground_truth_upright(trained: Path) -> None:
+def test_pictures_for_people_are_upright_and_show_the_ground_truth(trained: Path) -> None:
     task = make_task(load(trained).config.for_evaluation(1, 1), pictures=True)
     task.reset(0)
     assert task.picture is not None
     assert task.picture.shape == (336, 336, 3)
-    # Four times the size of what the agent sees, but for the mark on the target.
+    # The observation scaled by four, except for the mark on the target.
     seen = np.kron(task.upright(task.obs), np.ones((4, 4, 1), np.uint8))
     differs = (seen != task.picture).any(-1)
     assert 0 < differs.mean() < 0.05
@@ -60,7 +60,7 @@ def test_people_see_the_ground_truth_upright(trained: Path) -> None:
     assert task.fps == 6
 
 
-def test_a_task_is_where_it_was_asked_for() -> None:
+def test_backend_selects_the_version_of_a_task() -> None:
     for name in memory_gym.NAMES:
         assert on_backend(name, "device") == on_backend(f"jax/{name}", "device") == f"jax/{name}"
         assert on_backend(name, "host") == on_backend(f"jax/{name}", "host") == name
@@ -80,20 +80,22 @@ def test_a_task_is_where_it_was_asked_for() -> None:
         (["--backend", "device", "--env_options", '{"comand_count": [3]}'], ["--env_options", "comand_count"]),
     ],
 )
-def test_bad_flags_are_one_line(flags: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_flags_are_reported_in_one_line(
+    flags: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(*flags, *TINY) == 2
     line = told(capsys)
     assert all(part in line for part in parts), line
 
 
 @pytest.mark.parametrize("name", memory_gym.NAMES)
-def test_both_sides_agree_on_what_an_agent_must_know(name: str) -> None:
+def test_both_backends_have_the_same_spec(name: str) -> None:
     device, host = (make_env(Config(env_id=on_backend(name, side), num_envs=1)) for side in ("device", "host"))
     assert device.spec == host.spec
     host.close()
 
 
-def test_nothing_at_run_time_needs_pygame() -> None:
+def test_pygame_is_not_imported_at_run_time() -> None:
     script = """
 import sys, jax
 from trxl_jax import Config, make_env
@@ -114,20 +116,20 @@ def test_final_observations_are_those_before_the_reset() -> None:
     state, _ = env.reset(jax.random.key(1))
     step = jax.jit(env.step)
     for _ in range(20):
-        state, told = step(state, np.zeros((4, 1), np.int32))
-        ended = np.asarray(told.terminated)
+        state, step_output = step(state, np.zeros((4, 1), np.int32))
+        ended = np.asarray(step_output.terminated)
         if ended.any():
             break
     assert ended.any()
-    final, first = np.asarray(told.final_obs), np.asarray(told.obs)
+    final, first = np.asarray(step_output.final_obs), np.asarray(step_output.obs)
     assert (final[ended] != first[ended]).any()
     assert (final[~ended] == first[~ended]).all()
-    assert not np.asarray(told.truncated).any()
+    assert not np.asarray(step_output.truncated).any()
 
 
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("name", memory_gym.NAMES)
-def test_tasks_keep_gymnaxs_contract(name: str, bits: int) -> None:
+def test_tasks_follow_gymnaxs_interface(name: str, bits: int) -> None:
     with jax.enable_x64(bits == 64):
         task, params = memory_gym.find_task(name).from_options({})
         wrapped = LogWrapper(task)
@@ -135,7 +137,7 @@ def test_tasks_keep_gymnaxs_contract(name: str, bits: int) -> None:
         def play(key: jax.Array) -> Any:
             obs, state = wrapped.reset(key, params)
 
-            # A scan refuses states whose types change from reset to step.
+            # A scan requires the same types of states from reset and step.
             def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
                 action = task.action_space(params).sample(key)
                 obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
@@ -149,7 +151,7 @@ def test_tasks_keep_gymnaxs_contract(name: str, bits: int) -> None:
     assert (obs.shape, obs.dtype) == (space.shape, space.dtype)
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
     assert (info["final_observation"].shape, info["final_observation"].dtype) == ((3, *obs.shape), obs.dtype)
-    assert all(info[told].dtype == np.float32 for told in task.result_names)
+    assert all(info[name].dtype == np.float32 for name in task.result_names)
 
 
 def test_parameters_may_differ_between_environments() -> None:
@@ -167,25 +169,25 @@ def test_parameters_may_differ_between_environments() -> None:
     assert lengths[1] == lengths[0] + 3
 
 
-def test_a_full_table_truncates_and_is_told() -> None:
+def test_a_full_table_truncates_and_is_reported() -> None:
     task = memory_gym.find_task("Endless-SearingSpotlights-v0")(capacity=3)
     env = DeviceEnvironment(task, task.default_params.replace(spawn_interval=2), 2)
     state, _ = env.reset(jax.random.key(0))
     step = jax.jit(env.step)
     for _ in range(2):
-        state, told = step(state, np.zeros((2, 2), np.int32))
-    assert np.asarray(told.truncated).all()
-    assert not np.asarray(told.terminated).any()
-    assert (told.episode.others["overflow"] == 1).all()
+        state, step_output = step(state, np.zeros((2, 2), np.int32))
+    assert np.asarray(step_output.truncated).all()
+    assert not np.asarray(step_output.terminated).any()
+    assert (step_output.episode.others["overflow"] == 1).all()
 
 
-def test_options_do_not_undo_what_was_passed_as_an_object() -> None:
+def test_options_for_an_environment_object_are_rejected() -> None:
     task, params = memory_gym.find_task("Endless-MysteryPath-v0").from_options({"stamina_level": 5})
     with pytest.raises(ConfigError, match=r"--env_options: Endless-MysteryPath-v0 was passed as an object"):
         make_env(Config(num_envs=2, env_options={"stamina_level": 9}), env=(task, params))
 
 
-def test_gymnaxs_wrapper_makes_a_gymnasium_environment_of_them() -> None:
+def test_gymnaxs_gymnasium_wrapper_works() -> None:
     task, params = memory_gym.find_task("MortarMayhem-Grid-v0").from_options({})
     env = GymnaxToGymWrapper(task, params, seed=0)
     obs, _ = env.reset(seed=3)

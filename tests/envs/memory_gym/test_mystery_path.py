@@ -1,4 +1,4 @@
-"""Mystery Path on the device is the released package's, bit for bit."""
+"""Mystery Path in JAX is bit for bit equal to the released Memory Gym."""
 
 import sys
 from collections import deque
@@ -18,16 +18,18 @@ from scipy import stats
 from tests.support.replay import EPISODES, SEED, record, replay
 from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.tasks.memory_gym import path_search
-from trxl_jax.envs.tasks.memory_gym.endless_mystery_path import EndlessMysteryPath, EndlessMysteryPathLayout
-from trxl_jax.envs.tasks.memory_gym.mystery_path import MysteryPath, MysteryPathGrid, MysteryPathLayout
-from trxl_jax.envs.tasks.memory_gym.path_batch import LANES, only_where_needed
+from trxl_jax.envs.tasks.memory_gym.endless_mystery_path import EndlessMysteryPath
+from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import EndlessMysteryPathLayout
+from trxl_jax.envs.tasks.memory_gym.mystery_path import MysteryPath, MysteryPathGrid
+from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import MysteryPathLayout
+from trxl_jax.envs.tasks.memory_gym.path_batch import GROUP_SIZE, only_where_needed
 from trxl_jax.errors import ConfigError
 
 TASKS = {task.task: task for task in (MysteryPathGrid, MysteryPath, EndlessMysteryPath)}
 GRID, CONTINUOUS, ENDLESS = TASKS
 SEGMENTS = 64
 LEFTWARD_SEEDS = (156, 168, 811, 1548)
-"""Of resets whose first or second segment has a step to the left, which about one in 650 has."""
+"""Seeds whose first or second segment contains a step to the left, as about one in 650 does."""
 
 P_VALUE = 1e-4
 
@@ -69,11 +71,11 @@ RANDOM_PLAY = {
 }
 
 
-LANES_PLAYED = 128
+BATCH_SIZE = 128
 
 
 class Batch:
-    """A task's compiled functions, which most tests share."""
+    """The compiled functions of a task, shared by most tests."""
 
     def __init__(self, task: str) -> None:
         self.env, self.params = TASKS[task].from_options(RANDOM_PLAY[task][0])
@@ -82,10 +84,10 @@ class Batch:
         self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action.nvec)
 
     def keys(self, seed: int) -> jax.Array:
-        return jax.random.split(jax.random.key(seed), LANES_PLAYED)
+        return jax.random.split(jax.random.key(seed), BATCH_SIZE)
 
     def actions(self, generator: np.random.Generator) -> np.ndarray:
-        actions = generator.integers(self.branches, size=(LANES_PLAYED, self.branches.size), dtype=np.int32)
+        actions = generator.integers(self.branches, size=(BATCH_SIZE, self.branches.size), dtype=np.int32)
         return actions if self.branches.size > 1 else actions[:, 0]
 
 
@@ -94,7 +96,7 @@ def batches() -> dict[str, Batch]:
     return {task: Batch(task) for task in TASKS}
 
 
-# What the host knows.
+# Reading the state of the released package.
 
 
 def bits(nodes: list[Any]) -> np.ndarray:
@@ -123,7 +125,7 @@ def finish_endless_layout(host: Any, layout: EndlessMysteryPathLayout) -> Endles
 
 
 def next_tile(host: Any) -> tuple[int, int] | None:
-    """The tile after the agent's on a shortest way along the path, None where there is no way on."""
+    """The next tile on the shortest way along the path from the agent's tile; None if there is none."""
     at = tuple(int(x) for x in host.normalized_agent_position)
     if hasattr(host, "endless_path"):
         tiles = {(node.x, node.y) for segment in host.endless_path.path[-3:] for node in segment}
@@ -151,18 +153,18 @@ def is_continuous(host: Any) -> bool:
     return isinstance(host.action_space, gymnasium.spaces.MultiDiscrete)
 
 
-def stand(host: Any, generator: np.random.Generator) -> Any:
+def stand_still(host: Any, generator: np.random.Generator) -> Any:
     return np.array([0, 0]) if is_continuous(host) else 0
 
 
-def walk(host: Any, generator: np.random.Generator) -> Any:
+def random_policy(host: Any, generator: np.random.Generator) -> Any:
     return generator.integers(3, size=2) if is_continuous(host) else int(generator.integers(4))
 
 
 def oracle(host: Any, generator: np.random.Generator) -> Any:
     tile = next_tile(host)
     if tile is None or host.is_off_path:
-        return stand(host, generator)
+        return stand_still(host, generator)
     dx, dy = (int(a - b) for a, b in zip(tile, host.normalized_agent_position))
     if is_continuous(host):
         return np.array([-dx % 3, -dy % 3])
@@ -173,21 +175,21 @@ def oracle(host: Any, generator: np.random.Generator) -> Any:
 
 
 def noisy(host: Any, generator: np.random.Generator, share: float = 0.04) -> Any:
-    return (walk if generator.random() < share else oracle)(host, generator)
+    return (random_policy if generator.random() < share else oracle)(host, generator)
 
 
 def mixed(host: Any, generator: np.random.Generator) -> Any:
-    return (oracle, walk, stand)[host.t // 11 % 3](host, generator)
+    return (oracle, random_policy, stand_still)[host.t // 11 % 3](host, generator)
 
 
 def stubborn(host: Any, generator: np.random.Generator) -> Any:
-    """Leaves the path at the same tile again and again."""
+    """Repeatedly leaves the path at the same tile."""
     far = host.normalized_agent_position[0] >= 1 + host.current_seed % 9
     return 2 + host.current_seed % 2 if far else oracle(host, generator)
 
 
 def policies(task: str) -> tuple[Policy, ...]:
-    return (oracle, noisy, walk, mixed, *((stubborn, partial(noisy, share=0.01)) if task == ENDLESS else ()))
+    return (oracle, noisy, random_policy, mixed, *((stubborn, partial(noisy, share=0.01)) if task == ENDLESS else ()))
 
 
 def readers(task: str) -> tuple[Callable[..., Any], ...]:
@@ -198,7 +200,7 @@ def readers(task: str) -> tuple[Callable[..., Any], ...]:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_episodes_are_the_hosts(hosts: dict[str, Any], name: str) -> None:
+def test_episodes_equal_memory_gyms_bit_for_bit(hosts: dict[str, Any], name: str) -> None:
     task, options = OPTIONS[name]
     host, played = hosts[task], policies(task)
     count = max(EPISODES // (3 if options else 1), 12)
@@ -216,15 +218,15 @@ def test_episodes_are_the_hosts(hosts: dict[str, Any], name: str) -> None:
 
     recordings.append(record(host, 3 + SEED, options, watched, *readers(task), max_steps=70))
     env, params = TASKS[task].from_options(options)
-    passed = replay(env, params, recordings)
+    visited = replay(env, params, recordings)
 
-    states = jax.tree.map(lambda x: x[: len(debug_pictures)], passed[-1])
+    states = jax.tree.map(lambda x: x[: len(debug_pictures)], visited[-1])
     ours = jax.jit(jax.vmap(env.render_debug, (0, None)))(states, params)
     np.testing.assert_array_equal(ours, np.stack(debug_pictures))
 
-    met = (endless_branches if task == ENDLESS else branches)(passed, params)
+    covered = (endless_branches if task == ENDLESS else branches)(visited, params)
     expected = EXPECTED[task] if not options else {"time limit", "fall", "back at the start"}
-    assert expected <= met, f"never met: {expected - met}"
+    assert expected <= covered, f"not covered: {expected - covered}"
 
 
 EXPECTED = {
@@ -238,9 +240,9 @@ EXPECTED = {
 }
 
 
-def branches(passed: list[Any], params: Any) -> set[str]:
-    met = set()
-    for states in passed:
+def branches(visited: list[Any], params: Any) -> set[str]:
+    covered = set()
+    for states in visited:
         edge = ((states.centre == 6) | (states.centre == 78)).any(axis=1)
         moved = np.diff(states.centre, axis=0)
         steps = {
@@ -252,13 +254,13 @@ def branches(passed: list[Any], params: Any) -> set[str]:
             "held by the edge": edge[1:] & ~states.fallen[:-1] & (moved == 0).any(axis=1),
             "diagonal": (np.abs(moved) == params.diagonal).all(axis=1),
         }
-        met |= {name for name, where in steps.items() if where.any()}
-    return met
+        covered |= {name for name, where in steps.items() if where.any()}
+    return covered
 
 
-def endless_branches(passed: list[Any], params: Any) -> set[str]:
-    met = set()
-    for states in passed:
+def endless_branches(visited: list[Any], params: Any) -> set[str]:
+    covered = set()
+    for states in visited:
         column, row = (states.centre // 12).T
         again = states.fallen[:-1] & (states.stamina[1:] == params.stamina - 1)
         first = states.refreshed[:, 0]
@@ -269,31 +271,31 @@ def endless_branches(passed: list[Any], params: Any) -> set[str]:
             "fall to the left of the furthest column": states.fallen & (column < states.max_x),
             "stamina spent": states.stamina == 0,
             "time limit": states.time == params.max_steps,
-            # Memory Gym knows three at first.
+            # Memory Gym generates three in the reset.
             "segment found in a step": states.num_known > 3,
             "start refreshes after a fall": again & (first[:-1] == 0) & (first[1:] != 0),
         }
-        met |= {name for name, where in steps.items() if where.any()}
+        covered |= {name for name, where in steps.items() if where.any()}
         fallen_at = [(c, r) for c, r, fallen in zip(column, row, states.fallen) if fallen]
         if fallen_at and states.fallen[-1] and fallen_at[-1] in fallen_at[:-1]:
-            met.add("second fall on the same tile")
+            covered.add("second fall on the same tile")
         for segment, column, row in ((x // 8, x % 8, y) for x, y in np.unique(states.tile, axis=0)):
             places = states.places[-1, segment]
             behind = np.argsort(places, axis=None)[-np.count_nonzero(places) :][: places[column, row]]
             if (np.diff(behind // 7) < 0).any():
-                met.add("path behind that turns back")
-    return met
+                covered.add("path behind that turns back")
+    return covered
 
 
-# The generator.
+# The path generator.
 
 
 class Recorder:
-    """A generator that writes down what Memory Gym's path generator draws, for `path_search`."""
+    """A random generator that records the draws of Memory Gym's path generator, for `path_search`."""
 
     def __init__(self, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
-        self.walls, self.rim, self.num_rim = [], np.zeros(8, np.float32), 0
+        self.walls, self.border, self.num_border_walls = [], np.zeros(8, np.float32), 0
         self.noise = np.zeros(path_search.TILES, np.uint32)
         self.picked = 0
 
@@ -311,26 +313,26 @@ class Recorder:
 
     def choice(self, values: list[Any]) -> Any:
         index = int(self.generator.integers(len(values)))
-        if values == list(path_search.RIM_WALLS):
-            self.num_rim = values[index]
+        if values == list(path_search.NUM_BORDER_WALLS):
+            self.num_border_walls = values[index]
         else:
-            self.rim[self.picked] = (index + 0.5) / len(values)
+            self.border[self.picked] = (index + 0.5) / len(values)
             self.picked += 1
         return values[index]
 
     def draws(self) -> path_search.PathDraws:
         walls = np.array(self.walls).reshape(4, 4)
-        return path_search.PathDraws(walls, np.int32(self.num_rim), self.rim, self.noise)
+        return path_search.PathDraws(walls, np.int32(self.num_border_walls), self.border, self.noise)
 
 
 def random_ends(generator: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
-    """On opposite edges, from left, right, above, below."""
+    """Start and end tile on opposite edges."""
     from_edge, (start, end) = generator.integers(4), generator.integers(7, size=2)
     near, far = (0, 6) if from_edge % 2 == 0 else (6, 0)
     return ((near, start), (far, end)) if from_edge < 2 else ((start, near), (end, far))
 
 
-def test_paths_are_the_hosts_for_the_hosts_draws() -> None:
+def test_paths_equal_memory_gyms_for_recorded_draws() -> None:
     draws, ends, paths, walls = [], [], [], []
     for seed in range(3000 if EPISODES >= 300 else 300):
         recorder = Recorder(seed)
@@ -351,7 +353,7 @@ def test_paths_are_the_hosts_for_the_hosts_draws() -> None:
     np.testing.assert_array_equal(found.places, paths)
 
 
-def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
+def test_ends_walls_and_paths_have_memory_gyms_distributions(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     count = 1500
     host = hosts[GRID]
     theirs = []
@@ -379,19 +381,19 @@ def test_ends_walls_and_paths_are_distributed_as_the_hosts(hosts: dict[str, Any]
         assert_same_counts(values, features(ours)[name], name)
 
 
-def test_segments_are_distributed_as_the_hosts(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
+def test_segments_have_memory_gyms_distributions(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     host, theirs = hosts[ENDLESS], []
     for seed in range(300):
         host.reset(seed=seed)
         layout = finish_endless_layout(host.unwrapped, read_endless_layout(host.unwrapped))
         theirs.append(layout.recorded[:3])
-    batch, ours, stand = batches[ENDLESS], [], np.zeros(LANES_PLAYED, np.int32)
+    batch, ours, stand_still = batches[ENDLESS], [], np.zeros(BATCH_SIZE, np.int32)
     for i in range(10):
         keys = batch.keys(100 * SEED + i)
         _, state = batch.reset(keys, batch.params)
         for segment in range(3):
-            entrance = jnp.stack([jnp.full(LANES_PLAYED, 96 * segment + 6), 12 * state.next_row + 6], axis=1)
-            _, state, *_ = batch.step(keys, state.replace(centre=entrance), stand, batch.params)
+            entrance = jnp.stack([jnp.full(BATCH_SIZE, 96 * segment + 6), 12 * state.next_row + 6], axis=1)
+            _, state, *_ = batch.step(keys, state.replace(centre=entrance), stand_still, batch.params)
             assert not state.fallen.any()
         ours.append(state.places[:, :3])
     ours = np.concatenate(ours)
@@ -416,35 +418,35 @@ def assert_same_counts(theirs: Any, ours: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_random_play_comes_to_the_same_returns_and_lengths(
+def test_random_play_has_memory_gyms_distribution_of_returns_and_lengths(
     hosts: dict[str, Any], batches: dict[str, Batch], task: str
 ) -> None:
     options, count = RANDOM_PLAY[task]
-    recordings = [record(hosts[task], seed, options, walk, lambda _: None) for seed in range(count)]
+    recordings = [record(hosts[task], seed, options, random_policy, lambda _: None) for seed in range(count)]
     theirs = [(np.sum(recording.rewards), len(recording.rewards)) for recording in recordings]
     batch, generator = batches[task], np.random.default_rng(SEED)
     _, state = batch.reset(batch.keys(SEED), batch.params)
-    ours, totals = [], np.zeros((2, LANES_PLAYED))
-    # Two episodes of the longest kind, so that the short ones are not preferred by much.
+    ours, totals = [], np.zeros((2, BATCH_SIZE))
+    # Twice the maximum length of an episode, to limit the bias towards short ones.
     for i in range(260 if task == ENDLESS else 2 * int(batch.params.max_steps_in_episode) + 1):
         keys = batch.keys(1000 + i)
         _, state, reward, terminated, truncated, _ = batch.step(keys, state, batch.actions(generator), batch.params)
         assert not truncated.any()
-        totals += np.stack([reward, np.ones(LANES_PLAYED)])
+        totals += np.stack([reward, np.ones(BATCH_SIZE)])
         ours += list(totals[:, terminated].T)
         totals[:, terminated] = 0
-    assert len(ours) >= 2 * LANES_PLAYED
+    assert len(ours) >= 2 * BATCH_SIZE
     for name, a, b in zip(("return", "length"), np.transpose(theirs), np.transpose(ours)):
         assert stats.ks_2samp(np.round(a, 3), np.round(b, 3)).pvalue > P_VALUE, name
 
 
-# gymnax.
+# gymnax's interface.
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_batch_plays_what_single_environments_play(batches: dict[str, Batch], task: str) -> None:
+def test_batched_steps_equal_single_steps(batches: dict[str, Batch], task: str) -> None:
     batch, generator = batches[task], np.random.default_rng(7)
-    # Resets are met too.
+    # A low limit, so that resets are covered, too.
     params = batch.params.replace(**{"max_steps" if task == ENDLESS else "max_steps_in_episode": 6})
     _, state = batch.reset(batch.keys(7), params)
     lanes = range(3)
@@ -470,11 +472,11 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_compiled_and_plain_functions_agree(batches: dict[str, Batch], task: str) -> None:
+def test_compiled_and_uncompiled_functions_agree(batches: dict[str, Batch], task: str) -> None:
     batch = batches[task]
     env, params = batch.env, batch.params
     _, states = batch.reset(batch.keys(3), params)
-    # The endless task's path is known after a step, so that the plain functions, which are slow, search none.
+    # After one step the endless task has generated its segment, so that the slow uncompiled functions need not search.
     actions = batch.actions(np.random.default_rng(3))
     states = batch.step(batch.keys(3), states, actions, params)[1]
     obs, following, reward, terminated, *_ = batch.step(batch.keys(4), states, actions, params)
@@ -487,7 +489,7 @@ def test_compiled_and_plain_functions_agree(batches: dict[str, Batch], task: str
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches: dict[str, Batch], task: str) -> None:
+def test_a_step_that_ends_an_episode_resets(batches: dict[str, Batch], task: str) -> None:
     batch = batches[task]
     limit = {"max_steps": 1} if task == ENDLESS else {"max_steps_in_episode": 1}
     _, state = batch.reset(batch.keys(4), batch.params)
@@ -502,45 +504,45 @@ def test_a_step_that_ends_an_episode_returns_the_next_ones_start(batches: dict[s
     assert_same(info["final_observation"], last)
 
 
-def test_work_that_is_not_needed_is_not_done() -> None:
-    def work_without_end(x: jax.Array) -> jax.Array:
+def test_conditional_work_runs_only_where_needed() -> None:
+    def endless_work(x: jax.Array) -> jax.Array:
         return jax.lax.while_loop(lambda x: x > 0, lambda x: x, x)
 
-    work = jax.jit(jax.vmap(only_where_needed(work_without_end), (0, 0)))
-    # Where x is 0 the work ends; where it is 1, only its not being done ends this test.
-    needed = jnp.arange(3 * LANES) % 2 == 0
+    work = jax.jit(jax.vmap(only_where_needed(endless_work), (0, 0)))
+    # The work terminates only for x = 0; with x = 1 the test hangs unless the work is skipped.
+    needed = jnp.arange(3 * GROUP_SIZE) % 2 == 0
     np.testing.assert_array_equal(work(needed, jnp.where(needed, 0, 1)), 0)
     np.testing.assert_array_equal(work(jnp.zeros(5, bool), jnp.ones(5)), 0)
-    assert jax.jit(only_where_needed(work_without_end))(False, 1) == 0
+    assert jax.jit(only_where_needed(endless_work))(False, 1) == 0
 
 
-def test_work_in_groups_is_the_work_of_each() -> None:
+def test_grouped_work_equals_individual_work() -> None:
     work = jax.jit(jax.vmap(only_where_needed(lambda x, y: {"sum": x + y, "x": x}), (0, 0, None)))
-    needed = jnp.arange(3 * LANES + 7) % 3 != 1
-    x = jnp.arange(3 * LANES + 7)
+    needed = jnp.arange(3 * GROUP_SIZE + 7) % 3 != 1
+    x = jnp.arange(3 * GROUP_SIZE + 7)
     results = work(needed, x, 5)
     np.testing.assert_array_equal(results["sum"], jnp.where(needed, x + 5, 0))
     np.testing.assert_array_equal(results["x"], jnp.where(needed, x, 0))
 
 
-def test_a_layout_that_is_not_needed_is_not_searched() -> None:
+def test_an_unneeded_layout_is_not_searched() -> None:
     env, params = MysteryPathGrid.from_options({})
     keys = jax.random.split(jax.random.key(0), 4)
     layout = jax.jit(jax.vmap(env.init_layout, (0, None, 0)))(keys, params, jnp.array([False, True, False, True]))
     assert (layout.path.sum(axis=1) != 0).tolist() == [False, True, False, True]
 
 
-def test_a_segment_is_searched_in_the_step_that_enters_it(batches: dict[str, Batch]) -> None:
+def test_a_segment_is_generated_in_the_step_that_enters_it(batches: dict[str, Batch]) -> None:
     batch = batches[ENDLESS]
     _, state = batch.reset(batch.keys(0), batch.params)
 
     def step(state: Any, actions: jax.Array) -> Any:
         return batch.step(batch.keys(1), state, actions, batch.params)[1]
 
-    stand, right = jnp.zeros(LANES_PLAYED, jnp.int32), jnp.ones(LANES_PLAYED, jnp.int32)
+    stand_still, right = jnp.zeros(BATCH_SIZE, jnp.int32), jnp.ones(BATCH_SIZE, jnp.int32)
     assert (state.num_known == 0).all()
     for _ in range(2):
-        state = step(state, stand)
+        state = step(state, stand_still)
         assert (state.num_known == 1).all()
     last_column = state.replace(centre=jnp.stack([state.centre[:, 0] * 0 + 8 * 12 - 1, 12 * state.next_row + 6], 1))
     entered = step(last_column, right)
@@ -550,7 +552,7 @@ def test_a_segment_is_searched_in_the_step_that_enters_it(batches: dict[str, Bat
     assert known.tolist() == [True, True] + [False] * (SEGMENTS - 2)
 
 
-def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for(batches: dict[str, Batch]) -> None:
+def test_an_endless_path_is_truncated_in_the_last_column(batches: dict[str, Batch]) -> None:
     batch = batches[ENDLESS]
     _, state = batch.reset(batch.keys(0), batch.params)
     before_the_last = state.replace(
@@ -559,7 +561,7 @@ def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for(batches
         centre=state.centre.at[:, 0].set(12 * (8 * SEGMENTS - 1) - 1),
     )
     for action in (0, 1):
-        actions = np.full(LANES_PLAYED, action, np.int32)
+        actions = np.full(BATCH_SIZE, action, np.int32)
         *_, terminated, truncated, info = batch.step(batch.keys(1), before_the_last, actions, batch.params)
         assert not terminated.any()
         assert (truncated == (action == 1)).all()
@@ -570,7 +572,7 @@ def test_an_endless_path_is_truncated_on_the_last_tile_there_is_room_for(batches
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_parameters_have_the_hosts_step_limit(hosts: dict[str, Any], task: str) -> None:
+def test_parameters_have_memory_gyms_step_limit(hosts: dict[str, Any], task: str) -> None:
     hosts[task].reset(seed=0)
     limit = hosts[task].unwrapped.max_episode_steps
     params = TASKS[task].from_options({})[1]
@@ -600,7 +602,7 @@ def test_parameters_have_the_hosts_step_limit(hosts: dict[str, Any], task: str) 
         (ENDLESS, {"reward_goal": 1.0}),
     ],
 )
-def test_options_that_cannot_be_are_refused_by_name(task: str, options: dict[str, Any]) -> None:
+def test_invalid_options_are_rejected_by_name(task: str, options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(ConfigError, match=rf"^--env_options: .*\b{name}\b.*") as refusal:
         TASKS[task].from_options(options)

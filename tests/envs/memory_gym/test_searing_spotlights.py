@@ -1,4 +1,4 @@
-"""Searing Spotlights on the device plays Memory Gym's episodes bit for bit; here with x64, where no disc is shifted."""
+"""Searing Spotlights in JAX is bit for bit equal to the released Memory Gym, in float64, where no disc is shifted."""
 
 import dataclasses
 import math
@@ -19,11 +19,11 @@ from tests.support.replay import EPISODES, SEED, Recording, record, replay
 from trxl_jax.envs.tasks.memory_gym.spotlights import SpotlightDraws
 from trxl_jax.errors import ConfigError
 
-MOST_SPAWNS, MOST_COINS = 24, 128
+MAX_SPAWNS, MAX_COINS = 24, 128
 
 
-class Seen:
-    """Host environments whose spotlights and coins are kept in the order in which they were made."""
+class RecordingHost:
+    """A Memory Gym environment that records its spotlights and coins in order of creation."""
 
     def __init__(self, endless: bool) -> None:
         self.endless = endless
@@ -33,7 +33,7 @@ class Seen:
         self.coins: list[Any] = []
 
     def fresh(self) -> Any:
-        """The environment as if it were new: its backgrounds and its dark layer hold nothing of the last episode."""
+        """The environment as if newly created: backgrounds and dark layer contain nothing of the previous episode."""
         env, module = self.env, self.module
         dim = env.screen_dim
         env.blue_background_surface = module.get_tiled_background_surface(env.screen, dim, (0, 0, 255), 0.25)
@@ -44,13 +44,13 @@ class Seen:
         return env
 
     def make(self, options: dict[str, Any] | None = None) -> Any:
-        """The device's task and its parameters."""
+        """The JAX task and its parameters."""
         return (endless_device.EndlessSearingSpotlights if self.endless else device.SearingSpotlights).from_options(
             options or {}
         )
 
     def record(self, seed: int, options: dict[str, Any], policy: Any) -> Recording:
-        """One episode; `record` of the recorder with this family's layouts."""
+        """Records one episode, with the layouts of this task family."""
         initial = options.get("initial_spawns", 3 if self.endless else 4)
         max_coins = max(1, *options.get("num_coins", [1]))
 
@@ -73,10 +73,10 @@ class Seen:
             )
 
         def finish(env: Any, layout: Any) -> Any:
-            layout = layout.replace(spawned=padded(draws_of(self.spotlights[initial:]), MOST_SPAWNS))
+            layout = layout.replace(spawned=padded(draws_of(self.spotlights[initial:]), MAX_SPAWNS))
             if self.endless:
                 coins = np.array([coin.location for coin in self.coins[1:]], np.int32).reshape(-1, 2)
-                layout = layout.replace(next_coins=padded(coins, MOST_COINS))
+                layout = layout.replace(next_coins=padded(coins, MAX_COINS))
             return layout
 
         return record(self.fresh(), seed, options, policy, layout, finish)
@@ -84,21 +84,21 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def transition(task: Any) -> Any:
-    """One environment's `transition`, compiled."""
+    """The compiled `transition` of one environment."""
     env, params = task
     return jax.jit(lambda state, action: env.transition(state, action, params))
 
 
 @pytest.fixture(scope="module")
 def layouts(task: Any) -> Any:
-    """What 3,000 resets draw; the last 1,000 are not needed."""
+    """Layouts of 3,000 resets; the last 1,000 are marked as not needed."""
     env, params = task
     keys = jax.random.split(jax.random.key(SEED), 3000)
     return jax.jit(jax.vmap(env.init_layout, (0, None, 0)))(keys, params, jnp.arange(3000) < 2000)
 
 
 def draws_of(spotlights: list[Any]) -> SpotlightDraws:
-    """What a reset or a step of Memory Gym had drawn for these."""
+    """The random draws of Memory Gym's spotlights."""
 
     def angle(place: Any) -> int:
         return round(math.degrees(math.atan2(place.y - 42, place.x - 42))) % 360
@@ -115,7 +115,7 @@ def draws_of(spotlights: list[Any]) -> SpotlightDraws:
 
 
 def life_of(speed: float) -> int:
-    """Frames until a sum of speeds reaches 1."""
+    """Frames until the sum of speeds reaches 1."""
     frames, way = 0, 0.0
     while way < 1:
         frames, way = frames + 1, way + speed
@@ -126,8 +126,8 @@ def padded(tree: Any, length: int) -> Any:
     return jax.tree.map(lambda x: np.pad(x, ((0, length - len(x)), *((0, 0),) * (x.ndim - 1))), tree)
 
 
-def keeping(original: Any, kept: list[Any]) -> Any:
-    """The same class, whose objects are kept."""
+def recording_class(original: Any, kept: list[Any]) -> Any:
+    """A subclass that appends its instances to `kept`."""
 
     class Kept(original):
         def __init__(self, *args: Any) -> None:
@@ -138,35 +138,35 @@ def keeping(original: Any, kept: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["searing", "endless"])
-def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
-    made = Seen(request.param)
+def host_task(request: pytest.FixtureRequest) -> Iterator[RecordingHost]:
+    made = RecordingHost(request.param)
     with pytest.MonkeyPatch.context() as patch:
         for name, kept in (("Spotlight", made.spotlights), ("Coin", made.coins)):
-            patch.setattr(made.module, name, keeping(getattr(made.module, name), kept))
+            patch.setattr(made.module, name, recording_class(getattr(made.module, name), kept))
         yield made
 
 
 @pytest.fixture(scope="module")
-def recordings(seen: Seen) -> list[Recording]:
-    """Episodes with the default options, by every policy in turn."""
-    return [seen.record(SEED + i, {}, POLICIES[i % len(POLICIES)]) for i in range(EPISODES)]
+def recordings(host_task: RecordingHost) -> list[Recording]:
+    """Episodes with default options, by all policies in turn."""
+    return [host_task.record(SEED + i, {}, POLICIES[i % len(POLICIES)]) for i in range(EPISODES)]
 
 
 @pytest.fixture(scope="module")
-def passed(seen: Seen, recordings: list[Recording]) -> list[Any]:
-    """The states that they pass through on the device, bit for bit as on the host."""
+def visited(host_task: RecordingHost, recordings: list[Recording]) -> list[Any]:
+    """The states of the JAX task in these episodes, after comparing them bit for bit."""
     with jax.enable_x64(True):
-        return replay(*seen.make(), recordings)
+        return replay(*host_task.make(), recordings)
 
 
 @pytest.fixture(scope="module")
-def task(seen: Seen) -> Any:
-    """The task with the default options, and its parameters."""
-    return seen.make()
+def task(host_task: RecordingHost) -> Any:
+    """The task with default options, and its parameters."""
+    return host_task.make()
 
 
 def towards(env: Any, place: Any) -> list[int]:
-    """One step on the way of an agent that sees through the dark."""
+    """One step of the direct way to a position."""
     x, y = env.agent.rect.center
     return [0 if abs(d) < 2 else 1 if d < 0 else 2 for d in (place[0] - x, place[1] - y)]
 
@@ -186,7 +186,7 @@ def noisy(env: Any, generator: np.random.Generator) -> list[int]:
 
 
 def hiding(env: Any, generator: np.random.Generator) -> list[int]:
-    """Out of the lights' ways, for episodes that last."""
+    """Evades spotlights, for long episodes."""
     x, y = env.agent.rect.center
     moves = [(a, b) for a in range(3) for b in range(3)]
 
@@ -201,45 +201,45 @@ def hiding(env: Any, generator: np.random.Generator) -> list[int]:
 POLICIES = (oracle, noisy, random, hiding)
 
 
-def joined(passed: list[Any]) -> Any:
-    """The states of all episodes, one after the other."""
-    return jax.tree.map(lambda *x: np.concatenate(x), *[states.replace(spawned=None) for states in passed])
+def joined(visited: list[Any]) -> Any:
+    """The states of all episodes, concatenated."""
+    return jax.tree.map(lambda *x: np.concatenate(x), *[states.replace(spawned=None) for states in visited])
 
 
-def passed_over(states: Any) -> np.ndarray:
-    """In how many lights of each state the loop skipped one that was there."""
+def num_skipped(states: Any) -> np.ndarray:
+    """Number of spotlights in each state that Memory Gym's loop skipped."""
     lights = states.spotlights
     there = np.arange(lights.radius.shape[-1]) < lights.count[:, None]
     return (there & ~lights.drawn).sum(axis=1) * (states.time > 0)
 
 
-def test_default_episodes_are_equal_and_meet_every_branch(seen, recordings, passed, task) -> None:
+def test_default_episodes_are_equal_and_cover_all_branches(host_task, recordings, visited, task) -> None:
     _, params = task
-    states = joined(passed)
+    states = joined(visited)
     lengths = [len(recording.actions) for recording in recordings]
     infos = [recording.info for recording in recordings if recording.dones[-1]]
 
-    assert passed_over(states).any(), "no light was skipped for one that left"
+    assert num_skipped(states).any(), "no spotlight was skipped after a removed one"
     assert states.hit.any()
-    assert any(info["agent_health"] == 0 for info in infos), "nobody died"
-    assert set(range(10)) <= set(states.time.tolist()), "not every opacity was drawn"
-    assert max(lengths) >= 2 * params.spawn_interval, "not several lights came in steps"
+    assert any(info["agent_health"] == 0 for info in infos), "no agent died"
+    assert set(range(10)) <= set(states.time.tolist()), "not all opacities were covered"
+    assert max(lengths) >= 2 * params.spawn_interval, "fewer than two spotlights appeared in steps"
     assert not states.spotlights.overflowed.any()
-    if seen.endless:
+    if host_task.endless:
         assert (states.coin_time < 6).any()
         assert (states.coin_time >= 6).any()
         assert states.coins_collected.max() > 3
-        assert (states.coin_time == 160).any(), "no episode ended for want of a coin"
+        assert (states.coin_time == 160).any(), "no episode ended without collecting a coin"
     else:
         opened = ~states.coins_left.any(axis=1)
         assert opened.any()
         assert not opened.all()
-        assert any(info["success"] for info in infos), "nobody left"
+        assert any(info["success"] for info in infos), "no agent reached the exit"
         assert any(info["coins_collected"] == 1 and not info["success"] for info in infos)
-        assert max(lengths) == 256, "no episode met its limit"
+        assert max(lengths) == 256, "no episode reached the time limit"
 
 
-def test_float32_shifts_a_disc_by_a_pixel_in_few_pictures_and_changes_nothing_else(seen, recordings, task) -> None:
+def test_float32_shifts_discs_by_a_pixel_in_few_pictures_and_changes_nothing_else(host_task, recordings, task) -> None:
     env, params = task
     render = jax.jit(env.render)
     shifted = []
@@ -253,12 +253,12 @@ def test_float32_shifts_a_disc_by_a_pixel_in_few_pictures_and_changes_nothing_el
                 if (np.asarray(render(moved, params)) == picture).all():
                     shifted.append(state.time)
                     return
-        raise AssertionError(f"the picture after step {state.time} is no shift of a disc")
+        raise AssertionError(f"the picture after step {state.time} differs by more than a shifted disc")
 
     replay(env, params, in_float32(recordings), on_difference=explain)
     pictures = sum(len(recording.actions) for recording in recordings)
     print(f"{len(shifted)} of {pictures} pictures with a shifted disc")
-    # A handful says nothing of a rate.
+    # Few episodes don't allow an estimate of the rate.
     assert len(shifted) <= max(1, 1e-4 * pictures)
 
 
@@ -269,8 +269,8 @@ def in_float32(recordings: list[Recording]) -> list[Recording]:
     return [dataclasses.replace(recording, layout=jax.tree.map(narrow, recording.layout)) for recording in recordings]
 
 
-# These speeds end the lights that come together in the same frame. Round ones would put discs on whole pixels but for
-# rounding, which Memory Gym reaches by adding speeds up.
+# With these speeds, spotlights that appear together end in the same frame. Speeds such as 0.05 would put discs on whole
+# pixels up to rounding, and Memory Gym adds up speeds.
 RICH = {
     "spot_min_speed": 0.049, "spot_max_speed": 0.0491, "spot_min_radius": 3, "spot_max_radius": 25.0,
     "agent_health": 9, "spot_damage": 0.7, "light_dim_off_duration": 3, "light_threshold": 200,
@@ -299,35 +299,35 @@ ENDLESS_OPTIONS = [
 
 # Memory Gym divides by the number of coins, which may be 0.
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
-def test_episodes_with_other_options_are_equal(seen) -> None:
+def test_episodes_with_other_options_are_equal(host_task) -> None:
     several = max(6, EPISODES // 8)
-    for options in ENDLESS_OPTIONS if seen.endless else SEARING_OPTIONS:
-        recordings = [seen.record(SEED + i, options, POLICIES[i % len(POLICIES)]) for i in range(several)]
+    for options in ENDLESS_OPTIONS if host_task.endless else SEARING_OPTIONS:
+        recordings = [host_task.record(SEED + i, options, POLICIES[i % len(POLICIES)]) for i in range(several)]
         rich = "reward_death" in options
-        if rich and not seen.endless:
-            recordings += [record_near_coins(seen, seed, options) for seed in range(SEED, SEED + 4)]
+        if rich and not host_task.endless:
+            recordings += [record_near_coins(host_task, seed, options) for seed in range(SEED, SEED + 4)]
         with jax.enable_x64(True):
-            states = joined(replay(*seen.make(options), recordings))
+            states = joined(replay(*host_task.make(options), recordings))
         assert not states.spotlights.overflowed.any()
         if rich:
-            assert (passed_over(states) > 1).any(), "no run of lights left together"
+            assert (num_skipped(states) > 1).any(), "no run of spotlights ended together"
             assert any(recording.info.get("agent_health", 1) < 0 for recording in recordings)
-        if rich and not seen.endless:
+        if rich and not host_task.endless:
             collected = -np.diff(states.coins_left.sum(axis=1))
             assert (collected == 2).any(), "the first and the third coin were not collected together"
             touched = ((states.coins - states.agent[:, None]) ** 2).sum(axis=-1) <= 81
-            assert (touched & states.coins_left & (states.time > 0)[:, None]).any(), "no coin was passed over"
+            assert (touched & states.coins_left & (states.time > 0)[:, None]).any(), "no coin was skipped"
 
 
-def record_near_coins(seen: Seen, seed: int, options: dict[str, Any]) -> Recording:
-    """An episode whose coins lie so close together that the agent touches several at once."""
+def record_near_coins(host_task: RecordingHost, seed: int, options: dict[str, Any]) -> Recording:
+    """An episode whose coins are so close together that the agent touches several at once."""
     places = iter([(30, 40), (42, 40), (44, 42), (43, 38), (70, 70), (60, 60)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seen.env.grid_sampler, "sample", lambda *_: next(places))
-        return seen.record(seed, options | {"num_coins": [4]}, oracle)
+        patch.setattr(host_task.env.grid_sampler, "sample", lambda *_: next(places))
+        return host_task.record(seed, options | {"num_coins": [4]}, oracle)
 
 
-def test_people_see_what_memory_gym_shows_them(seen, task, passed) -> None:
+def test_debug_pictures_equal_memory_gyms(host_task, task, visited) -> None:
     env, params = task
     pictures: list[np.ndarray] = []
 
@@ -336,22 +336,22 @@ def test_people_see_what_memory_gym_shows_them(seen, task, passed) -> None:
         pictures.append(host.render())
         return POLICIES[0](host, generator)
 
-    seen.record(SEED, {}, policy)
+    host_task.record(SEED, {}, policy)
     with jax.enable_x64(True):
-        states = jax.tree.map(lambda x: x[: len(pictures)], passed[0])
+        states = jax.tree.map(lambda x: x[: len(pictures)], visited[0])
         ours = jax.jit(lambda states: jax.lax.map(lambda state: env.render_debug(state, params), states))(states)
     np.testing.assert_array_equal(ours, pictures)
 
 
-def test_layouts_are_distributed_as_memory_gyms(seen, layouts) -> None:
-    host = [seen.record(i, {}, random_once).layout for i in range(300)]
+def test_layouts_have_memory_gyms_distributions(host_task, layouts) -> None:
+    host = [host_task.record(i, {}, random_once).layout for i in range(300)]
     host = jax.tree.map(lambda *x: np.stack(x), *[layout.replace(spawned=None) for layout in host])
     ours = jax.tree.map(lambda x: np.asarray(x[:2000]), without_keys(layouts))
 
     def numbers(layout: Any) -> Iterator[tuple[str, np.ndarray]]:
         yield "rotation", layout.rotation
         things = {"agent": layout.agent}
-        if seen.endless:
+        if host_task.endless:
             things["coin"] = layout.coin
         else:
             things |= {"coin": layout.coins[:, 0], "exit": layout.exit}
@@ -385,12 +385,12 @@ def random_once(env: Any, generator: np.random.Generator) -> list[int]:
     return random(env, generator)
 
 
-def test_episodes_of_a_random_policy_are_as_long_and_as_good(seen, task, layouts) -> None:
+def test_random_play_has_memory_gyms_distribution_of_lengths_and_returns(host_task, task, layouts) -> None:
     env, params = task
     generator = np.random.default_rng(SEED)
     host = []
     for seed in range(60):
-        plain = seen.fresh()
+        plain = host_task.fresh()
         plain.reset(seed=seed)
         done = False
         while not done:
@@ -413,11 +413,11 @@ def test_episodes_of_a_random_policy_are_as_long_and_as_good(seen, task, layouts
         assert scipy.stats.ks_2samp(theirs, np.asarray(mine)).pvalue > 1e-4
 
 
-def test_coins_and_lights_that_come_in_steps_are_drawn_like_the_first(seen, task, layouts) -> None:
+def test_coins_and_spotlights_sampled_in_steps_have_the_initial_distribution(host_task, task, layouts) -> None:
     env, params = task
     states = jax.jit(jax.vmap(lambda layout: env.reset_from_layout(layout, params)))(layouts)
     waiting = states.replace(time=states.time + params.spawn_interval - 1)
-    if seen.endless:
+    if host_task.endless:
         middle = jnp.full_like(states.agent, 42)
         waiting = waiting.replace(agent=middle, coin=middle)
     none = jnp.zeros_like(states.action)
@@ -430,9 +430,9 @@ def test_coins_and_lights_that_come_in_steps_are_drawn_like_the_first(seen, task
         assert scipy.stats.ks_2samp(mine[:, new], theirs[:, :new].ravel()).pvalue > 1e-4, name
         assert (mine[:, new] != theirs[:, 0]).any()
 
-    if seen.endless:
+    if host_task.endless:
         host = []
-        plain = seen.fresh()
+        plain = host_task.fresh()
         plain.reset(seed=SEED)
         for _ in range(400):
             plain.coin.location = (42, 42)
@@ -441,10 +441,10 @@ def test_coins_and_lights_that_come_in_steps_are_drawn_like_the_first(seen, task
         for axis in range(2):
             assert scipy.stats.ks_2samp(np.array(host)[:, axis], np.asarray(after.coin)[:, axis]).pvalue > 1e-4
         far = np.hypot(*(np.asarray(after.coin) - 42).T)
-        assert far.min() > 28 - 3 * 2**0.5 - 0.1, "a new coin lies where the last one was"
+        assert far.min() > 28 - 3 * 2**0.5 - 0.1, "a new coin is too close to the previous one"
 
 
-def test_a_batch_is_a_loop_and_a_new_episode_follows_an_ended_one(task, layouts, transition) -> None:
+def test_batched_steps_equal_single_steps_and_ended_episodes_reset(task, layouts, transition) -> None:
     env, params = task
     num_envs, ends = 3, 1
     keys = jax.random.split(jax.random.key(SEED), len(layouts.rotation))[:num_envs]
@@ -476,12 +476,12 @@ def test_a_batch_is_a_loop_and_a_new_episode_follows_an_ended_one(task, layouts,
 
 
 def without_keys(tree: Any) -> Any:
-    """Keys as numbers."""
+    """Converts typed PRNG keys to integers."""
     typed = jax.dtypes.prng_key
     return jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, typed) else x, tree)
 
 
-def test_compilation_changes_nothing(task, layouts, transition) -> None:
+def test_compiled_and_uncompiled_functions_agree(task, layouts, transition) -> None:
     env, params = task
     compiled = plain = env.reset_from_layout(jax.tree.map(lambda x: x[0], layouts), params)
     for action in jnp.array([[1, 2], [0, 1]], jnp.int32):
@@ -491,16 +491,16 @@ def test_compilation_changes_nothing(task, layouts, transition) -> None:
         jax.tree.map(np.testing.assert_array_equal, without_keys((compiled, rest)), without_keys((plain, plain_rest)))
 
 
-def test_a_layout_that_is_not_needed_is_not_searched(seen, layouts) -> None:
-    if seen.endless:
-        pytest.skip("its first places are free ones, wherever they are")
+def test_an_unneeded_layout_is_not_searched(host_task, layouts) -> None:
+    if host_task.endless:
+        pytest.skip("the endless task samples initial positions without a search")
     needed, idle = np.split(np.asarray(layouts.exit), [2000])
-    # The search's start, moved by 2 or 3, in the margin.
+    # Without a search the position is (0, 0), jittered and clipped to the margin.
     assert (idle == 7).all()
     assert (needed > 7).any(axis=1).mean() > 0.9
 
 
-def test_a_light_without_a_slot_ends_the_episode(task, layouts, transition) -> None:
+def test_exceeding_the_capacity_for_spotlights_truncates(task, layouts, transition) -> None:
     env, params = task
     state = env.reset_from_layout(jax.tree.map(lambda x: x[0], layouts), params)
     full = state.spotlights.replace(
@@ -517,10 +517,10 @@ def test_a_light_without_a_slot_ends_the_episode(task, layouts, transition) -> N
         type(env)(initial_spawns=3, capacity=2)
 
 
-def test_parameters_say_how_long_an_episode_is(seen) -> None:
-    assert seen.make()[1].max_steps_in_episode == (1024 if seen.endless else 256)
-    assert seen.make({"max_steps": 99})[1].max_steps_in_episode == 99
-    assert seen.make({"max_steps": -1})[1].max_steps_in_episode == 1024
+def test_parameters_contain_the_maximum_episode_length(host_task) -> None:
+    assert host_task.make()[1].max_steps_in_episode == (1024 if host_task.endless else 256)
+    assert host_task.make({"max_steps": 99})[1].max_steps_in_episode == 99
+    assert host_task.make({"max_steps": -1})[1].max_steps_in_episode == 1024
 
 
 @pytest.mark.parametrize(
@@ -546,7 +546,7 @@ def test_parameters_say_how_long_an_episode_is(seen) -> None:
         ({"max_steps": 0}, r"max_steps must be a whole number .*, or -1 for no limit"),
     ],
 )  # fmt: skip
-def test_options_that_cannot_be_used_are_refused_by_name(options, line) -> None:
+def test_invalid_options_are_rejected_by_name(options, line) -> None:
     for cls in (device.SearingSpotlights, endless_device.EndlessSearingSpotlights):
         with pytest.raises(ConfigError, match="^--env_options: " + line):
             cls.from_options(options)
@@ -564,12 +564,12 @@ def test_options_that_cannot_be_used_are_refused_by_name(options, line) -> None:
         ({"steps_per_coin": 10}, r"unknown option 'steps_per_coin'"),
     ],
 )
-def test_options_of_the_task_with_an_exit_that_cannot_be_used_are_refused(options, line) -> None:
+def test_invalid_options_of_the_finite_task_are_rejected(options, line) -> None:
     with pytest.raises(ConfigError, match="^--env_options: " + line):
         device.SearingSpotlights.from_options(options)
 
 
-def test_options_of_the_endless_task_that_cannot_be_used_are_refused() -> None:
+def test_invalid_options_of_the_endless_task_are_rejected() -> None:
     with pytest.raises(ConfigError, match=r"^--env_options: show_last_action can only be True on the device"):
         endless_device.EndlessSearingSpotlights.from_options({"show_last_action": False})
     with pytest.raises(

@@ -1,1 +1,1 @@
-"""Tasks that come with the project, one file or folder a family."""
+"""Tasks that come with the project, one folder per task family."""

@@ -1,4 +1,7 @@
-"""An episode as one HTML file: what the agent saw, did and attended to, without any network."""
+"""Writes a played episode as one HTML file: observations, actions, values and attention over time.
+
+The file works offline: it loads nothing from the network.
+"""
 
 import base64
 import hashlib
@@ -19,7 +22,7 @@ from trxl_jax.play.trace import EpisodeTrace
 
 __all__ = ["write_page"]
 
-# One module script, in this order; the last one starts the page.
+# Concatenated into one module script in this order; the last file starts the page.
 _SCRIPTS = ("data.js", "frames.js", "heatmap.js", "plots.js", "panels.js", "player.js", "input.js")
 
 
@@ -32,15 +35,15 @@ def write_page(
     title: str | None = None,
     details: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes one self-contained file; the same trace gives the same bytes.
+    """Writes a self-contained HTML file. The output is deterministic: equal records give equal bytes.
 
     Args:
-        path: where to; a file that is there is replaced.
-        trace: the episode.
+        path: file to write; an existing file is replaced.
+        trace: the record of the episode.
         model: one line that names the agent, such as its run and checkpoint.
-        command: what to type to play this episode again; without it the page has no such part.
-        title: of the browser's tab; None: task, episode and seed.
-        details: further lines about the agent, by name.
+        command: command line that replays the episode; if empty, the page doesn't show one.
+        title: title of the browser tab; None: task, episode and seed.
+        details: further lines about the agent, by label.
 
     Raises:
         OSError: the file can't be written.
@@ -49,29 +52,29 @@ def write_page(
     sources = files(__package__)
     style = sources.joinpath("page.css").read_text("utf-8")
     script = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SCRIPTS)
-    parts = {
+    values = {
         "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
         "title": html.escape(title or f"{trace.env_id}, episode {trace.episode}, seed {trace.seed}"),
         "style": style,
         "script": script,
-        # Inside a script element only `<` could end it, or start a comment.
+        # Escaping `<` is enough: nothing else can end a script element or start a comment in it.
         "record": json.dumps(record, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     page = sources.joinpath("page.html").read_text("utf-8")
-    # One pass, so that nothing is replaced in what was put in.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], page)
+    # A single pass, so that placeholders inside inserted text are not replaced.
+    page = re.sub(r"\{\{(\w+)\}\}", lambda name: values[name[1]], page)
     Path(path).write_text(page, "utf-8", newline="\n")
 
 
 def _record(trace: EpisodeTrace) -> dict[str, Any]:
-    """What the page is told of a trace, as JSON."""
+    """The data of the page as a JSON-serialisable dict; `data.js` reads it."""
     _, layers, heads, _ = trace.attention.shape
     return {
         "env_id": trace.env_id,
         "seed": int(trace.seed),
         "episode": int(trace.episode),
-        "results": {name: _finite(value) for name, value in _facts(trace.results).items()},
+        "results": {name: _finite(value) for name, value in _shown_results(trace.results).items()},
         "steps": trace.num_steps,
         "layers": layers,
         "heads": heads,
@@ -87,27 +90,27 @@ def _record(trace: EpisodeTrace) -> dict[str, Any]:
     }
 
 
-def _facts(results: Mapping[str, float]) -> dict[str, float]:
-    """Return and length first, then what the task adds to them; the seconds it took tell nothing of the episode."""
-    ours = {name: value for name, value in results.items() if name in ("r", "l")}
-    same = {"return": ours.get("r"), "reward": ours.get("r"), "length": ours.get("l")}
-    own = {name: value for name, value in results.items() if name not in ("r", "l", "t")}
-    return ours | {name: value for name, value in own.items() if same.get(name) != value}
+def _shown_results(results: Mapping[str, float]) -> dict[str, float]:
+    """Statistics to show: return r and length l, then those of the task unless they repeat these; no seconds t."""
+    common = {name: value for name, value in results.items() if name in ("r", "l")}
+    aliases = {"return": common.get("r"), "reward": common.get("r"), "length": common.get("l")}
+    of_task = {name: value for name, value in results.items() if name not in ("r", "l", "t")}
+    return common | {name: value for name, value in of_task.items() if aliases.get(name) != value}
 
 
 def _observations(trace: EpisodeTrace) -> dict[str, Any]:
-    """Either `frames` or `vectors`: RGB pictures are frames, whatever else is a vector of numbers."""
-    seen = trace.observations
-    if seen.dtype == np.uint8 and seen.ndim == 4 and seen.shape[-1] == 3:
-        upright = seen.swapaxes(1, 2) if frames_are_x_first(trace.env_id) else seen
+    """Observations as either `frames` (RGB images) or `vectors` (everything else, flattened)."""
+    observations = trace.observations
+    if observations.dtype == np.uint8 and observations.ndim == 4 and observations.shape[-1] == 3:
+        upright = observations.swapaxes(1, 2) if frames_are_x_first(trace.env_id) else observations
         return {"frames": pack_frames(upright), "vectors": None}
-    seen = seen.reshape(trace.num_steps, -1)
-    names = observation_names(trace.env_id, seen.shape[1])
-    return {"frames": None, "vectors": {"names": names, "numbers": pack_array(seen, "f4")}}
+    observations = observations.reshape(trace.num_steps, -1)
+    names = observation_names(trace.env_id, observations.shape[1])
+    return {"frames": None, "vectors": {"names": names, "numbers": pack_array(observations, "f4")}}
 
 
 def _finite(value: float) -> float | str:
-    """JSON knows no NaN."""
+    """Converts numbers that are not finite to strings, since JSON has no NaN."""
     return float(value) if math.isfinite(value) else str(float(value))
 
 

@@ -1,4 +1,4 @@
-// The episode as the page holds it. Arrays are decoded at once, attention when it is looked at.
+// The episode's data. Arrays are decoded on loading, attention of a layer and head when it is first shown.
 
 const MEAN = "mean";
 
@@ -18,7 +18,7 @@ async function inflate(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Attention of one layer and head, or of a mean over them: weights[step * ages + age], where age 0 is the step before.
+// Attention weights of one layer and head, or a mean over them: weights[step * ages + age]; age 0 is the previous step.
 class Plane {
   constructor(weights, steps, ages) {
     this.weights = weights;
@@ -26,31 +26,31 @@ class Plane {
     this.ages = ages;
   }
 
-  // The weights of a step's past, newest first; empty for the first step.
+  // Weights of a step on past steps, newest first; empty for the first step.
   row(step) {
     const start = step * this.ages;
     return this.weights.subarray(start, start + Math.min(step, this.ages));
   }
 
-  // 0 for steps that are out of sight.
+  // Weight of a step on a past step; 0 outside the window.
   weight(step, past) {
     return this.row(step)[step - 1 - past] ?? 0;
   }
 
-  // The `count` past steps with the largest weights, largest first.
+  // The `count` past steps with the largest weights, in descending order.
   strongest(step, count) {
-    const seen = Array.from(this.row(step), (weight, age) => ({ step: step - 1 - age, weight }));
-    return seen.sort((a, b) => b.weight - a.weight).slice(0, count);
+    const past = Array.from(this.row(step), (weight, age) => ({ step: step - 1 - age, weight }));
+    return past.sort((a, b) => b.weight - a.weight).slice(0, count);
   }
 
-  // Over how many steps the weights spread: the exponential of their entropy.
+  // Effective number of attended steps: the exponential of the weights' entropy.
   spread(step) {
     let entropy = 0;
     for (const weight of this.row(step)) if (weight > 0) entropy -= weight * Math.log(weight);
     return Math.exp(entropy);
   }
 
-  // The weight that a share `fraction` of all visible ones stays below.
+  // Quantile of all weights inside the window.
   quantile(fraction) {
     const visible = [];
     const stride = Math.max(1, Math.floor(this.weights.length / 50000));
@@ -79,7 +79,7 @@ class Episode {
     this.planes = new Map();
   }
 
-  // What can be picked: every layer or head, and their mean where there are several.
+  // Selectable layers and heads: every index and, if there are several, MEAN.
   layerChoices() {
     return choices(this.layers);
   }
@@ -88,7 +88,7 @@ class Episode {
     return choices(this.heads);
   }
 
-  // A promise of the attention of a layer and head, counted from 0, or MEAN in place of either.
+  // Promise of the attention of a layer and head, each an index from 0 or MEAN.
   plane(layer, head) {
     const key = `${layer} ${head}`;
     if (!this.planes.has(key)) this.planes.set(key, this.loadPlane(layer, head));
@@ -104,7 +104,7 @@ class Episode {
       for (let i = 0; i < count; i++) weights[i] = (256 * bytes[i] + bytes[count + i]) * scale;
       return new Plane(weights, this.steps, this.ages);
     }
-    // A mean of means, which share what they decode.
+    // Means over both are means of means, so that decoded planes are shared.
     const parts = [];
     if (head === MEAN) for (let h = 0; h < this.heads; h++) parts.push(this.plane(layer, h));
     else for (let l = 0; l < this.layers; l++) parts.push(this.plane(l, head));

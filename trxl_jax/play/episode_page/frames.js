@@ -1,6 +1,6 @@
-// What the agent saw, on a canvas: frames cut from sheets that are decoded when needed, or bars for vectors.
+// Draws observations on canvases: frames cut from sprite sheets, which are decoded on demand, or bar charts of vectors.
 
-const DECODED_PIXELS = 40e6; // sheets beyond this are decoded again when they are needed again
+const DECODED_PIXELS = 40e6; // size of the cache of decoded sheets, in pixels
 
 class Frames {
   constructor(packed) {
@@ -9,7 +9,7 @@ class Frames {
     this.perSheet = packed.per_sheet;
     this.sheets = packed.sheets;
     this.index = decodeArray(packed.index, Uint32Array);
-    this.decoded = new Map(); // oldest use first
+    this.decoded = new Map(); // least recently used first
   }
 
   sheet(number) {
@@ -25,13 +25,13 @@ class Frames {
     return image;
   }
 
-  // Draws a step's frame, unless the canvas was given another while this one was decoded.
+  // Draws a step's frame, unless another step was requested for the canvas while the sheet was decoded.
   async draw(canvas, step) {
     canvas.wanted = step;
     const frame = this.index[step];
     const number = Math.floor(frame / this.perSheet);
     const image = await this.sheet(number);
-    if (number + 1 < this.sheets.length) this.sheet(number + 1); // play goes on without a pause
+    if (number + 1 < this.sheets.length) this.sheet(number + 1); // prefetch, for uninterrupted playback
     if (canvas.wanted !== step) return;
     if (canvas.width !== this.width) canvas.width = this.width;
     if (canvas.height !== this.height) canvas.height = this.height;
@@ -43,7 +43,7 @@ class Frames {
 
 const GLYPH_PIXELS = 168;
 
-// A vector as bars up and down from zero, on the episode's own scale.
+// Draws a vector as a bar chart around zero, scaled to the episode's largest value.
 class VectorGlyphs {
   constructor(vectors, size) {
     this.width = GLYPH_PIXELS;

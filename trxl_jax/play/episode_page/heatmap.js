@@ -1,9 +1,9 @@
-// The heat map: attention as rows of steps and columns of past steps.
+// The attention heat map: one row per step, one column per past step.
 
-const UNSEEN = -1;
-const HUE = 257; // of --seen
+const NO_WEIGHT = -1;
+const HUE = 257; // hue of --attention
 
-// OKLCH to sRGB bytes; matrices from Björn Ottosson, "A perceptual color space for image processing".
+// Converts OKLCH to sRGB bytes; matrices from Björn Ottosson, "A perceptual color space for image processing".
 function oklch(lightness, chroma, hue) {
   const a = chroma * Math.cos((hue * Math.PI) / 180);
   const b = chroma * Math.sin((hue * Math.PI) / 180);
@@ -18,7 +18,7 @@ function oklch(lightness, chroma, hue) {
   return linear.map((x) => 255 * (x <= 0.0031308 ? 12.92 * x : 1.055 * x ** (1 / 2.4) - 0.055));
 }
 
-// 256 colours of one hue, evenly spaced in lightness, from near the background to far from it.
+// Colour map: 256 colours of one hue, evenly spaced in lightness, starting near the background colour.
 function makeRamp(dark) {
   const ramp = new Uint8ClampedArray(3 * 256);
   for (let i = 0; i < 256; i++) {
@@ -30,9 +30,9 @@ function makeRamp(dark) {
   return ramp;
 }
 
-// A plane as f32[rows * columns]; where steps share a cell its largest weight, UNSEEN where there is none.
+// Downsamples a plane to f32[rows * columns] by the maximum in each cell; NO_WEIGHT where there is no weight.
 function binPlane(plane, rows, columns) {
-  const grid = new Float32Array(rows * columns).fill(UNSEEN);
+  const grid = new Float32Array(rows * columns).fill(NO_WEIGHT);
   for (let step = 1; step < plane.steps; step++) {
     const start = Math.floor((step * rows) / plane.steps) * columns;
     const row = plane.row(step);
@@ -44,15 +44,15 @@ function binPlane(plane, rows, columns) {
   return grid;
 }
 
-// Colours a grid. The square root spreads small weights, of which there are most; `limit` gets the last colour,
-// or with null the largest weight of each row.
+// Colours a grid. Colours follow the square root of weights, because most are small. Weights of `limit` and above get
+// the last colour; if null, each row is scaled to its largest weight.
 function colourGrid(grid, rows, columns, ramp, limit) {
   const image = new ImageData(columns, rows);
   for (let r = 0; r < rows; r++) {
     const row = grid.subarray(r * columns, (r + 1) * columns);
     const top = limit ?? row.reduce((a, b) => Math.max(a, b), 0);
     for (let c = 0; c < columns; c++) {
-      if (row[c] === UNSEEN) continue;
+      if (row[c] === NO_WEIGHT) continue;
       const at = 4 * (r * columns + c);
       const shade = 3 * Math.min(255, Math.round(255 * Math.sqrt(row[c] / (top || 1))));
       image.data[at] = ramp[shade];
@@ -64,7 +64,7 @@ function colourGrid(grid, rows, columns, ramp, limit) {
   return image;
 }
 
-// Fills a canvas with a plane, a pixel for each step at the most.
+// Draws a plane on a canvas, downsampled if the episode has more steps than the canvas has pixels.
 function paintPlane(canvas, plane, ramp, limit) {
   const rows = Math.min(plane.steps, canvas.height);
   const columns = Math.min(plane.steps, canvas.width);
@@ -77,7 +77,7 @@ function paintPlane(canvas, plane, ramp, limit) {
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-// The weight that gets the last colour: few are larger, mostly those of an episode's first steps.
+// Upper end of the colour scale: a high quantile, because a few weights, mostly of the first steps, are much larger.
 function colourLimit(plane) {
   const limit = plane.quantile(0.995);
   return limit > 0 ? Number(limit.toPrecision(2)) : 1;

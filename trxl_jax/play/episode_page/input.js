@@ -1,10 +1,10 @@
-// Keys, pointers and the address; at the end the page starts.
+// Input: keyboard, mouse and the URL's fragment. Starts the page at the end.
 
-// A thin line at a past step that is pointed at elsewhere; null takes it away.
-function pointAt(step) {
+// Marks a past step with a thin line in all plots; null removes the line.
+function markStep(step) {
   const { style } = byId("timeline");
-  if (step === null) style.removeProperty("--pointed-at");
-  else style.setProperty("--pointed-at", positionOf(step, episode.steps));
+  if (step === null) style.removeProperty("--hovered-at");
+  else style.setProperty("--hovered-at", positionOf(step, episode.steps));
 }
 
 function cycle(choices, now, by) {
@@ -45,29 +45,29 @@ function onKey(event) {
   announce();
 }
 
-let announcing = 0;
+let announceTimer = 0;
 
-// Tells a screen reader where it is, once keys have come to rest.
+// Announces the current step to screen readers, once no key has been pressed for a moment.
 function announce() {
-  clearTimeout(announcing);
-  announcing = setTimeout(() => {
+  clearTimeout(announceTimer);
+  announceTimer = setTimeout(() => {
     if (state.playing) return;
     const { branches, actions, values } = episode;
     const taken = branches.map(({ choices }, b) => choices[actions[state.step * branches.length + b]]).join(", ");
-    byId("announcer").textContent = `Step ${state.step}. Took ${taken}. Value ${formatNumber(values[state.step])}. `
-      + `Attention: ${byId("attention-through").textContent}.`;
+    byId("announcer").textContent = `Step ${state.step}. Action ${taken}. Value ${formatNumber(values[state.step])}. `
+      + `Attention: ${byId("attention-selection").textContent}.`;
   }, 600);
 }
 
-let keeping = 0;
+let addressTimer = 0;
 
-// The address tells step, layer and head, so that it can be sent on; not at every step of play, which browsers refuse.
-function keepAddress() {
-  clearTimeout(keeping);
+// Stores step, layer and head in the URL, for sharing. Not during playback: browsers limit the rate of updates.
+function updateAddress() {
+  clearTimeout(addressTimer);
   if (state.playing) return;
   const number = (choice) => (choice === MEAN ? MEAN : choice + 1);
   const address = `#step=${state.step}&layer=${number(state.layer)}&head=${number(state.head)}`;
-  keeping = setTimeout(() => history.replaceState(null, "", address), 200);
+  addressTimer = setTimeout(() => history.replaceState(null, "", address), 200);
 }
 
 function readAddress() {
@@ -82,7 +82,7 @@ function readAddress() {
   return select(layer, head);
 }
 
-// The step under the pointer, across a plot and down it.
+// The steps under the pointer, along a plot's horizontal and vertical axis.
 function underPointer(event) {
   const box = event.currentTarget.getBoundingClientRect();
   return {
@@ -95,20 +95,20 @@ function showTip(event, step, text) {
   const tip = byId("tip");
   tip.hidden = false;
   tip.lastElementChild.textContent = text;
-  seen.draw(tip.firstElementChild, step);
+  observations.draw(tip.firstElementChild, step);
   const fits = event.clientX + 16 + tip.offsetWidth <= innerWidth;
   tip.style.left = `${event.clientX + (fits ? 16 : -12 - tip.offsetWidth)}px`;
   tip.style.top = `${Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 8)}px`;
-  pointAt(step);
+  markStep(step);
 }
 
 function hideTip() {
   byId("tip").hidden = true;
-  pointAt(null);
+  markStep(null);
 }
 
-// A plot that is clicked goes to `pick(place)`, dragged over too if asked for, and tells `tell(place)` to the pointer.
-function listenTo(plot, pick, tell, drags = true) {
+// Makes a plot interactive: clicking, and if `drags` dragging, goes to step `pick(place)`; hovering shows a text.
+function listenTo(plot, pick, describe, drags = true) {
   plot.addEventListener("pointerdown", (event) => {
     plot.setPointerCapture(event.pointerId);
     goTo(pick(underPointer(event)));
@@ -116,26 +116,26 @@ function listenTo(plot, pick, tell, drags = true) {
   plot.addEventListener("pointermove", (event) => {
     const place = underPointer(event);
     if (drags && plot.hasPointerCapture(event.pointerId)) goTo(pick(place));
-    const text = tell(place);
+    const text = describe(place);
     if (text === null) hideTip();
     else showTip(event, place.across, text);
   });
   plot.addEventListener("pointerleave", hideTip);
 }
 
-function tellWeight(step, past) {
+function describeWeight(step, past) {
   if (!state.plane || past >= step || step - past > episode.ages) return null;
-  return `step ${step} → ${past}, ${step - past} back: ${formatWeight(state.plane.weight(step, past))}`;
+  return `step ${step} → ${past}, ${step - past} steps back: ${formatWeight(state.plane.weight(step, past))}`;
 }
 
 function listen() {
   const curves = { value: episode.values, reward: episode.rewards, entropy: episode.entropies };
   for (const [name, numbers] of Object.entries(curves)) {
-    const tell = ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`;
-    listenTo(byId(`${name}-plot`), ({ across }) => across, tell);
+    const describe = ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`;
+    listenTo(byId(`${name}-plot`), ({ across }) => across, describe);
   }
-  listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => tellWeight(state.step, across), false);
-  listenTo(byId("map-plot"), ({ down }) => down, ({ across, down }) => tellWeight(down, across));
+  listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => describeWeight(state.step, across), false);
+  listenTo(byId("map-plot"), ({ down }) => down, ({ across, down }) => describeWeight(down, across));
   const clicks = {
     first: () => goTo(0), back: () => goTo(state.step - 1), play: togglePlay, forward: () => goTo(state.step + 1),
     last: () => goTo(episode.steps - 1), help: () => byId("keys").showModal(), copy: copyCommand,
@@ -145,7 +145,7 @@ function listen() {
   byId("speed").addEventListener("change", (event) => setSpeed(Number(event.target.value)));
   byId("scale").addEventListener("change", (event) => setScale(event.target.value));
   document.addEventListener("keydown", onKey);
-  // A mouse leaves the focus where it is, so that the space bar plays after a click.
+  // Mouse clicks don't move the focus, so that the space bar still starts playback after a click.
   document.addEventListener("mousedown", (event) => {
     if (event.target.closest("main button, .transport button")) event.preventDefault();
   });
@@ -161,7 +161,7 @@ async function copyCommand() {
   try {
     await navigator.clipboard.writeText(episode.record.command);
     byId("copy").textContent = "Copied";
-  } catch { // without a clipboard the text is ready for the keyboard's own copy
+  } catch { // no clipboard access: select the text for copying by keyboard
     getSelection().selectAllChildren(byId("command"));
   }
 }
@@ -170,14 +170,14 @@ async function start() {
   const { record } = episode;
   byId("task").textContent = record.env_id;
   byId("model").textContent = record.model;
-  byId("again").hidden = !record.command;
+  byId("replay").hidden = !record.command;
   byId("command").textContent = record.command;
   byId("scrubber").max = episode.steps - 1;
   const limit = episode.branches.reduce((sum, { choices }) => sum + Math.log(choices.length), 0);
-  byId("entropy-limit").textContent = `of ${formatNumber(limit)} at most`;
+  byId("entropy-limit").textContent = `maximum ${formatNumber(limit)}`;
   byId("speed").append(...SPEEDS.map((speed) => element("option", { value: speed, textContent: `${speed}/s` })));
   document.documentElement.style.setProperty("--steps", episode.steps);
-  showFacts(byId("facts"), record);
+  showResults(byId("results"), record);
   showDetails(byId("details"), record.details);
   setSpeed(state.speed);
   listen();

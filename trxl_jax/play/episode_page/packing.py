@@ -1,4 +1,7 @@
-"""Arrays as the text that the page decodes: little-endian base64, frames as lossless WebP, attention deflated."""
+"""Encodes arrays as text for the page, which decodes them in `data.js` and `frames.js`.
+
+Numbers are little-endian base64, frames lossless WebP, attention weights quantised and zlib-compressed.
+"""
 
 import base64
 import io
@@ -9,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 ATTENTION_LEVELS = 2**14 - 1
-"""A weight of 1 in the page's integers: stored weights are off by at most 1 / ATTENTION_LEVELS."""
+"""Quantisation of attention: a weight of 1 is stored as this integer, so the error is at most 1 / ATTENTION_LEVELS."""
 
 _SHEET_PIXELS = 4_000_000  # 16 MB when decoded
 _SHEET_FRAMES = 64
@@ -17,21 +20,24 @@ _WEBP_MAX_SIDE = 16_383
 
 
 def pack_array(array: np.ndarray, dtype: str) -> str:
-    """Any array, flattened; `dtype` in NumPy's notation, such as f4."""
+    """Encodes an array of any shape, flattened; `dtype` is a NumPy type code such as f4."""
     return _text(np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).tobytes())
 
 
 def pack_frames(frames: np.ndarray) -> dict[str, Any]:
-    """Frames u8[K, height, width, 3]: distinct ones once, some dozens under one another in each sheet.
+    """Encodes frames u8[K, height, width, 3]: each unique frame is stored once, stacked vertically in sprite sheets.
 
-    WebP finds what frames far apart have in common; PNG, which looks back 32 kB, needs five times the bytes.
+    WebP compresses similar frames that are far apart in a sheet; PNG, with its 32 kB window, needs five times as much.
+
+    Returns:
+        height, width; per_sheet: frames per sheet; sheets: WebP images, base64; index: u4[K], each step's unique frame.
     """
-    number_of: dict[bytes, int] = {}
-    index = np.array([number_of.setdefault(frame.tobytes(), len(number_of)) for frame in frames], np.uint32)
-    distinct = [np.frombuffer(data, np.uint8).reshape(frames.shape[1:]) for data in number_of]
+    unique_index: dict[bytes, int] = {}
+    index = np.array([unique_index.setdefault(frame.tobytes(), len(unique_index)) for frame in frames], np.uint32)
+    unique = [np.frombuffer(data, np.uint8).reshape(frames.shape[1:]) for data in unique_index]
     height, width = frames.shape[1:3]
     per_sheet = max(1, min(_SHEET_FRAMES, _SHEET_PIXELS // (height * width), _WEBP_MAX_SIDE // height))
-    sheets = [np.concatenate(distinct[i : i + per_sheet]) for i in range(0, len(distinct), per_sheet)]
+    sheets = [np.concatenate(unique[i : i + per_sheet]) for i in range(0, len(unique), per_sheet)]
     return {
         "height": height,
         "width": width,
@@ -42,12 +48,17 @@ def pack_frames(frames: np.ndarray) -> dict[str, Any]:
 
 
 def pack_attention(attention: np.ndarray) -> dict[str, Any]:
-    """Weights f32[K, L, H, W - 1] as one deflated block a layer and head, to be decoded when it is looked at.
+    """Encodes attention weights f32[K, L, H, W - 1], one compressed block per layer and head, decoded on demand.
 
-    Rounding the running sum, not the weights, keeps a row's sum: what one weight loses the next one gains.
+    The cumulative sum is rounded rather than the weights, so that rounding errors don't accumulate and rows still sum
+    to 1.
+
+    Returns:
+        ages: stored columns, number of past steps; levels: integer of weight 1; planes[layer][head]: text of
+        u16[K, ages].
     """
     steps, layers, heads, window = attention.shape
-    ages = min(window, steps - 1)  # older steps don't exist
+    ages = min(window, steps - 1)  # there are no older steps
     sums = np.rint(np.cumsum(attention[..., :ages], axis=-1, dtype=np.float64) * ATTENTION_LEVELS)
     levels = np.diff(sums, axis=-1, prepend=0).astype(np.uint16)
     return {
@@ -58,13 +69,14 @@ def pack_attention(attention: np.ndarray) -> dict[str, Any]:
 
 
 def _deflate(levels: np.ndarray) -> str:
-    # High bytes first, then the low ones: the high ones are nearly all zero.
+    # All high bytes first, then all low bytes: the high ones are nearly all zero and compress well.
     return _text(zlib.compress((levels >> 8).astype(np.uint8).tobytes() + levels.astype(np.uint8).tobytes(), 6))
 
 
 def _webp(sheet: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(sheet).save(file, "webp", lossless=True, quality=20, method=3)  # quality is effort
+    # With lossless=True, `quality` is the compression effort.
+    Image.fromarray(sheet).save(file, "webp", lossless=True, quality=20, method=3)
     return _text(file.getvalue())
 
 

@@ -1,7 +1,7 @@
-// Panels of the page. Each `make...` builds its part once and returns a function that shows a moment in it.
+// Panels of the page. Each `make...` function builds a panel and returns a function that updates it for a step.
 
 const THUMBNAILS = 8;
-const MANY = 12; // choices or numbers that would make the page long
+const MANY = 12; // longer lists get a compact layout
 
 function byId(id) {
   return document.getElementById(id);
@@ -13,7 +13,7 @@ function element(tag, properties, ...children) {
   return node;
 }
 
-// Three decimals, so that digits stay in place while numbers change; a true minus sign.
+// Fixed decimals, so that digits don't move while numbers change, and a true minus sign.
 function formatNumber(x) {
   if (!Number.isFinite(x)) return String(x);
   const size = Math.abs(x);
@@ -25,18 +25,18 @@ function formatWeight(weight) {
   return weight > 0 && weight < 5e-4 ? "<0.001" : weight.toFixed(3);
 }
 
-// A number that stands still: without the digits that say nothing.
+// Formats a number that doesn't change: up to five significant digits.
 function formatResult(x) {
   return typeof x === "number" ? String(Number(x.toPrecision(5))).replace("-", "−") : x;
 }
 
 const RESULT_NAMES = { r: "return", l: "length", t: "seconds" };
 
-function showFacts(list, record) {
-  const facts = Object.entries(record.results).map(([name, x]) => [
+function showResults(list, record) {
+  const rows = Object.entries(record.results).map(([name, x]) => [
     RESULT_NAMES[name] ?? name.replaceAll("_", " "), formatResult(x)]);
-  facts.push(["seed", String(record.seed)], ["episode", String(record.episode)]);
-  for (const [name, text] of facts) {
+  rows.push(["seed", String(record.seed)], ["episode", String(record.episode)]);
+  for (const [name, text] of rows) {
     list.append(element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: text })));
   }
 }
@@ -47,8 +47,8 @@ function showDetails(list, details) {
   }
 }
 
-// What the agent saw and, where it was recorded, what was there.
-function makeViews(container, episode, seen, pictures) {
+// Observation of the agent and, if recorded, the picture of the whole task.
+function makeViews(container, episode, observations, pictures) {
   const shown = [];
   const addFrames = (frames, caption) => {
     const canvas = element("canvas", { width: frames.width, height: frames.height, role: "img", ariaLabel: caption });
@@ -57,8 +57,8 @@ function makeViews(container, episode, seen, pictures) {
     container.append(figure);
     shown.push((step) => frames.draw(canvas, step));
   };
-  if (episode.record.frames) addFrames(seen, "the agent’s observation");
-  else shown.push(makeVector(container, episode.record.vectors.names, seen));
+  if (episode.record.frames) addFrames(observations, "the agent’s observation");
+  else shown.push(makeVector(container, episode.record.vectors.names, observations));
   if (pictures) addFrames(pictures, "ground truth");
   return (step) => shown.forEach((show) => show(step));
 }
@@ -84,13 +84,13 @@ function makeVector(container, names, glyphs) {
   });
 }
 
-// Probabilities of every choice, the one taken marked.
+// Probabilities of all choices; the action taken is marked.
 function makeBranches(container, episode) {
   const branches = episode.branches.map(({ name, choices }) => {
     const rows = choices.map((choice) => {
       const bar = element("i");
       const number = element("span", { className: "number" });
-      const taken = element("span", { className: "unseen" });
+      const taken = element("span", { className: "visually-hidden" });
       const label = element("span", { className: "choice" }, choice, taken);
       const share = element("span", { className: "share" }, bar);
       const row = element("li", {}, label, share, number, element("span", { className: "dot" }));
@@ -117,10 +117,10 @@ function makeBranches(container, episode) {
   };
 }
 
-// The past steps that a step attends to most, as buttons that go there.
-function makeStrongest(list, seen, onPick, onPoint) {
+// Thumbnails of the past steps with the largest weights; clicking one goes to its step.
+function makeStrongest(list, observations, onPick, onHover) {
   const items = Array.from({ length: THUMBNAILS }, () => {
-    const canvas = element("canvas", { width: seen.width, height: seen.height });
+    const canvas = element("canvas", { width: observations.width, height: observations.height });
     const [step, weight, bar] = [element("span"), element("b"), element("i")];
     const word = element("span", { className: "word", textContent: "step " });
     const button = element("button", { type: "button" }, canvas,
@@ -129,9 +129,9 @@ function makeStrongest(list, seen, onPick, onPoint) {
     const item = element("li", {}, button);
     button.addEventListener("click", () => onPick(Number(item.dataset.step)));
     for (const event of ["pointerenter", "focus"]) {
-      button.addEventListener(event, () => onPoint(Number(item.dataset.step)));
+      button.addEventListener(event, () => onHover(Number(item.dataset.step)));
     }
-    for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => onPoint(null));
+    for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => onHover(null));
     list.append(item);
     return { item, button, canvas, word, step, weight, bar };
   });
@@ -149,12 +149,12 @@ function makeStrongest(list, seen, onPick, onPoint) {
       weight.textContent = formatWeight(past.weight);
       bar.style.width = `${(100 * past.weight) / strongest[0].weight}%`;
       button.ariaLabel = `Step ${past.step}, weight ${formatWeight(past.weight)}`;
-      seen.draw(canvas, past.step);
+      observations.draw(canvas, past.step);
     });
   };
 }
 
-// "layer 2, mean of 4 heads", without what there is but one of.
+// For example "layer 2, mean of 4 heads"; layers or heads are left out if there is only one.
 function nameOf(layer, head, episode) {
   const parts = [["layer", layer, episode.layers], ["head", head, episode.heads]].filter(([, , count]) => count > 1);
   const picked = parts.filter(([, choice]) => choice !== MEAN).map(([kind, choice]) => `${kind} ${choice + 1}`);
@@ -163,10 +163,10 @@ function nameOf(layer, head, episode) {
   return picked.join(", ");
 }
 
-// A small map for every layer and head and their means; a radio group that arrow keys walk.
+// Selector of layer and head: a grid of small heat maps, as a radio group with arrow-key navigation.
 function makePicker(container, episode, onPick) {
   const [layers, heads] = [episode.layerChoices(), episode.headChoices()];
-  const mean = heads.length > 6 ? "x̄" : "mean"; // as there is room
+  const mean = heads.length > 6 ? "x̄" : "mean"; // a short label where space is limited
   const label = (choice) => element("span", { textContent: choice === MEAN ? mean : choice + 1, ariaHidden: true });
   container.style.setProperty("--heads", heads.length);
   byId("picker-key").textContent = heads.length > 1 ? "layers down, heads across" : "layers down";
@@ -211,12 +211,12 @@ function makePicker(container, episode, onPick) {
   };
 }
 
-// At most three digits, for the ends of an axis.
+// Axis labels: three significant digits.
 function formatTick(x) {
   return formatResult(Number(x.toPrecision(3)));
 }
 
-// Labels beside a plot, at fractions of its height or width.
+// Places axis labels at fractions of a plot's height or width.
 function showTicks(container, ticks, side) {
   container.replaceChildren(...ticks.map(({ at, text }) => {
     const tick = element("span", { textContent: text });

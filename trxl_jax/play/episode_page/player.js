@@ -1,15 +1,15 @@
-// The page's state, what changes it, and what it shows.
+// The page's state, the functions that change it, and the functions that redraw the page.
 
-const SPEEDS = [1, 2, 5, 10, 20, 30, 60]; // steps a second
+const SPEEDS = [1, 2, 5, 10, 20, 30, 60]; // steps per second
 
 const episode = new Episode(JSON.parse(byId("record").textContent));
-const seen = episode.record.frames
+const observations = episode.record.frames
   ? new Frames(episode.record.frames)
   : new VectorGlyphs(episode.vectors, episode.record.vectors.names.length);
 const pictures = episode.record.pictures && new Frames(episode.record.pictures);
 const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
 
-// layer and head count from 0, or are MEAN; plane is their attention, null until it is decoded; scale is weight or row.
+// layer and head: index from 0, or MEAN. plane: their attention, null until decoded. scale: "weight" or "row".
 const state = {
   step: 0,
   playing: false,
@@ -20,9 +20,9 @@ const state = {
   scale: "weight",
 };
 
-const showViews = makeViews(byId("views"), episode, seen, pictures);
+const showViews = makeViews(byId("views"), episode, observations, pictures);
 const showBranches = makeBranches(byId("branches"), episode);
-const showStrongest = makeStrongest(byId("strongest"), seen, goTo, pointAt);
+const showStrongest = makeStrongest(byId("strongest"), observations, goTo, markStep);
 const picker = makePicker(byId("picker"), episode, select);
 const returns = Float64Array.from(episode.rewards);
 returns.forEach((reward, k) => { returns[k] = reward + (returns[k - 1] ?? 0); });
@@ -30,18 +30,18 @@ returns.forEach((reward, k) => { returns[k] = reward + (returns[k - 1] ?? 0); })
 function goTo(step) {
   state.step = Math.max(0, Math.min(episode.steps - 1, Math.round(step)));
   showStep();
-  keepAddress();
+  updateAddress();
 }
 
-// Shows the attention of a layer and head, or MEAN of them; resolves when it is on the page.
+// Selects the attention of a layer and head (index or MEAN); resolves when it is shown.
 async function select(layer, head) {
   Object.assign(state, { layer, head });
   picker.mark(layer, head);
-  keepAddress();
+  updateAddress();
   const plane = await episode.plane(layer, head);
   if (state.layer !== layer || state.head !== head) return;
   state.plane = plane;
-  byId("attention-through").textContent = byId("looked-through").textContent = nameOf(layer, head, episode);
+  byId("attention-selection").textContent = byId("attended-selection").textContent = nameOf(layer, head, episode);
   showMap();
   showAttention();
 }
@@ -65,7 +65,7 @@ function play() {
   let due = 0;
   const advance = (now) => {
     if (!state.playing) return;
-    due += (Math.min(250, now - before) / 1000) * state.speed; // what passed while the page was hidden doesn't count
+    due += (Math.min(250, now - before) / 1000) * state.speed; // time while the page was hidden doesn't count
     before = now;
     if (due >= 1) {
       goTo(state.step + Math.floor(due));
@@ -80,7 +80,7 @@ function play() {
 function pause() {
   state.playing = false;
   showPlaying();
-  keepAddress();
+  updateAddress();
 }
 
 function showPlaying() {
@@ -88,24 +88,24 @@ function showPlaying() {
   document.body.classList.toggle("playing", state.playing);
 }
 
-// Everything that depends on the step.
+// Redraws everything that depends on the step.
 function showStep() {
   const { step } = state;
   const lastStep = episode.steps - 1;
   byId("scrubber").value = step;
   byId("scrubber").ariaValueText = `step ${step} of ${lastStep}`;
   byId("position").textContent = `step ${step} / ${lastStep}`;
-  document.documentElement.style.setProperty("--now-at", positionOf(step, episode.steps));
+  document.documentElement.style.setProperty("--current-at", positionOf(step, episode.steps));
   showViews(step);
   showBranches(step);
   byId("value").textContent = formatNumber(episode.values[step]);
   byId("reward").textContent = formatNumber(episode.rewards[step]);
-  byId("return-so-far").textContent = `${formatNumber(returns[step])} so far`;
+  byId("return-so-far").textContent = `return so far ${formatNumber(returns[step])}`;
   byId("entropy").textContent = formatNumber(episode.entropies[step]);
   showAttention();
 }
 
-// What the step attends to.
+// Redraws the current step's attention.
 function showAttention() {
   const { plane, step } = state;
   if (!plane) return;
@@ -113,13 +113,13 @@ function showAttention() {
   const weights = new Float32Array(episode.steps);
   row.forEach((weight, age) => { weights[step - 1 - age] = weight; });
   const largest = row.reduce((a, b) => Math.max(a, b), 0);
-  drawBars(byId("profile-plot"), weights, { low: 0, high: largest || 1 }, "--seen");
+  drawBars(byId("profile-plot"), weights, { low: 0, high: largest || 1 }, "--attention");
   showTicks(byId("profile-range"), [{ at: 0, text: formatWeight(largest) }, { at: 1, text: "0" }], "top");
-  byId("profile-step").textContent = `Weights in step ${step}`;
+  byId("profile-step").textContent = `Weights of step ${step}`;
   byId("largest").textContent = formatWeight(largest);
-  const spread = `largest; spread ${plane.spread(step).toFixed(1)} of ${row.length}`;
-  byId("spread").textContent = row.length ? spread : "nothing to see";
-  byId("looked-none").hidden = row.length > 0;
+  const spread = `largest; effective steps ${plane.spread(step).toFixed(1)} of ${row.length}`;
+  byId("spread").textContent = row.length ? spread : "memory is empty";
+  byId("attended-none").hidden = row.length > 0;
   showStrongest(plane, step);
 }
 
@@ -137,7 +137,7 @@ function showMap() {
   showTicks(byId("legend-ticks"), ticks, "left");
 }
 
-// The parts that only a new size or colour scheme changes.
+// Redraws what depends only on the page's size and colour scheme, then everything else.
 function showEpisode() {
   const curves = [
     ["value", episode.values, rangeOf(episode.values, false)],

@@ -1,4 +1,4 @@
-// Curves over the episode, all on the same horizontal axis: step k is centred at (k + 1/2) / K of the width.
+// Plots over the episode. All share one horizontal axis: step k of K is centred at (k + 1/2) / K of the width.
 
 function fitCanvas(canvas) {
   const ratio = window.devicePixelRatio || 1;
@@ -15,7 +15,7 @@ function positionOf(step, steps) {
   return (step + 0.5) / steps;
 }
 
-// The least and the largest finite number, with zero between if asked for.
+// Smallest and largest finite number; `withZero` extends the range to include 0.
 function rangeOf(numbers, withZero) {
   let low = withZero ? 0 : Infinity;
   let high = withZero ? 0 : -Infinity;
@@ -53,14 +53,14 @@ function drawLine(canvas, numbers, range) {
     else if (drawing) context.lineTo(x, y(number));
     else {
       context.moveTo(x, y(number));
-      context.lineTo(x + 0.01, y(number)); // a lone point is seen, too
+      context.lineTo(x + 0.01, y(number)); // makes a single point visible
       drawing = true;
     }
   });
   context.stroke();
 }
 
-// Bars from zero; they get thin in long episodes, never invisible.
+// Bar chart from zero, with a minimum bar width for long episodes.
 function drawBars(canvas, numbers, range, colourName) {
   const ratio = fitCanvas(canvas);
   const context = canvas.getContext("2d");
@@ -75,7 +75,7 @@ function drawBars(canvas, numbers, range, colourName) {
   });
 }
 
-// Round steps for an axis, at most `count` of them.
+// Tick positions at round step numbers, at most `count`.
 function niceTicks(steps, count) {
   const size = [1, 2, 5].flatMap((x) => [1, 10, 100, 1000, 10000].map((power) => x * power))
     .sort((a, b) => a - b).find((step) => steps / step <= count) ?? steps;

@@ -1,4 +1,4 @@
-"""What the page knows of tasks by their id: which way round frames are, and what numbers stand for."""
+"""Task-specific knowledge of the page, by task id: axis order of frames, and names of actions and observations."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ Branches = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def frames_are_x_first(env_id: str) -> bool:
-    """Whether observations are stored [x, y, colour]: Memory Gym's, which agents see as they are."""
+    """Whether image observations are indexed [x, y, channel], as in Memory Gym, instead of [row, column, channel]."""
     return any(name in env_id for name in _MEMORY_GYM)
 
 
 def branches(env_id: str, action_nvec: Sequence[int]) -> Branches:
-    """The name and the choices' names of each action branch; numbers where they are not known."""
+    """Name and names of the choices of each action branch; numbers for unknown tasks."""
     if "Endless-MysteryPath" in env_id:
         known: Branches = _PATH
     elif frames_are_x_first(env_id):
@@ -36,7 +36,7 @@ def branches(env_id: str, action_nvec: Sequence[int]) -> Branches:
 
 
 def observation_names(env_id: str, size: int) -> tuple[str, ...]:
-    """The names of a vector observation's elements; numbers where they are not known."""
+    """Names of the elements of a vector observation; numbers for unknown tasks."""
     if "ProofofMemory" in env_id and size == 3:
         return ("left goal", "position", "right goal")
     return tuple(str(i) for i in range(size))

@@ -1,8 +1,8 @@
-"""Takes the tasks' pictures from Memory Gym itself and writes them into `sprites.npz`.
+"""Extracts the sprites from the installed Memory Gym and writes them to `sprites.npz`.
 
     python -m trxl_jax.envs.tasks.memory_gym.capture_sprites
 
-Needed again when Memory Gym's drawing changes; nothing else here imports pygame. The sprites are for the default sizes.
+Run it again if Memory Gym's drawing changes. The sprites have the default scales. Only this module imports pygame.
 """
 
 import os
@@ -14,40 +14,45 @@ from trxl_jax.envs.tasks.memory_gym.sprites import FILE, TRANSPARENT
 
 SCALE = 0.25
 LARGEST_RADIUS = 42
-"""Of the spotlights in pixels: a disc of this size is as large as the screen."""
+"""Largest radius of spotlights in pixels: such a disc is as large as the screen."""
 
 
 class Palette:
-    """Colours in the order in which they were met; place 0 is kept for what is transparent."""
+    """Assigns palette indices to colours in order of first use; index 0 is reserved for transparency."""
 
     def __init__(self) -> None:
-        self.places: dict[tuple[int, ...], int] = {}
+        self.indices: dict[tuple[int, ...], int] = {}
 
     def sprite(self, surface: Any, key: tuple[int, int, int] | None = None) -> np.ndarray:
-        """A pygame surface u8[width, height]; `key` is the colour that is transparent, None for none."""
+        """Converts a pygame surface to palette indices u8[width, height].
+
+        Args:
+            surface: the surface.
+            key: the transparent colour; None if there is none.
+        """
         import pygame
 
         pixels = pygame.surfarray.array3d(surface)
         sprite = np.zeros(pixels.shape[:2], np.uint8)
-        for place in np.ndindex(*sprite.shape):
-            colour = tuple(int(x) for x in pixels[place])
-            sprite[place] = TRANSPARENT if colour == key else self.place(*colour)
+        for pixel in np.ndindex(*sprite.shape):
+            colour = tuple(int(x) for x in pixels[pixel])
+            sprite[pixel] = TRANSPARENT if colour == key else self.index(*colour)
         return sprite
 
-    def place(self, *colour: int) -> int:
-        """Where a colour stands, at the end if it is new."""
-        return self.places.setdefault(colour, len(self.places) + 1)
+    def index(self, *colour: int) -> int:
+        """Index of a colour, which is added if it is new."""
+        return self.indices.setdefault(colour, len(self.indices) + 1)
 
     def array(self) -> np.ndarray:
-        """u8[colours, 3]."""
-        return np.array([(0, 0, 0), *self.places], np.uint8)
+        """The palette as u8[colours, 3]."""
+        return np.array([(0, 0, 0), *self.indices], np.uint8)
 
 
 def check_pygame_rounds() -> None:
-    """Memory Gym's agent moves as published only if a `Rect` rounds the floats given to it.
+    """Checks that pygame's `Rect` rounds floats: Memory Gym's published movement depends on it.
 
     Raises:
-        SystemExit: it truncates, as pygame-ce does.
+        SystemExit: it truncates floats, as pygame-ce does.
     """
     import pygame
 
@@ -58,7 +63,7 @@ def check_pygame_rounds() -> None:
 
 
 def agent(palette: Palette) -> dict[str, np.ndarray]:
-    """The agent, u8[8, 28, 28], turned by 45 degrees from one to the next."""
+    """`agent`, u8[8, 28, 28]: the agent in 8 rotations of 45 degrees."""
     from memory_gym.character_controller import CharacterController
 
     surfaces = CharacterController(speed=12 * SCALE, scale=SCALE).character_surfaces
@@ -68,8 +73,10 @@ def agent(palette: Palette) -> dict[str, np.ndarray]:
 def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
     """Sprites of Mortar Mayhem.
 
-    `mortar_tiles` u8[2, 14, 14], blue and red; `mortar_commands` u8[9, 31, 31], in the order of their numbers;
-    `mortar_target` u8[14, 14], the mark that only people see.
+    Returns:
+        mortar_tiles: u8[2, 14, 14], blue and red.
+        mortar_commands: u8[9, 31, 31], in the order of command numbers.
+        mortar_target: u8[14, 14], marks the target in debug pictures.
     """
     import pygame
     from memory_gym.pygame_assets import Command, MortarTile
@@ -80,7 +87,7 @@ def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
     tile.toggle_color(True)
     tiles.append(palette.sprite(tile.surface))
 
-    # Turned by 45 degrees they are wider; all are drawn with the same upper left corner.
+    # Diagonal commands are wider; Memory Gym draws all commands with the same upper left corner.
     drawn = [palette.sprite(Command(name, SCALE).surface, (0, 0, 0)) for name in Command.COMMANDS]
     width = max(len(sprite) for sprite in drawn)
     commands = [np.pad(sprite, ((0, width - len(sprite)), (0, width - sprite.shape[1]))) for sprite in drawn]
@@ -95,38 +102,44 @@ def mortar_mayhem(palette: Palette) -> dict[str, np.ndarray]:
 
 
 def mystery_path(palette: Palette) -> dict[str, np.ndarray]:
-    """The cross of a fall u8[10, 10]; what the debug picture's half transparent path looks like u8[3, 1]."""
+    """Sprites of Mystery Path.
+
+    Returns:
+        cross: u8[10, 10], drawn when the agent leaves the path.
+        path_above: u8[3, 1], the half transparent path of debug pictures over black, over a tile and over a tile's
+            border.
+    """
     import pygame
 
     cross = pygame.Surface((40 * SCALE, 40 * SCALE))
     last = 40 * SCALE - 1
     for start, end in (((0, 0), (last, last)), ((last, 0), (0, last))):
         pygame.draw.line(cross, (255, 0, 0), start, end, int(12 * SCALE))
-    # Above black, a tile and a tile's border.
+    # Black, a tile and a tile's border.
     colours = [(0, 0, 0), (125, 177, 250), (210, 210, 210)]
     below = pygame.Surface((len(colours), 1))
     for x, colour in enumerate(colours):
-        palette.place(*colour)
+        palette.index(*colour)
         below.set_at((x, 0), colour)
     path = pygame.Surface(below.get_size())
     path.fill((255, 255, 255))
     path.set_colorkey((0, 0, 0))
     path.set_alpha(200)
     below.blit(path, (0, 0))
-    palette.place(0, 255, 0)
-    palette.place(0, 0, 255)
+    palette.index(0, 255, 0)
+    palette.index(0, 0, 255)
     return {"cross": palette.sprite(cross, (0, 0, 0)), "path_above": palette.sprite(below)}
 
 
 def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:
-    """Sprites of Searing Spotlights, and the shapes of its lights as tables; see `spotlights_drawing`.
+    """Sprites of Searing Spotlights, and tables of circle shapes, which `spotlights_drawing` uses.
 
     Returns:
-        chessboard: u8[2, 84, 84], blue and, for a hit, red.
-        coin: u8[6, 6], its centre at (3, 3).
-        exit: u8[2, 10, 10], closed and open, its centre at (5, 5).
-        disc: u8[R, R], half the height of the disc of each radius in each column right of its centre.
-        ring: u8[R, 2, R], the same of the outer and the inner edge of the circle around it.
+        chessboard: u8[2, 84, 84], the floor in blue and, for a hit, in red.
+        coin: u8[6, 6], centre at (3, 3).
+        exit: u8[2, 10, 10], closed and open, centre at (5, 5).
+        disc: u8[R, R], by radius: half the height of a disc in each column to the right of its centre.
+        ring: u8[R, 2, R], by radius: the same for the outer and inner edge of a circle's outline.
     """
     import pygame
     from memory_gym.pygame_assets import Coin, Exit, get_tiled_background_surface
@@ -152,7 +165,7 @@ def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:
         (116, 1, 113),
         (255, 94, 14),
     ):
-        palette.place(*bar_colour)
+        palette.index(*bar_colour)
     return {
         "chessboard": np.stack([palette.sprite(blue), palette.sprite(red)]),
         "coin": coin,
@@ -163,9 +176,9 @@ def searing_spotlights(palette: Palette) -> dict[str, np.ndarray]:
 
 
 def _half_heights(radius: int, width: int) -> np.ndarray:
-    """A circle's outer and inner edge, u8[2, R], in each column from its centre to the right.
+    """Half heights u8[2, R] of a circle's outer and inner edge in each column to the right of its centre.
 
-    pygame's circles of radius r are 2 r pixels wide and high and mirror themselves, which is checked here.
+    One quadrant is enough because pygame's circles are 2 r pixels wide and high and symmetric, which is checked here.
     """
     import pygame
 
@@ -174,7 +187,7 @@ def _half_heights(radius: int, width: int) -> np.ndarray:
     pygame.draw.circle(surface, (255, 255, 255), (middle, middle), radius, width)
     drawn = pygame.surfarray.array3d(surface)[..., 0] > 0
     if not (drawn == drawn[::-1]).all() or not (drawn == drawn[:, ::-1]).all():
-        raise SystemExit(f"the circle of radius {radius} isn't its own mirror image; half of it can't stand for it")
+        raise SystemExit(f"the circle of radius {radius} isn't symmetric; a quadrant can't represent it")
     below = drawn[middle:, middle:]
     outer = np.where(below.any(axis=1), middle - below[:, ::-1].argmax(axis=1), 0)
     inner = np.where(below.any(axis=1), below.argmax(axis=1), 0)
@@ -184,7 +197,7 @@ def _half_heights(radius: int, width: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes the file."""
+    """Extracts all sprites and writes the file."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     import pygame
@@ -193,12 +206,12 @@ def main() -> None:
     pygame.init()
     pygame.display.set_mode((84, 84))
     palette = Palette()
-    palette.place(0, 0, 0)
-    palette.place(255, 255, 255)
+    palette.index(0, 0, 0)
+    palette.index(255, 255, 255)
     sprites = agent(palette) | mortar_mayhem(palette) | mystery_path(palette) | searing_spotlights(palette)
     sprites["palette"] = palette.array()
     np.savez_compressed(FILE, **sprites)  # type: ignore[arg-type]
-    print(f"{FILE.name}: {len(sprites) - 1} sprites, {len(palette.places)} colours, {FILE.stat().st_size} bytes")
+    print(f"{FILE.name}: {len(sprites) - 1} sprites, {len(palette.indices)} colours, {FILE.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Frames as arrays of palette places, drawn on as pygame would: whole pixels, what leaves the screen is cut.
+"""Drawing functions. They give the same pixels as pygame: no anti-aliasing, clipped at the edges of the screen.
 
-A canvas is u8[84, 84], x first. Everything is for one environment; `vmap` makes a batch of it.
+A canvas is u8[84, 84], indexed [x, y], of palette indices (see `sprites`). All functions are for one environment; use
+`vmap` for a batch.
 """
 
 from collections.abc import Iterable
@@ -12,27 +13,30 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN, TRANSPARENT, load
 
-ZOOM = 4
-"""How much larger a picture for people is, as Memory Gym's own."""
+DEBUG_SCALE = 4
+"""Scale of pictures for people relative to observations, as in Memory Gym."""
 
 
 def draw(canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Draws one of several sprites with its top left corner at a place that may lie outside.
+    """Draws one of several sprites; parts outside the screen are clipped.
 
-    What the screen sees is cut out of the sprite amid transparency, which copies whole columns. To look each pixel of
-    the canvas up in the sprite takes twenty times as long on a CPU.
+    The sprite is padded with transparent pixels and the screen's area is sliced out of it, which copies whole columns.
+    Indexing the sprite for each pixel of the canvas takes twenty times as long on a CPU.
 
     Args:
         canvas: u8[84, 84].
-        sprites: u8[sprites, width, height]; where one is 0 the canvas shows through.
-        which: i32[], the sprite.
-        x: i32[], column of its left edge; beyond -width or 84 nothing is seen.
-        y: i32[], row of its upper edge.
+        sprites: u8[sprites, width, height], palette indices; 0 is transparent.
+        which: i32[], index of the sprite.
+        x: i32[], column of the sprite's left edge; may be outside the screen.
+        y: i32[], row of the sprite's upper edge; may be outside the screen.
+
+    Returns:
+        The canvas u8[84, 84] with the sprite.
     """
     width, height = sprites.shape[1:]
     around = ((0, 0), (SCREEN, SCREEN), (SCREEN, SCREEN))
     scenes = jnp.asarray(np.pad(sprites, around))
-    # Where the sprite is further away than this, the cut is moved to where there is nothing either.
+    # A sprite further outside than its own size is invisible anyway: clip the offset so that the slice stays in bounds.
     corner = which, SCREEN - jnp.clip(x, -width, SCREEN), SCREEN - jnp.clip(y, -height, SCREEN)
     start = [jnp.asarray(place, jnp.int32) for place in corner]
     (drawn,) = jax.lax.dynamic_slice(scenes, start, (1, SCREEN, SCREEN))
@@ -42,47 +46,62 @@ def draw(canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, x: ArrayLike,
 def rectangle(
     canvas: jax.Array, colour: ArrayLike, x: ArrayLike, y: ArrayLike, width: ArrayLike, height: ArrayLike
 ) -> jax.Array:
-    """Fills a rectangle; all arguments but the canvas are i32[]."""
+    """Fills a rectangle of a canvas u8[84, 84].
+
+    Args:
+        canvas: u8[84, 84].
+        colour: palette index.
+        x: i32[], column of the left edge.
+        y: i32[], row of the upper edge.
+        width: i32[].
+        height: i32[].
+
+    Returns:
+        The canvas u8[84, 84] with the rectangle.
+    """
     column = jnp.arange(SCREEN) - x
     row = jnp.arange(SCREEN) - y
     inside = ((column >= 0) & (column < width))[:, None] & ((row >= 0) & (row < height))[None, :]
     return jnp.where(inside, jnp.asarray(colour, jnp.uint8), canvas)
 
 
-def in_colours(canvas: jax.Array, places: Iterable[int], palette: ArrayLike | None = None) -> jax.Array:
-    """The frame u8[84, 84, 3] of a canvas.
+def to_rgb(canvas: jax.Array, indices: Iterable[int], palette: ArrayLike | None = None) -> jax.Array:
+    """Converts a canvas to RGB.
 
-    A few selects between whole colours in a word each is the fastest way on CPUs: three times as fast as looking
-    pixels up in the palette, eight times as fast as selects for each channel.
+    On CPUs a select per colour, with colours packed into 32-bit words, is fastest: three times as fast as indexing the
+    palette for each pixel, eight times as fast as selects for each channel.
 
     Args:
-        canvas: u8[84, 84].
-        places: those that may be in it, in NumPy; what else there is becomes black.
-        palette: [colours, 3] in place of the sprites' own.
+        canvas: u8[84, 84], palette indices.
+        indices: palette indices that may occur; pixels with other indices become black.
+        palette: u8 or i32[colours, 3]; None: the palette of the sprites.
+
+    Returns:
+        u8[84, 84, 3].
     """
-    # Else the compiler would draw the canvas again for each byte.
+    # Without the barrier XLA recomputes the canvas for each byte.
     canvas = jax.lax.optimization_barrier(canvas)
     colours = jnp.asarray(load()["palette"] if palette is None else palette, jnp.uint32)
     words = colours[:, 0] | colours[:, 1] << 8 | colours[:, 2] << 16
     frame = jnp.zeros(canvas.shape, jnp.uint32)
-    for place in sorted({*places} - {TRANSPARENT}):
-        frame = jnp.where(canvas == place, words[place], frame)
+    for index in sorted({*indices} - {TRANSPARENT}):
+        frame = jnp.where(canvas == index, words[index], frame)
     return jax.lax.bitcast_convert_type(frame, jnp.uint8)[..., :3]
 
 
-def placed(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
-    """A canvas with nothing on it but a sprite, for what never moves; in NumPy."""
+def sprite_canvas(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
+    """A NumPy canvas u8[84, 84] with only one sprite u8[width, height] at x, y, for sprites that don't move."""
     canvas = np.zeros((SCREEN, SCREEN), np.uint8)
     width, height = sprite.shape
     canvas[x : x + width, y : y + height] = sprite
     return canvas
 
 
-def enlarged(frame: jax.Array) -> jax.Array:
-    """A picture for people, u8[336, 336, 3] with rows first, of a frame u8[84, 84, 3]."""
-    return frame.swapaxes(0, 1).repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+def scale_up(frame: jax.Array) -> jax.Array:
+    """Scales a frame u8[84, 84, 3], indexed [x, y, channel], to a picture u8[336, 336, 3], rows first."""
+    return frame.swapaxes(0, 1).repeat(DEBUG_SCALE, axis=0).repeat(DEBUG_SCALE, axis=1)
 
 
-def for_people(canvas: jax.Array) -> jax.Array:
-    """The same of a canvas u8[84, 84], in any colours of the palette."""
-    return enlarged(jnp.asarray(load()["palette"])[canvas])
+def debug_frame(canvas: jax.Array) -> jax.Array:
+    """Converts a canvas u8[84, 84] to a picture for people, u8[336, 336, 3], rows first."""
+    return scale_up(jnp.asarray(load()["palette"])[canvas])

@@ -1,4 +1,4 @@
-"""Pictures of Endless-MysteryPath. The camera moves with the agent, so that all else moves past it."""
+"""Draws Endless-MysteryPath. The camera follows the agent horizontally."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,39 +8,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.tasks.memory_gym import sprites
-from trxl_jax.envs.tasks.memory_gym.drawing import for_people
-from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, in_colours
-from trxl_jax.envs.tasks.memory_gym.path_search import SIDE
+from trxl_jax.envs.tasks.memory_gym.drawing import debug_frame
+from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, to_rgb
+from trxl_jax.envs.tasks.memory_gym.path_search import GRID_SIZE
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 
 MARGIN = 2
-"""Columns left of the screen that are looked at, for where the shown part of the path begins."""
+"""Columns to the left of the screen in the window of tiles."""
 
 WINDOW = MARGIN + SCREEN // TILE + 1
-"""Columns looked at; the screen shows parts of eight."""
+"""Columns in the window of tiles that is considered for drawing; up to eight are on the screen."""
 
-COLUMNS = SIDE + 1
-"""Of a segment: a path across a grid, and one tile that leads over to the next segment."""
+COLUMNS = GRID_SIZE + 1
+"""Columns per segment: a path across the grid, and one column that connects it to the next segment."""
 
-PLACES = 64
-"""More than a segment's path can have."""
+MAX_SEGMENT_LENGTH = 64
+"""Upper bound of the number of tiles in a segment's path."""
 
 BAR_X = 80
 EDGE = (np.arange(SCREEN) % TILE == 0) | (np.arange(SCREEN) % TILE == TILE - 1)
-"""bool[84], pixels at a tile's border, in rows."""
+"""bool[84], rows of pixels at the border of a tile."""
 
 
 class Scene(NamedTuple):
-    """What is to be drawn, in arrays of one environment.
+    """What to draw, for one environment.
 
     Fields:
-        places: u8[columns, 7], place on the path in a segment, 0 off it.
-        tile: i32[2], tile of the path that the agent was on last.
-        centre: i32[2], of the agent on the path, in pixels.
-        direction: i32[], of the agent.
-        fallen: bool[], whether it is off the path.
-        scroll: i32[], pixels by which the floor is shifted.
-        bar_height: i32[], of the bar's spent part.
+        places: u8[columns, 7], position of tiles along their segment's path, 0 off the path.
+        tile: i32[2], column and row of the path's tile on which the agent was last.
+        centre: i32[2], centre of the agent in pixels, relative to the path.
+        direction: i32[], direction of the agent, 0..7.
+        fallen: bool[], whether the agent is off the path.
+        scroll: i32[], horizontal shift of the floor in pixels.
+        bar_height: i32[], height in pixels of the bar's used part.
     """
 
     places: jax.Array
@@ -53,15 +53,15 @@ class Scene(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EndlessPicture:
-    """How it is drawn.
+class EndlessDrawing:
+    """Draws scenes according to the task's options.
 
     Fields:
-        agent_x: the agent's column on the screen.
-        past_columns: columns of the path drawn behind the one left of the agent; None draws no path.
+        agent_x: column of the agent's centre on the screen, in pixels.
+        past_columns: columns of the path that are drawn, not counting the one left of the agent; None draws no path.
         show_background: draw a floor of tiles.
-        show_stamina: draw a bar.
-        visual_feedback: draw a cross where the agent falls.
+        show_stamina: draw a bar of the remaining stamina.
+        visual_feedback: draw a cross where the agent leaves the path.
     """
 
     agent_x: int
@@ -71,12 +71,12 @@ class EndlessPicture:
     visual_feedback: bool
 
     def observation(self, scene: Scene) -> jax.Array:
-        """What the agent sees, u8[84, 84, 3]."""
+        """The observation u8[84, 84, 3], indexed [x, y, channel]."""
         canvas = self._floor(scene.scroll)
         if self.past_columns is not None:
             first = self._first_column(scene.centre)
             window = _window(scene.places, first)
-            shown = _past(window, first, scene.tile, scene.centre[0] // TILE, self.past_columns)
+            shown = _visible_past(window, first, scene.tile, scene.centre[0] // TILE, self.past_columns)
             shown, edge = self._on_pixels(shown, scene.centre)
             colour = jnp.where(edge[:, None] | EDGE, sprites.colour(210, 210, 210), sprites.colour(255, 255, 255))
             canvas = jnp.where(shown, colour.astype(jnp.uint8), canvas)
@@ -89,10 +89,10 @@ class EndlessPicture:
         if self.show_stamina:
             canvas = _with_bar(canvas, scene.bar_height)
             others += [sprites.colour(255, 0, 0), sprites.colour(0, 255, 0)]
-        return in_colours(canvas, *others)
+        return to_rgb(canvas, *others)
 
     def debug(self, scene: Scene) -> jax.Array:
-        """What a person sees, u8[336, 336, 3] with rows first."""
+        """A picture with the whole path for people, u8[336, 336, 3], rows first."""
         floor = self._floor(scene.scroll)
         window = _window(scene.places, self._first_column(scene.centre))
         shown, _ = self._on_pixels(window > 0, scene.centre)
@@ -100,14 +100,14 @@ class EndlessPicture:
         above = sprites.load()["path_above"][:, 0]
         path = jnp.where(floor == black, above[0], jnp.where(floor == border, above[2], above[1]))
         canvas = self._with_agent(jnp.where(shown, path, floor), scene)
-        return for_people(_with_bar(canvas, scene.bar_height))
+        return debug_frame(_with_bar(canvas, scene.bar_height))
 
     def _with_agent(self, canvas: jax.Array, scene: Scene) -> jax.Array:
         crossed = scene.fallen & self.visual_feedback
         return draw_agent(canvas, scene.direction, crossed, self.agent_x, scene.centre[1])
 
     def _floor(self, scroll: jax.Array) -> jax.Array:
-        """Floor u8[84, 84]."""
+        """The floor u8[84, 84]."""
         if not self.show_background:
             return jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
         pixel = (jnp.arange(SCREEN) - scroll) % TILE
@@ -115,40 +115,48 @@ class EndlessPicture:
         return jnp.where(edge, sprites.colour(210, 210, 210), sprites.colour(125, 177, 250)).astype(jnp.uint8)
 
     def _first_column(self, centre: jax.Array) -> jax.Array:
-        """The path's column that the window starts with; negative at the start."""
+        """Column of the path at which the window starts; negative near the start of the path."""
         return (centre[0] - self.agent_x) // TILE - MARGIN
 
     def _on_pixels(self, shown: jax.Array, centre: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """For tiles bool[WINDOW, 7]: whether each pixel is on one, bool[84, 84]; and at a vertical edge, bool[84]."""
+        """Scales tiles bool[WINDOW, 7] to pixels bool[84, 84]; also returns the columns at tile borders, bool[84]."""
         pixel = (centre[0] - self.agent_x) % TILE + jnp.arange(SCREEN)
-        rows = (shown.astype(jnp.int32) << jnp.arange(SIDE)).sum(axis=1)[pixel // TILE + MARGIN]
+        rows = (shown.astype(jnp.int32) << jnp.arange(GRID_SIZE)).sum(axis=1)[pixel // TILE + MARGIN]
         within = pixel % TILE
-        # Of a frame that the screen's edge cuts down to two columns, pygame draws both.
+        # If the screen's edge clips a tile to two columns, pygame draws both as border.
         outermost = np.arange(SCREEN)
         cut = ((outermost == 0) & (within == TILE - 2)) | ((outermost == SCREEN - 1) & (within == 1))
         edge = (within == 0) | (within == TILE - 1) | cut
-        # Else the compiler would find them for each pixel anew.
+        # Without the barrier XLA recomputes them for each pixel.
         rows, edge = jax.lax.optimization_barrier((rows.astype(jnp.uint8), edge))
         return (rows[:, None] & (1 << TILE_OF_PIXEL).astype(np.uint8)) != 0, edge
 
 
 def _window(places: jax.Array, first: jax.Array) -> jax.Array:
-    """Places i32[WINDOW, 7] on the whole path from column `first` on; 0 off it."""
+    """Positions i32[WINDOW, 7] along the whole path, increasing, for the window from column `first`; 0 off the path."""
     column = first + jnp.arange(WINDOW)
     inside = (column >= 0) & (column < places.shape[0])
     local = places[jnp.clip(column, 0, places.shape[0] - 1)].astype(jnp.int32)
-    return jnp.where(inside[:, None] & (local > 0), column[:, None] // COLUMNS * PLACES + local, 0)
+    return jnp.where(inside[:, None] & (local > 0), column[:, None] // COLUMNS * MAX_SEGMENT_LENGTH + local, 0)
 
 
-def _past(window: jax.Array, first: jax.Array, tile: jax.Array, agent_column: jax.Array, columns: int) -> jax.Array:
-    """Which tiles of the window bool[WINDOW, 7] are drawn as the path behind.
+def _visible_past(
+    window: jax.Array, first: jax.Array, tile: jax.Array, agent_column: jax.Array, columns: int
+) -> jax.Array:
+    """Which tiles of the window are drawn as the path behind the agent, bool[WINDOW, 7].
 
-    They lead from the one before the agent's last tile of the path, which may lie left of a column that it has fallen
-    to, back to the first one in the column where the view ends. With paths that turn back, this is not what lies left
-    of the agent.
+    These are the tiles from the one before the agent's last tile back to the nearest earlier tile in the column where
+    the view ends. Since paths can turn back to the left, these are not just the tiles to the left of the agent.
+
+    Args:
+        window: i32[WINDOW, 7], positions along the path.
+        first: i32[], first column of the window.
+        tile: i32[2], the agent's last tile on the path.
+        agent_column: i32[], column of the agent.
+        columns: number of columns that are visible.
     """
     column = first + jnp.arange(WINDOW)[:, None]
-    at_tile = (column == tile[0]) & (jnp.arange(SIDE) == tile[1])
+    at_tile = (column == tile[0]) & (jnp.arange(GRID_SIZE) == tile[1])
     place = jnp.where(at_tile, window, 0).max()
     before = (window > 0) & (window < place)
     view_end = jnp.maximum(agent_column - 1 - columns, 0)

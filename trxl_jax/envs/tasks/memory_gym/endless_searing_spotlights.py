@@ -1,4 +1,4 @@
-"""Endless Searing Spotlights: collect one coin after the other in the dark, and keep out of the lights."""
+"""Endless Searing Spotlights: collect one coin after another in the dark while avoiding spotlights."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,22 +12,22 @@ from jax.typing import ArrayLike
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.memory_gym import spotlights_options
 from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW
-from trxl_jax.envs.tasks.memory_gym.options import MOST
+from trxl_jax.envs.tasks.memory_gym.options import MAX_INT
 from trxl_jax.envs.tasks.memory_gym.spotlights import SpotlightDraws, draw_spotlights
-from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import Look, Scene
+from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import DrawingOptions, Scene
 from trxl_jax.envs.tasks.memory_gym.spotlights_environment import (
-    AGENT_REACH,
-    COIN_TOUCHES,
+    COIN_TOUCH_DISTANCE,
     COINS,
     MARGIN,
-    START,
+    MIN_DISTANCE,
+    RESET,
     SpotlightsEnvironment,
     SpotlightsParams,
     SpotlightsState,
-    free_place,
-    key_of,
-    parts,
-    scatter,
+    derive_key,
+    jitter,
+    sample_free_position,
+    split_uniforms,
     touches,
 )
 from trxl_jax.envs.tasks.memory_gym.spotlights_options import SpotlightsOptions
@@ -36,11 +36,11 @@ from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 
 @struct.dataclass(kw_only=True)
 class EndlessSearingSpotlightsParams(SpotlightsParams):
-    """Beside the common ones.
+    """Parameters, in addition to the common ones.
 
     Fields:
-        steps_per_coin: after which an episode without a coin ends; -1 for never.
-        coin_show_duration: steps that a new coin is shown for.
+        steps_per_coin: steps without collecting a coin after which an episode terminates; -1 for no limit.
+        coin_show_duration: steps for which a new coin is visible.
     """
 
     steps_per_coin: int
@@ -49,16 +49,16 @@ class EndlessSearingSpotlightsParams(SpotlightsParams):
 
 @struct.dataclass
 class EndlessSearingSpotlightsLayout:
-    """What a reset draws.
+    """What a reset samples.
 
     Fields:
-        key: of what steps draw.
-        agent: i32[2], its centre.
-        rotation: i32[], eighths of a turn to the left.
-        spotlights: the first ones, [I].
-        coin: i32[2], its centre.
-        spawned: [M] lights that come in steps, in place of the key's; None to draw them.
-        next_coins: i32[M, 2], coins that come in steps, in place of the key's; None to draw them.
+        key: key[], random key of what is sampled in steps.
+        agent: i32[2], centre of the agent in pixels, x and y.
+        rotation: i32[], direction of the agent in multiples of 45 degrees counter-clockwise; 0 is up.
+        spotlights: the initial spotlights, with leading axis [I].
+        coin: i32[2], centre of the coin.
+        spawned: recorded spotlights that appear in steps, with leading axis [M]; None: sample them.
+        next_coins: i32[M, 2], recorded coins that appear in steps; None: sample them.
     """
 
     key: jax.Array
@@ -72,13 +72,13 @@ class EndlessSearingSpotlightsLayout:
 
 @struct.dataclass
 class EndlessSearingSpotlightsState(SpotlightsState):
-    """Beside the common fields.
+    """State, in addition to the common fields.
 
     Fields:
-        coin: i32[2], its centre.
-        coin_time: i32[], steps since the last coin.
-        coins_collected: i32[].
-        next_coins: see the layout.
+        coin: i32[2], centre of the coin.
+        coin_time: i32[], steps since the coin appeared.
+        coins_collected: i32[], number of coins collected.
+        next_coins: as in the layout.
     """
 
     coin: jax.Array
@@ -88,56 +88,62 @@ class EndlessSearingSpotlightsState(SpotlightsState):
 
 
 class EndlessSearingSpotlights(SpotlightsEnvironment):
-    """Endless-SearingSpotlights-v0: collect one coin after the other.
+    """Endless-SearingSpotlights-v0: collect one coin after another.
 
     Args:
-        initial_spawns: lights at the start.
-        capacity: lights at a time. One more is left out, and the episode is cut.
-        look: what concerns the picture alone.
+        initial_spawns: number of spotlights at the start.
+        capacity: maximum number of spotlights at a time. If there would be more, the episode is truncated.
+        drawing_options: options of drawing.
     """
 
     task = "Endless-SearingSpotlights-v0"
     result_names: ClassVar[tuple[str, ...]] = ("agent_health", "coins_collected", OVERFLOW)
 
-    def __init__(self, *, initial_spawns: int = 3, capacity: int = 16, look: Look | None = None) -> None:
-        super().__init__(initial_spawns=initial_spawns, capacity=capacity, look=look or Look(bar_is_grey=False))
+    def __init__(
+        self, *, initial_spawns: int = 3, capacity: int = 16, drawing_options: DrawingOptions | None = None
+    ) -> None:
+        super().__init__(
+            initial_spawns=initial_spawns,
+            capacity=capacity,
+            drawing_options=drawing_options or DrawingOptions(grey_bar=False),
+        )
 
     @classmethod
     def from_options(
         cls, options: Mapping[str, Any]
     ) -> tuple["EndlessSearingSpotlights", EndlessSearingSpotlightsParams]:
-        """The task and its parameters from Memory Gym's reset options.
+        """Creates the task and its parameters from the options of Memory Gym's `reset`.
 
         Raises:
-            ConfigError: an option that is unknown, or a value that can't be used.
+            ConfigError: an option is unknown, not supported, or has an invalid value.
         """
         read = SpotlightsOptions(options, spotlights_options.ENDLESS_SEARING_SPOTLIGHTS)
-        # Memory Gym itself fails without it.
-        read.fixed("show_last_action")
+        # Memory Gym fails without this option.
+        read.require_default("show_last_action")
         common = read.common_params()
-        interval = max(1, int(np.ceil(read.number("spawn_interval", -MOST, MOST))))
-        initial_spawns = read.whole("initial_spawns", 0)
+        interval = max(1, int(np.ceil(read.number("spawn_interval", -MAX_INT, MAX_INT))))
+        initial_spawns = read.integer("initial_spawns", 0)
         max_steps = common["max_steps"]
         params = EndlessSearingSpotlightsParams(
             **common,
             max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
             spawn_interval=interval,
             rewards=read.rewards(1, 0.0),
-            steps_per_coin=read.limit("steps_per_coin"),
-            coin_show_duration=int(np.ceil(read.number("coin_show_duration", -MOST, MOST))),
+            steps_per_coin=read.step_limit("steps_per_coin"),
+            coin_show_duration=int(np.ceil(read.number("coin_show_duration", -MAX_INT, MAX_INT))),
         )
-        most_spawns = max_steps // interval if max_steps > 0 else np.inf
+        max_spawns = max_steps // interval if max_steps > 0 else np.inf
         env = cls(
             initial_spawns=initial_spawns,
-            capacity=read.capacity(initial_spawns, interval, most_spawns, common["min_speed"]),
-            look=read.look(bar_is_grey=False, exit_visible=False),
+            capacity=read.capacity(initial_spawns, interval, max_spawns, common["min_speed"]),
+            drawing_options=read.drawing_options(grey_bar=False, exit_visible=False),
         )
         return env, params
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> EndlessSearingSpotlightsLayout:
-        """Draws lights, agent and coin, which may be anywhere; see the base class."""
-        where, offsets, lights, turn = parts(key, (2, 2), (2, 2), (5, self.initial_spawns), ())
-        agent, coin = scatter(offsets, jnp.floor(where * SCREEN).astype(jnp.int32))
+        """Samples spotlights, agent and coin, without a minimum distance; see the base class."""
+        where, offsets, lights, turn = split_uniforms(key, (2, 2), (2, 2), (5, self.initial_spawns), ())
+        agent, coin = jitter(offsets, jnp.floor(where * SCREEN).astype(jnp.int32))
         return EndlessSearingSpotlightsLayout(
             key=key,
             agent=jnp.where(params.sample_agent_position, agent, SCREEN // 2),
@@ -149,7 +155,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
     def reset_from_layout(self, layout: EndlessSearingSpotlightsLayout, params: Any) -> EndlessSearingSpotlightsState:
         """The state at the start of an episode."""
         return EndlessSearingSpotlightsState(
-            **self._first_fields(layout),
+            **self._initial_fields(layout),
             coin=layout.coin,
             coin_time=jnp.int32(0),
             coins_collected=jnp.int32(0),
@@ -163,7 +169,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         state = self._advance(state, action, params)
         health = jnp.asarray(params.health_left)[state.hits]
         dead = health <= 0
-        collected = touches(state.agent, state.coin, COIN_TOUCHES)
+        collected = touches(state.agent, state.coin, COIN_TOUCH_DISTANCE)
         coin = _next_coin(state, collected) if state.next_coins is None else state.next_coins[state.coins_collected]
         reward = jnp.asarray(params.rewards)[state.hit.astype(int), dead.astype(int), collected.astype(int), 0]
         coin_time = jnp.where(collected, 0, state.coin_time) + 1
@@ -177,7 +183,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         info = {"agent_health": health, "coins_collected": state.coins_collected.astype(jnp.float32)}
         return state, reward, dead | late, info
 
-    def _things(self, state: EndlessSearingSpotlightsState, params: Any) -> Scene:
+    def _task_scene(self, state: EndlessSearingSpotlightsState, params: Any) -> Scene:
         return self._scene(
             state,
             params,
@@ -190,8 +196,8 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
 
 
 def _next_coin(state: EndlessSearingSpotlightsState, needed: jax.Array) -> jax.Array:
-    """Where the coin after this one is, away from it."""
-    key = key_of(state.key, COINS, state.coins_collected)
-    place = free_place(key, 0, state.coin[None], jnp.full(1, AGENT_REACH, jnp.int32), needed)
-    part = jax.random.uniform(key_of(key, START), (2,), jnp.float32)
-    return jnp.clip(scatter(part, place), MARGIN, SCREEN - MARGIN)
+    """Samples the next coin's centre i32[2], with a minimum distance to the current one."""
+    key = derive_key(state.key, COINS, state.coins_collected)
+    place = sample_free_position(key, 0, state.coin[None], jnp.full(1, MIN_DISTANCE, jnp.int32), needed)
+    part = jax.random.uniform(derive_key(key, RESET), (2,), jnp.float32)
+    return jnp.clip(jitter(part, place), MARGIN, SCREEN - MARGIN)

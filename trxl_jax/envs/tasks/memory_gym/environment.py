@@ -1,4 +1,8 @@
-"""What Memory Gym's tasks on the device have in common: gymnax's interface, one picture a step, resets where needed."""
+"""Base class of Memory Gym's tasks in JAX.
+
+It implements gymnax's interface so that a step renders one observation and searches a new layout only where an episode
+has ended.
+"""
 
 import math
 from abc import abstractmethod
@@ -16,28 +20,39 @@ from jax.typing import ArrayLike
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 
 OVERFLOW = "overflow"
-"""Entry of infos: whether the episode was cut because a table was full."""
+"""Entry of infos: whether the episode was truncated because a fixed-size table was full."""
 
-TURN, WALK = (4,), (3, 3)
-"""`nvec` of the grids (nothing, left, right, forward) and of free ways (nothing, left, right; nothing, up, down)."""
+GRID_NVEC, FREE_NVEC = (4,), (3, 3)
+"""Numbers of choices per action branch.
+
+Grid tasks: one branch (none, turn left, turn right, forward). Free movement: two branches (none, left, right; none, up,
+down).
+"""
 
 _ROTATIONS = np.array([(-1, 0, 4), (2, 1, 3), (6, 7, 5)], np.int32)
-"""By the two choices of `WALK`, in turns of 45 degrees to the left from upwards; -1 for no turn."""
+"""Rotation after an action of `FREE_NVEC`, indexed by both choices; -1 keeps the rotation.
+
+Rotations are multiples of 45 degrees counter-clockwise; 0 is up.
+"""
 
 
 def direction(action: jax.Array) -> jax.Array:
-    """Where an action of `WALK` leads, i32[2] in -1..1, to the right and down."""
+    """Direction of movement i32[2] in -1..1, (right, down), of an action i32[2] of `FREE_NVEC`."""
     return (action == 2).astype(jnp.int32) - (action == 1).astype(jnp.int32)
 
 
-def rotation_after(rotation: jax.Array, action: jax.Array) -> jax.Array:
-    """Where the agent looks, i32[], after an action of `WALK`."""
+def next_rotation(rotation: jax.Array, action: jax.Array) -> jax.Array:
+    """Rotation i32[] of the agent after an action i32[2] of `FREE_NVEC`."""
     turned = jnp.asarray(_ROTATIONS)[action[0], action[1]]
     return jnp.where(turned < 0, rotation, turned)
 
 
 class MultiDiscrete(gymnax_spaces.Space):
-    """Several choices at once, which gymnax has no space for: i32[branches], each below its entry of `nvec`."""
+    """Space of several discrete choices, which gymnax lacks.
+
+    Args:
+        nvec: number of choices of each branch. Samples are i32[branches] with `0 <= sample < nvec`.
+    """
 
     def __init__(self, *nvec: int) -> None:
         self.nvec = np.asarray(nvec)
@@ -45,26 +60,27 @@ class MultiDiscrete(gymnax_spaces.Space):
         self.dtype = jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Uniform choices."""
+        """Samples uniformly, i32[branches]."""
         return jax.random.randint(key, self.shape, 0, self.nvec, self.dtype)
 
     def contains(self, x: jax.Array) -> jax.Array:
-        """Whether every choice is one of its branch's."""
+        """Whether every choice is valid, bool[]."""
         return jnp.all((x >= 0) & (x < self.nvec))
 
 
 class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
-    """A task in four pure functions, from which gymnax's `reset` and `step` are made.
+    """Base class of a task.
 
-    `init_layout` holds all randomness of a reset; a layout that was read off Memory Gym's own objects starts the same
-    episode.
+    A task implements `init_layout`, `reset_from_layout`, `transition` and `render`; gymnax's `reset` and `step` are
+    built from them. `init_layout` contains all randomness of a reset, so that a layout read from the released package's
+    objects starts the same episode.
 
     Fields:
         task: Memory Gym's id.
-        nvec: number of choices of each action branch; with one branch actions are scalars.
-        fps: steps a second at which a person can follow, Memory Gym's own.
-        result_names: what `info` holds of an episode beside gymnax's own entries; valid in its last step.
-        x_first: observations have their columns first, as Memory Gym's.
+        nvec: number of choices of each action branch; with one branch, actions are scalars.
+        fps: steps per second for videos, as in Memory Gym.
+        result_names: entries of `info` that are statistics of an episode, valid in its last step.
+        x_first: image observations are indexed [x, y, channel], as in Memory Gym.
     """
 
     task: ClassVar[str]
@@ -76,58 +92,67 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     @classmethod
     @abstractmethod
     def from_options(cls, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The task and its parameters that Memory Gym's options of a reset ask for.
+        """Creates the task and its parameters from the options of Memory Gym's `reset`.
 
         Raises:
-            ConfigError: an option that is unknown, not to be changed here, or has a value that can't be.
+            ConfigError: an option is unknown, not supported, or has an invalid value.
         """
 
     @property
     def default_params(self) -> Any:
-        """Memory Gym's."""
+        """Memory Gym's default options."""
         return self.from_options({})[1]
 
     @abstractmethod
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> Any:
-        """Draws what is random in a reset.
+        """Samples everything that is random in a reset.
 
         Args:
-            key: used here and kept for what is drawn in steps.
+            key: random key; tasks that sample in steps also store it in the layout.
             params: the task's parameters.
-            needed: bool[]; where false the layout will not be used, and searches may end at once.
+            needed: bool[], whether the layout will be used. If not, searches are skipped.
         """
 
     @abstractmethod
     def reset_from_layout(self, layout: Any, params: Any) -> Any:
         """The state at the start of an episode.
 
-        A layout that carries what steps draw, as one that was recorded, makes a state of another structure than `reset`
-        does: only `transition` goes on from it, since `step` would have to choose between the two.
+        A recorded layout may also contain what would be sampled in steps. The pytree structure of its state then
+        differs from that of `reset`: use it with `transition`, not with `step`, which resets.
         """
 
     @abstractmethod
     def transition(
         self, state: Any, action: jax.Array, params: Any
     ) -> tuple[Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step: the next state, reward f32[], terminated bool[], and f32[] for `result_names` but overflow."""
+        """One step without a reset.
+
+        Args:
+            state: the state.
+            action: i32[] with one branch, i32[branches] with several.
+            params: the task's parameters.
+
+        Returns:
+            Next state, reward f32[], terminated bool[], and a dict of f32[] with `result_names` except overflow.
+        """
 
     @abstractmethod
     def render(self, state: Any, params: Any) -> jax.Array:
-        """What the agent sees, u8[84, 84, 3], x first."""
+        """The observation u8[84, 84, 3], indexed [x, y, channel]."""
 
     @abstractmethod
     def render_debug(self, state: Any, params: Any) -> jax.Array:
-        """What a person sees, the ground truth with it, u8[height, width, 3] with rows first."""
+        """A picture with the ground truth for people, u8[height, width, 3], rows first."""
 
     def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
-        """Starts an episode."""
+        """Starts an episode; returns the observation u8[84, 84, 3] and the state."""
         state = self.reset_from_layout(self.init_layout(key, params), params)
         return self.render(state, params), state
 
     def step_env(
         self, key: jax.Array, state: Any, action: ArrayLike, params: Any
     ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step without a reset; all randomness comes from the state's own key."""
+        """One step without a reset, in gymnax's interface. `key` is unused: the state holds the random key."""
         state, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
         return self.render(state, params), state, reward, terminated, info
 
@@ -135,10 +160,20 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     def step(
         self, key: jax.Array, state: Any, action: ArrayLike, params: Any = None
     ) -> tuple[jax.Array, Any, jax.Array, jax.Array, jax.Array, dict[Any, Any]]:
-        """One step; an episode that ends is followed by the next one's first observation.
+        """One step with automatic reset: if the episode ends, the observation is the next episode's first.
 
-        gymnax's own draws both pictures and searches a layout in every step. Here the layout is searched where it is
-        needed, and one picture is drawn; `final_observation` costs nothing to who does not read it under `jit`.
+        gymnax's implementation renders both observations and searches a layout in every step. This one searches a
+        layout only if the episode has ended, and renders one observation; under `jit`, an unused `final_observation` is
+        optimised away.
+
+        Args:
+            key: random key of the next episode, if this one ends.
+            state: the state.
+            action: i32[] with one branch, i32[branches] with several.
+            params: the task's parameters; None for the defaults.
+
+        Returns:
+            observation u8[84, 84, 3], state, reward f32[], terminated bool[], truncated bool[], info.
         """
         params = self.default_params if params is None else params
         ended, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
@@ -156,16 +191,16 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
         return self.render(state, params), state, reward, terminated, truncated, info
 
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
-        """False: Memory Gym tells its time limits as terminations. Endless tasks end here where a table is full."""
+        """Whether a fixed-size table is full, bool[]; only endless tasks. Memory Gym's time limits are terminations."""
         return jnp.bool_(False)
 
     def action_space(self, params: Any = None) -> gymnax_spaces.Space:
-        """By `nvec`."""
+        """Discrete with one action branch, else `MultiDiscrete`."""
         return gymnax_spaces.Discrete(*self.nvec) if len(self.nvec) == 1 else MultiDiscrete(*self.nvec)
 
     @property
     def num_actions(self) -> int:
-        """Of all branches together."""
+        """Number of combinations of all branches."""
         return math.prod(self.nvec)
 
     @property
@@ -174,5 +209,5 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
         return self.task
 
     def observation_space(self, params: Any) -> gymnax_spaces.Box:
-        """Pictures u8[84, 84, 3], x first."""
+        """Images u8[84, 84, 3], indexed [x, y, channel]."""
         return gymnax_spaces.Box(0, 255, (SCREEN, SCREEN, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""How Mortar Mayhem looks; one environment at a time."""
+"""Draws Mortar Mayhem, for one environment."""
 
 from functools import cache
 
@@ -14,7 +14,7 @@ TILE = 14
 """Width and height of a tile in pixels."""
 
 COMMAND_CORNER = 31
-"""Column and row of the upper left corner of every command, also of those that are wider and end off centre."""
+"""Column and row of the upper left corner of all commands. Diagonal ones are wider and therefore off centre."""
 
 
 def origin(arena_size: int) -> int:
@@ -24,7 +24,7 @@ def origin(arena_size: int) -> int:
 
 @cache
 def arenas(arena_size: int) -> np.ndarray:
-    """The screen with nothing but blue tiles and nothing but red ones, u8[2, 84, 84]."""
+    """The empty arena with blue and with red tiles, u8[2, 84, 84]."""
     corner, width = origin(arena_size), arena_size * TILE
     drawn = np.full((2, SCREEN, SCREEN), colour(0, 0, 0), np.uint8)
     drawn[:, corner : corner + width, corner : corner + width] = np.tile(
@@ -35,10 +35,11 @@ def arenas(arena_size: int) -> np.ndarray:
 
 @cache
 def commands() -> np.ndarray:
-    """u32[84, 84]; bit k of a pixel says whether command k covers it. A command is then one shift away, no look-up."""
+    """Bit masks u32[84, 84]: bit k of a pixel is set if command k covers it, so that a shift selects a command."""
     covered = np.zeros((SCREEN, SCREEN), np.uint32)
     for bit, sprite in enumerate(load()["mortar_commands"]):
-        covered |= (drawing.placed(sprite, COMMAND_CORNER, COMMAND_CORNER) > 0).astype(np.uint32) << np.uint32(bit)
+        pixels = drawing.sprite_canvas(sprite, COMMAND_CORNER, COMMAND_CORNER) > 0
+        covered |= pixels.astype(np.uint32) << np.uint32(bit)
     return covered
 
 
@@ -50,15 +51,18 @@ def canvas(
     rotation: ArrayLike,
     command: ArrayLike,
 ) -> jax.Array:
-    """The frame as palette places, u8[84, 84].
+    """Draws a frame.
 
     Args:
-        arena_size: tiles along one side.
+        arena_size: tiles along one side of the arena.
         red: bool[], whether all tiles but the target are red.
-        target: i32[2], its tile.
-        agent: i32[2], its centre in pixels.
-        rotation: i32[], of the agent in steps of 45 degrees.
-        command: i32[], what is shown over everything; 9 for nothing.
+        target: i32[2], column and row of the target tile.
+        agent: i32[2], centre of the agent in pixels.
+        rotation: i32[], rotation of the agent in multiples of 45 degrees.
+        command: i32[], the command shown on top; 9 for none.
+
+    Returns:
+        Palette indices u8[84, 84].
     """
     blue_arena, red_arena = arenas(arena_size)
     tile = (np.arange(SCREEN) - origin(arena_size)) // TILE
@@ -71,12 +75,12 @@ def canvas(
 
 
 def picture(frame: jax.Array) -> jax.Array:
-    """What the agent sees of a canvas, u8[84, 84, 3]."""
-    seen = (load()[name] for name in ("mortar_tiles", "mortar_commands", "agent"))
-    return drawing.in_colours(frame, np.unique(np.concatenate([sprite.ravel() for sprite in seen])).tolist())
+    """Converts a canvas u8[84, 84] to the observation u8[84, 84, 3]."""
+    sprites = (load()[name] for name in ("mortar_tiles", "mortar_commands", "agent"))
+    return drawing.to_rgb(frame, np.unique(np.concatenate([sprite.ravel() for sprite in sprites])).tolist())
 
 
 def debug_picture(frame: jax.Array, arena_size: int, target: jax.Array) -> jax.Array:
-    """A canvas with its target marked, u8[336, 336, 3], rows first; arguments as for `canvas`."""
+    """Converts a canvas u8[84, 84] to a picture with marked target, u8[336, 336, 3], rows first; see `canvas`."""
     marked = drawing.draw(frame, load()["mortar_target"][None], 0, *(origin(arena_size) + TILE * target))
-    return drawing.for_people(marked)
+    return drawing.debug_frame(marked)

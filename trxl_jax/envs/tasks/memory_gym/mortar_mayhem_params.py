@@ -1,4 +1,4 @@
-"""What can be set of Mortar Mayhem, and how Memory Gym's reset options become it."""
+"""Options and parameters of Mortar Mayhem."""
 
 import math
 from typing import Any
@@ -13,8 +13,8 @@ from trxl_jax.errors import ConfigError
 
 SCALE = 0.25
 NEVER = -1
-LONGEST, MOST_COMMANDS = 10**5, 1000
-"""Bounds beyond Memory Gym's: counters are i32, and arrays have room for all commands."""
+MAX_DURATION, MAX_COMMANDS = 10**5, 1000
+"""Limits that Memory Gym doesn't have: counters are i32, and arrays hold all commands."""
 
 _COMMON: dict[str, Any] = {
     "agent_scale": 1.0 * SCALE,
@@ -50,23 +50,24 @@ ENDLESS_DEFAULTS: dict[str, Any] = _COMMON | {
 
 @struct.dataclass(kw_only=True)
 class MortarMayhemParams(gymnax_environment.EnvParams):
-    """What may differ between two resets of one compiled task.
+    """Parameters, which may be traced. Resets sample uniformly from the entries of i32[choices].
 
     Fields:
-        max_steps_in_episode: Memory Gym's own bound; episodes end before it.
-        command_count: i32[choices], commands of an episode; in the endless task those of its first sequence.
-        command_show_duration: i32[choices], steps that a command is shown.
-        command_show_delay: i32[choices], steps that nothing is shown after it.
-        explosion_duration: i32[choices], steps that the tiles stay red.
-        explosion_delay: i32[choices], steps that are given to execute a command.
-        allowed_commands: how many of the nine commands occur, in their order.
-        visual_feedback: whether red tiles are seen to be red.
-        reward_command_failure: of the step that ends the episode early.
-        reward_command_success: of a command but the last.
-        reward_last_command: of the last one, with what all of them bring. Memory Gym adds the two in float64.
-        stride: i32[2], half pixels of a straight and along each axis of a diagonal step. Halves are all that rounding
-            needs to know of a fraction.
-        max_steps: steps after which the endless task terminates, below 1 for never.
+        max_steps_in_episode: upper bound of an episode's length, as in Memory Gym.
+        command_count: i32[choices], number of commands; in the endless task of the first sequence.
+        command_show_duration: i32[choices], steps for which a command is shown.
+        command_show_delay: i32[choices], blank steps after each shown command.
+        explosion_duration: i32[choices], steps for which the tiles are red.
+        explosion_delay: i32[choices], steps in which a command must be executed.
+        allowed_commands: the first n of the nine commands occur.
+        visual_feedback: whether red tiles are drawn red.
+        reward_command_failure: reward of the step in which a command fails.
+        reward_command_success: reward of each command executed, except the last.
+        reward_last_command: reward of the last command, including that of the episode (added in float64, as in Memory
+            Gym).
+        stride: i32[2], speed along an axis in half pixels: of straight and of diagonal steps. Rounding to whole pixels
+            needs no finer resolution.
+        max_steps: steps after which the endless task terminates; below 1 for no limit.
     """
 
     max_steps_in_episode: int
@@ -84,31 +85,31 @@ class MortarMayhemParams(gymnax_environment.EnvParams):
     max_steps: int
 
 
-def from_options(options: Options, *, rounds: bool) -> MortarMayhemParams:
-    """Parameters that options ask for.
+def from_options(options: Options, *, rounds_positions: bool) -> MortarMayhemParams:
+    """Creates the parameters.
 
     Args:
-        options: of a task with one of the three defaults above.
-        rounds: the agent's position is rounded, in place of its velocity truncated, to whole pixels.
+        options: options of a task with one of the three sets of defaults above.
+        rounds_positions: positions are rounded to whole pixels, instead of velocities truncated.
 
     Raises:
-        ConfigError: an option that is not supported, or has a value that Memory Gym fails at.
+        ConfigError: an option is not supported or has an invalid value.
     """
-    options.fixed("agent_scale")
+    options.require_default("agent_scale")
     endless = options.has("initial_command_count")
     if endless:
-        count = [options.whole("initial_command_count", 1, MOST_COMMANDS)]
-        max_steps = options.limit("max_steps")
+        count = [options.integer("initial_command_count", 1, MAX_COMMANDS)]
+        max_steps = options.step_limit("max_steps")
     else:
-        count, max_steps = options.choices("command_count", 1, MOST_COMMANDS), NEVER
-    show = options.choices("command_show_duration", 0, LONGEST)
-    delay = options.choices("command_show_delay", 0, LONGEST)
+        count, max_steps = options.integer_list("command_count", 1, MAX_COMMANDS), NEVER
+    show = options.integer_list("command_show_duration", 0, MAX_DURATION)
+    delay = options.integer_list("command_show_delay", 0, MAX_DURATION)
     if min(show) + min(delay) == 0:
         raise ConfigError(
             "--env_options: command_show_duration and command_show_delay are both 0; give one of them another value"
         )
-    duration = options.choices("explosion_duration", 1, LONGEST)
-    wait = options.choices("explosion_delay", 1, LONGEST)
+    duration = options.integer_list("explosion_duration", 1, MAX_DURATION)
+    wait = options.integer_list("explosion_delay", 1, MAX_DURATION)
     if endless:
         bound = max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS
     else:
@@ -124,22 +125,22 @@ def from_options(options: Options, *, rounds: bool) -> MortarMayhemParams:
     return MortarMayhemParams(
         max_steps_in_episode=bound,
         **{name: np.asarray(choices, np.int32) for name, choices in lists.items()},
-        allowed_commands=options.whole("allowed_commands", 4, 9),
-        visual_feedback=options.flag("visual_feedback"),
+        allowed_commands=options.integer("allowed_commands", 4, 9),
+        visual_feedback=options.boolean("visual_feedback"),
         reward_command_failure=options.number("reward_command_failure"),
         reward_command_success=success,
         reward_last_command=success + (0.0 if endless else options.number("reward_episode_success")),
-        stride=_stride(options.number("agent_speed", 0) if options.has("agent_speed") else 0.0, rounds),
+        stride=_stride(options.number("agent_speed", 0) if options.has("agent_speed") else 0.0, rounds_positions),
         max_steps=max_steps,
     )
 
 
-def _stride(speed: float, rounds: bool) -> np.ndarray:
-    """Half pixels of a straight and of a diagonal step, i32[2]."""
-    # Nobody can tell a speed from a higher one where both cross the whole screen in a step.
+def _stride(speed: float, rounds_positions: bool) -> np.ndarray:
+    """Speed in half pixels of straight and diagonal steps, i32[2]; see `MortarMayhemParams.stride`."""
+    # Higher speeds make no difference: the agent crosses the whole screen in one step. This avoids overflow.
     speed = min(float(speed), 1000.0)
     velocities = (speed, 1 / math.sqrt(2) * speed)
-    if not rounds:
+    if not rounds_positions:
         return np.array([2 * int(velocity) for velocity in velocities], np.int32)
     halves = (2 * velocity for velocity in velocities)
     return np.array([int(h) if h % 2 == 1 else 2 * math.floor(h / 2 + 0.5) for h in halves], np.int32)

@@ -1,4 +1,4 @@
-"""What the pictures of Mystery Path's tasks have in common."""
+"""Drawing functions that all Mystery Path tasks share."""
 
 from functools import cache
 
@@ -14,12 +14,12 @@ TILE = 12
 """Width and height of a tile in pixels."""
 
 TILE_OF_PIXEL = np.arange(SCREEN) // TILE
-"""i64[84]"""
+"""i64[84], index of the tile at each row or column of pixels."""
 
 
 @cache
 def agents() -> np.ndarray:
-    """The agent u8[16, 28, 28] in 8 directions, then with the cross of a fall on it."""
+    """Sprites u8[16, 28, 28]: the agent in 8 directions, then the same with the cross of a fall."""
     agent, cross = sprites.load()["agent"], sprites.load()["cross"]
     crossed = agent.copy()
     low = (agent.shape[1] - cross.shape[0]) // 2
@@ -29,19 +29,27 @@ def agents() -> np.ndarray:
 
 
 def draw_agent(canvas: jax.Array, direction: jax.Array, crossed: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array:
-    """Draws the agent with its centre at x, y.
+    """Draws the agent.
 
     Args:
         canvas: u8[84, 84].
-        direction: i32[], turns of 45 degrees to the left, from upwards.
-        crossed: bool[], with the cross of a fall.
-        x: i32[].
-        y: i32[].
+        direction: i32[], direction of the agent in multiples of 45 degrees counter-clockwise; 0 is up.
+        crossed: bool[], draw the cross of a fall on top.
+        x: i32[], column of the agent's centre.
+        y: i32[], row of the agent's centre.
+
+    Returns:
+        The canvas u8[84, 84] with the agent.
     """
     reach = agents().shape[1] // 2
     return drawing.draw(canvas, agents(), 8 * jnp.asarray(crossed, jnp.int32) + direction, x - reach, y - reach)
 
 
-def in_colours(canvas: jax.Array, *others: int) -> jax.Array:
-    """The frame u8[84, 84, 3] of a canvas with black, the agent's colours and a few others, by their places."""
-    return drawing.in_colours(canvas, [*np.unique(agents()).tolist(), *others])
+def to_rgb(canvas: jax.Array, *others: int) -> jax.Array:
+    """Converts a canvas u8[84, 84] to RGB u8[84, 84, 3].
+
+    Args:
+        canvas: the canvas.
+        others: palette indices that may occur, apart from those of black and of the agent.
+    """
+    return drawing.to_rgb(canvas, [*np.unique(agents()).tolist(), *others])

@@ -1,7 +1,7 @@
-"""Work that few of a batch's environments need in a step, done for these alone.
+"""Runs a function only for those environments of a batch that need it.
 
-`vmap` would run a search in every environment until the slowest is through. Those that need it are gathered first, a
-few at a time.
+Under `vmap`, a `while_loop` runs for every environment until the slowest has finished. Here the environments that need
+the result are gathered first and processed in small groups.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,18 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-LANES = 16
-"""Environments that work at the same time; about as many of 1,024 need a search in a step."""
+GROUP_SIZE = 16
+"""Environments per group; in a batch of 1,024, about as many need a new path in a step."""
 
 
 def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of (bool[], *args) that does the work where the first is true and gives zeros elsewhere.
+    """Makes a function conditional: the result takes an additional first argument `needed`, bool[].
 
-    Under `vmap` its cost is that of the environments in need, in groups of LANES; where none is, nothing runs.
+    It returns `work(*args)` where `needed` is true, and zeros elsewhere. Under `vmap` the cost is proportional to the
+    number of environments that need it, in groups of `GROUP_SIZE`; if there are none, `work` doesn't run.
 
     Args:
-        work: a pure function of arrays for one environment, which closes over no traced values.
+        work: pure function of one environment's arrays that closes over no traced values.
     """
 
     @custom_vmap
@@ -36,12 +37,12 @@ def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
             (needed, *args),
             (*batched,),
         )
-        lanes = min(LANES, size)
+        group_size = min(GROUP_SIZE, size)
 
         def group(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
             waiting, results = carry
-            # What is left of the last group repeats an environment, whose result is then dropped.
-            (chosen,) = jnp.nonzero(waiting, size=lanes, fill_value=size)
+            # Unused places of the last group repeat an environment; their results are dropped.
+            (chosen,) = jnp.nonzero(waiting, size=group_size, fill_value=size)
             worked = jax.vmap(work)(*jax.tree.map(lambda x: x.at[chosen].get(mode="clip"), args))
             results = jax.tree.map(lambda x, values: x.at[chosen].set(values, mode="drop"), results, worked)
             return waiting.at[chosen].set(False, mode="drop"), results

@@ -1,7 +1,7 @@
-"""Mystery Path's generator: walls inside a grid, walls on its rim, and a noisy A* search between two tiles of the rim.
+"""Mystery Path's path generator: random walls in a grid, and a noisy A* search between two tiles of its border.
 
-The path depends on the original's habits: which tile of the open list is expanded, what a second, cheaper way to a
-tile changes. Fed the original's draws, the search gives the original's path.
+It reproduces deviations of the original from textbook A*: which tile of the open list is expanded, and what changes
+when a cheaper way to an open tile is found. Given the original's random draws, it finds the original's path.
 """
 
 from typing import NamedTuple
@@ -10,46 +10,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SIDE = 7
+GRID_SIZE = 7
 """Tiles along an edge of the grid."""
 
-TILES = SIDE * SIDE
+TILES = GRID_SIZE * GRID_SIZE
 WALL_PERCENT = 33
-RIM_WALLS = (4, 8)
+NUM_BORDER_WALLS = (4, 8)
 
-COLUMN, ROW = np.divmod(np.arange(TILES, dtype=np.int32), SIDE)
-"""i32[49] each, where a tile of a flattened grid lies; the original walks its grid in the same order."""
+COLUMN, ROW = np.divmod(np.arange(TILES, dtype=np.int32), GRID_SIZE)
+"""i32[49] each, column and row of the tiles of a flattened grid, in the order in which the original visits them."""
 
-NOWHERE = np.int32(np.iinfo(np.int32).max)
-ON_RIM = np.array((COLUMN % (SIDE - 1) == 0) | (ROW % (SIDE - 1) == 0))
+NOT_OPEN = np.int32(np.iinfo(np.int32).max)
+ON_BORDER = np.array((COLUMN % (GRID_SIZE - 1) == 0) | (ROW % (GRID_SIZE - 1) == 0))
 
-# The tiles of a way as 49 bits, in two words.
+# A set of tiles is a bit mask of 49 bits in two u32 words. These are the masks of single tiles.
 LOW_BIT = np.where(np.arange(TILES) < 32, 1 << (np.arange(TILES) % 32), 0).astype(np.uint32)
 HIGH_BIT = np.where(np.arange(TILES) < 32, 0, 1 << (np.arange(TILES) % 32)).astype(np.uint32)
 
 
 class PathDraws(NamedTuple):
-    """What is random in a path.
+    """The random draws of a path.
 
     Fields:
-        walls: bool[4, 4], walls at columns and rows 1 to 4.
-        num_rim: i32[], walls on the rim, where it has room for them.
-        rim: f32[8] in [0, 1); the k-th wall on the rim takes the floor(n * rim[k])-th of the n places left.
-        noise: u32[49], a word for each expanded tile, which holds a digit 0..7 in its bits 3d to 3d + 2 for the
-            neighbour in direction d: right, left, down, up.
+        walls: bool[4, 4], inner walls at columns and rows 1 to 4.
+        num_border_walls: i32[], number of walls on the border; fewer are placed if there is no space.
+        border: f32[8] in [0, 1); the k-th border wall is placed at the floor(n * border[k])-th of the n free tiles.
+        noise: u32[49], one word per expanded tile; bits 3d to 3d + 2 are the cost noise 0..7 of the neighbour in
+            direction d: right, left, down, up.
     """
 
     walls: jax.Array
-    num_rim: jax.Array
-    rim: jax.Array
+    num_border_walls: jax.Array
+    border: jax.Array
     noise: jax.Array
 
 
 class Path(NamedTuple):
-    """A path and the walls around it.
+    """A path and its walls, indexed [column, row].
 
     Fields:
-        places: u8[7, 7], place on the path, counted from 1 at its start; 0 off the path.
+        places: u8[7, 7], position along the path, 1 at its start; 0 for tiles off the path.
         walls: bool[7, 7].
     """
 
@@ -57,47 +57,57 @@ class Path(NamedTuple):
     walls: jax.Array
 
 
-WORDS = 16 + 1 + max(RIM_WALLS) + TILES
-"""Random words that a path takes."""
+NUM_WORDS = 16 + 1 + max(NUM_BORDER_WALLS) + TILES
+"""Number of random u32 words per path."""
 
 
-def draw(words: jax.Array) -> PathDraws:
-    """Draws as the original does, with words u32[WORDS].
+def path_draws(words: jax.Array) -> PathDraws:
+    """Converts random words u32[NUM_WORDS] to draws with the original's distributions.
 
-    One call of the random number generator makes them all, since it is most of what there is to compile. Remainders
-    are uniform but for 1 in 10 million.
+    All words come from one call of the random number generator, to reduce compile time. The bias of the remainders is
+    below 1 in 10 million.
     """
-    walls, num_rim, rim, noise = jnp.split(words, np.cumsum([16, 1, max(RIM_WALLS)]))
+    walls, num_border_walls, border, noise = jnp.split(words, np.cumsum([16, 1, max(NUM_BORDER_WALLS)]))
     return PathDraws(
         walls=(walls % 100 < WALL_PERCENT).reshape(4, 4),
-        num_rim=jnp.where(num_rim[0] % 2 == 0, *RIM_WALLS),
-        rim=(rim >> 8).astype(jnp.float32) / (1 << 24),
+        num_border_walls=jnp.where(num_border_walls[0] % 2 == 0, *NUM_BORDER_WALLS),
+        border=(border >> 8).astype(jnp.float32) / (1 << 24),
         noise=noise,
     )
 
 
 def find_path(draws: PathDraws, start: jax.Array, end: jax.Array) -> Path:
-    """The path from i32[2] to i32[2], column and row of tiles on the rim, that the original makes of these draws."""
+    """Finds the path that the original finds with these draws.
+
+    Args:
+        draws: the random draws.
+        start: i32[2], column and row of a tile on the border.
+        end: i32[2], likewise.
+    """
     walls = _walls(draws, start, end)
-    return Path(_search(walls, start, end, draws.noise).reshape(SIDE, SIDE), walls.reshape(SIDE, SIDE))
+    return Path(
+        _search(walls, start, end, draws.noise).reshape(GRID_SIZE, GRID_SIZE), walls.reshape(GRID_SIZE, GRID_SIZE)
+    )
 
 
 def _walls(draws: PathDraws, start: jax.Array, end: jax.Array) -> jax.Array:
-    """Walls bool[49]. Those on the rim keep away from inner ones, from both ends and from the ends' neighbours."""
+    """Walls bool[49]. Border walls are not placed next to inner walls, on the ends of the path or next to them."""
     inner = jnp.pad(draws.walls, ((1, 2), (1, 2)))
-    around = jnp.pad(inner, 1)
-    beside_wall = jnp.stack([around[i : i + SIDE, j : j + SIDE] for i in range(3) for j in range(3)]).any(axis=0)
-    free = jnp.asarray(ON_RIM) & ~beside_wall.reshape(TILES)
+    padded = jnp.pad(inner, 1)
+    next_to_wall = jnp.stack([padded[i : i + GRID_SIZE, j : j + GRID_SIZE] for i in range(3) for j in range(3)]).any(
+        axis=0
+    )
+    free = jnp.asarray(ON_BORDER) & ~next_to_wall.reshape(TILES)
     for place in (start, end):
         free &= jnp.abs(COLUMN - place[0]) + jnp.abs(ROW - place[1]) > 1
 
-    def add_wall(free: jax.Array, turn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        index, uniform = turn
+    def add_wall(free: jax.Array, indexed: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        index, uniform = indexed
         count = jnp.cumsum(free.astype(jnp.int32))
         chosen = (uniform * count[-1]).astype(jnp.int32)
-        return free & ~((count == chosen + 1) & (index < draws.num_rim)), None
+        return free & ~((count == chosen + 1) & (index < draws.num_border_walls)), None
 
-    left, _ = jax.lax.scan(add_wall, free, (jnp.arange(max(RIM_WALLS)), draws.rim))
+    left, _ = jax.lax.scan(add_wall, free, (jnp.arange(max(NUM_BORDER_WALLS)), draws.border))
     return inner.reshape(TILES) | (free & ~left)
 
 
@@ -105,40 +115,40 @@ class _Search(NamedTuple):
     """State of the search.
 
     Fields:
-        turn: i32[], tiles expanded so far.
-        unseen: bool[49], tiles that are no walls and were never in the open list.
-        rank: i32[49], order of the tiles in the open list; NOWHERE outside of it.
-        cost: i32[49], of the way to each tile when it was met first.
-        place: i32[49], tiles of the way to each tile.
-        low, high: u32[49] each, which tiles these are.
-        going: bool[], the end was not expanded, and some tile is open.
+        num_expanded: i32[], tiles expanded so far.
+        unvisited: bool[49], tiles that are not walls and were never in the open list.
+        rank: i32[49], order of the tiles in the open list; NOT_OPEN for others.
+        cost: i32[49], cost of the way by which each tile was reached first.
+        length: i32[49], number of tiles of the current way to each tile.
+        low, high: u32[49] each, bit mask of the tiles of that way.
+        running: bool[], the end has not been expanded and the open list is not empty.
     """
 
-    turn: jax.Array
-    unseen: jax.Array
+    num_expanded: jax.Array
+    unvisited: jax.Array
     rank: jax.Array
     cost: jax.Array
-    place: jax.Array
+    length: jax.Array
     low: jax.Array
     high: jax.Array
-    going: jax.Array
+    running: jax.Array
 
 
 def _search(walls: jax.Array, start: jax.Array, end: jax.Array, noise: jax.Array) -> jax.Array:
-    """Places u8[49] of tiles on the path from start to end, which the walls never part."""
+    """Positions u8[49] of tiles along the path, 0 off the path. The walls never separate the ends."""
     at_start = (start[0] == COLUMN) & (start[1] == ROW)
     at_end = (end[0] == COLUMN) & (end[1] == ROW)
-    # Sums with the costs, which are small integers, stay in the order that double precision gives them: the smallest
-    # gap between two of them that differ is .0025.
+    # float32 suffices to order the sums of cost and distance as the original's float64 does: different sums differ by
+    # at least .0025.
     distance = jnp.sqrt((jnp.square(COLUMN - end[0]) + jnp.square(ROW - end[1])).astype(jnp.float32))
 
     def expand(search: _Search) -> _Search:
         estimate = search.cost + distance
         first = search.rank.min()
         estimate_of_first = jnp.where(search.rank == first, estimate, jnp.inf).min()
-        # The original stops looking at the first tile that beats the list's head; the best one is not its choice.
-        better = jnp.where(estimate < estimate_of_first, search.rank, NOWHERE).min()
-        current = search.rank == jnp.where(better == NOWHERE, first, better)
+        # The original takes the first tile of the list that is better than the head, not the best one.
+        better = jnp.where(estimate < estimate_of_first, search.rank, NOT_OPEN).min()
+        current = search.rank == jnp.where(better == NOT_OPEN, first, better)
         reached = (current & at_end).any()
 
         def of_current(values: jax.Array | np.ndarray) -> jax.Array:
@@ -146,40 +156,40 @@ def _search(walls: jax.Array, start: jax.Array, end: jax.Array, noise: jax.Array
 
         dx, dy = COLUMN - of_current(COLUMN), ROW - of_current(ROW)
         direction = jnp.where(dy == 0, (dx < 0).astype(jnp.int32), jnp.where(dy > 0, 2, 3))
-        digit = (noise[search.turn] >> (3 * direction).astype(jnp.uint32)) & 7
+        digit = (noise[search.num_expanded] >> (3 * direction).astype(jnp.uint32)) & 7
         cost = of_current(search.cost) + 1 + digit.astype(jnp.int32)
         neighbour = jnp.abs(dx) + jnp.abs(dy) == 1
-        met = neighbour & search.unseen
-        # A cheaper way to an open tile replaces the old one, but the tile keeps the cost of the old.
-        rerouted = neighbour & (search.rank != NOWHERE) & (cost < search.cost)
-        led_to = met | rerouted
-        rank = jnp.where(met, 4 * search.turn + direction, jnp.where(current, NOWHERE, search.rank))
+        reached_first = neighbour & search.unvisited
+        # A cheaper way to an open tile replaces the old way, but the tile keeps its old cost.
+        rerouted = neighbour & (search.rank != NOT_OPEN) & (cost < search.cost)
+        updated = reached_first | rerouted
+        rank = jnp.where(reached_first, 4 * search.num_expanded + direction, jnp.where(current, NOT_OPEN, search.rank))
         return _Search(
-            turn=search.turn + 1,
-            unseen=search.unseen & ~met,
+            num_expanded=search.num_expanded + 1,
+            unvisited=search.unvisited & ~reached_first,
             rank=rank,
-            cost=jnp.where(met, cost, search.cost),
-            place=jnp.where(led_to, of_current(search.place) + 1, search.place),
-            low=jnp.where(led_to, of_current(search.low) | LOW_BIT, search.low),
-            high=jnp.where(led_to, of_current(search.high) | HIGH_BIT, search.high),
-            going=~reached & (rank != NOWHERE).any(),
+            cost=jnp.where(reached_first, cost, search.cost),
+            length=jnp.where(updated, of_current(search.length) + 1, search.length),
+            low=jnp.where(updated, of_current(search.low) | LOW_BIT, search.low),
+            high=jnp.where(updated, of_current(search.high) | HIGH_BIT, search.high),
+            running=~reached & (rank != NOT_OPEN).any(),
         )
 
     searched = jax.lax.while_loop(
-        lambda search: search.going,
+        lambda search: search.running,
         expand,
         _Search(
-            turn=jnp.int32(0),
-            unseen=~(walls | at_start),
-            rank=jnp.where(at_start, 0, NOWHERE),
+            num_expanded=jnp.int32(0),
+            unvisited=~(walls | at_start),
+            rank=jnp.where(at_start, 0, NOT_OPEN),
             cost=jnp.zeros(TILES, jnp.int32),
-            place=jnp.ones(TILES, jnp.int32),
+            length=jnp.ones(TILES, jnp.int32),
             low=jnp.asarray(LOW_BIT),
             high=jnp.asarray(HIGH_BIT),
-            going=jnp.bool_(True),
+            running=jnp.bool_(True),
         ),
     )
     low = jnp.where(at_end, searched.low, 0).sum(dtype=jnp.uint32)
     high = jnp.where(at_end, searched.high, 0).sum(dtype=jnp.uint32)
     on_path = ((low & LOW_BIT) | (high & HIGH_BIT)) != 0
-    return jnp.where(on_path, searched.place, 0).astype(jnp.uint8)
+    return jnp.where(on_path, searched.length, 0).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""The lights of Searing Spotlights: how they are drawn from a key, travel, hit and vanish."""
+"""The spotlights of Searing Spotlights: sampling, movement, hits and removal."""
 
 import math
 from dataclasses import replace
@@ -17,13 +17,14 @@ AGENT_RADIUS = 6
 
 @struct.dataclass
 class SpotlightDraws:
-    """What is random in spotlights, of whatever leading shape.
+    """The random draws of spotlights, with any leading axes.
 
     Fields:
-        radius: i32[...], pixels.
-        speed: f32[...], share of the way in a frame.
-        life: i32[...], frames until it has gone all the way.
-        angles: i32[..., 3], degrees in 0..359 of its start, its target and the place that bends its way.
+        radius: i32[...], in pixels.
+        speed: f32[...], fraction of the trajectory per frame.
+        life: i32[...], frames until the end of the trajectory.
+        angles: i32[..., 3], positions of start, target and control point of the trajectory around the screen, in
+            degrees 0..359.
     """
 
     radius: jax.Array
@@ -34,22 +35,22 @@ class SpotlightDraws:
 
 @struct.dataclass
 class Spotlights:
-    """S slots; the lights in them are in the order in which they came, without gaps.
+    """Spotlights in S slots, ordered by age without gaps.
 
-    Positions are in the default float type: float32 moves a disc by a pixel in a few of a million frames, float64
-    (`jax_enable_x64`) in none, unless options fix a round speed: a disc may then stand on a whole pixel but for
-    rounding, and Memory Gym adds speeds up, where a product is taken here.
+    Positions are computed in the default float type. In float32, a disc is shifted by one pixel in a few of a million
+    frames. In float64 (`jax_enable_x64`) this doesn't happen, unless options fix a speed such as 0.05: positions can
+    then be whole pixels up to rounding, and Memory Gym adds up speeds where this code multiplies.
 
     Fields:
-        count: i32[], slots in use.
-        radius: i32[S], pixels.
-        speed: f32[S], share of the way in a frame.
-        life: i32[S], frames until a light has gone all the way.
-        age: i32[S], frames that it has been drawn in.
-        way: f32[S, 3, 2], start, target and bend of its way, x and y.
-        centre: i32[S, 2], where it was drawn last.
-        drawn: bool[S], whether it is in this frame.
-        overflowed: bool[], whether a light came that found no slot; it is left out.
+        count: i32[], number of slots in use.
+        radius: i32[S], in pixels.
+        speed: f32[S], fraction of the trajectory per frame.
+        life: i32[S], frames until the end of the trajectory.
+        age: i32[S], number of frames in which the spotlight has been drawn.
+        way: f32[S, 3, 2], start, target and control point of the trajectory, x and y.
+        centre: i32[S, 2], position in the last frame in which it was drawn.
+        drawn: bool[S], whether it is drawn in this frame.
+        overflowed: bool[], whether a new spotlight was dropped because all slots were in use.
     """
 
     count: jax.Array
@@ -64,11 +65,14 @@ class Spotlights:
 
 
 def draw_spotlights(part: jax.Array, params: Any) -> SpotlightDraws:
-    """Draws lights.
+    """Converts uniform random numbers to spotlights with Memory Gym's distributions.
 
     Args:
-        part: f32[5, I], uniform in 0..1; a float32 below 1 has bits enough for a few hundred equal parts.
-        params: with min_radius and max_radius, both included, min_speed and max_speed.
+        part: f32[5, I], uniform in [0, 1). float32 is precise enough for a few hundred equal intervals.
+        params: has min_radius and max_radius (inclusive), min_speed and max_speed.
+
+    Returns:
+        Draws with leading axis [I].
     """
     radius = params.min_radius + jnp.floor(part[0] * (params.max_radius - params.min_radius + 1)).astype(jnp.int32)
     speed = params.min_speed + part[1] * (params.max_speed - params.min_speed)
@@ -83,8 +87,8 @@ def draw_spotlights(part: jax.Array, params: Any) -> SpotlightDraws:
     )
 
 
-def first_spotlights(draws: SpotlightDraws, capacity: int) -> Spotlights:
-    """Slots that hold the given lights, draws with leading [I], I <= S; none is in the frame yet."""
+def initial_spotlights(draws: SpotlightDraws, capacity: int) -> Spotlights:
+    """Creates `capacity` slots that hold the spotlights of `draws`, with leading axis [I]; none is drawn yet."""
     count = draws.radius.shape[0]
 
     def slots(x: jax.Array) -> jax.Array:
@@ -96,7 +100,7 @@ def first_spotlights(draws: SpotlightDraws, capacity: int) -> Spotlights:
         speed=slots(draws.speed.astype(float)),
         life=slots(draws.life),
         age=jnp.zeros(capacity, jnp.int32),
-        way=slots(_way(draws)),
+        way=slots(_trajectory(draws)),
         centre=jnp.zeros((capacity, 2), jnp.int32),
         drawn=jnp.zeros(capacity, bool),
         overflowed=jnp.bool_(False),
@@ -106,19 +110,19 @@ def first_spotlights(draws: SpotlightDraws, capacity: int) -> Spotlights:
 def step_spotlights(
     lights: Spotlights, draws: SpotlightDraws, spawned: ArrayLike, agent: jax.Array
 ) -> tuple[Spotlights, jax.Array]:
-    """One frame.
+    """Advances spotlights by one frame.
 
     Args:
-        lights: the slots.
-        draws: one light that may come, without leading axes.
-        spawned: bool[], whether it comes.
-        agent: i32[2].
+        lights: the spotlights.
+        draws: a spotlight to add, without leading axes.
+        spawned: bool[], whether to add it.
+        agent: i32[2], centre of the agent.
 
     Returns:
-        The slots, and whether a light is on the agent, bool[].
+        The spotlights, and whether one hits the agent, bool[].
     """
     lights = _append(lights, draws, jnp.asarray(spawned))
-    removed, drawn = _removed_and_drawn(lights)
+    removed, drawn = _find_removed_and_drawn(lights)
     position = _position(lights)
     offset = position - agent
     hit = drawn & ((offset * offset).sum(axis=1) <= (lights.radius + AGENT_RADIUS) ** 2)
@@ -131,24 +135,24 @@ def step_spotlights(
     return _close_gaps(lights, removed), hit.any()
 
 
-def _way(draws: SpotlightDraws) -> jax.Array:
-    # Looked up and not computed, so that every compilation has the same numbers, and in float64 Memory Gym's own.
-    return jnp.asarray(_PLACES, float)[draws.radius[..., None], draws.angles]
+def _trajectory(draws: SpotlightDraws) -> jax.Array:
+    # Looked up in a table, so that numbers don't depend on the compiler and, in float64, equal Memory Gym's.
+    return jnp.asarray(_TRAJECTORY_POINTS, float)[draws.radius[..., None], draws.angles]
 
 
-def _places() -> np.ndarray:
-    """Where lights of each radius start, turn and end, by whole degrees around the screen, f64[R + 1, 360, 2]."""
+def _trajectory_points() -> np.ndarray:
+    """Points on a circle around the screen, by radius of the spotlight and angle in degrees, f64[R + 1, 360, 2]."""
     angles = [angle * math.pi / 180 for angle in range(360)]
     directions = np.array([(math.cos(angle), math.sin(angle)) for angle in angles])
-    # Quarter turns are exact in pygame.
+    # pygame treats multiples of 90 degrees exactly.
     directions[::90] = directions[::90].round()
     radius = np.arange(load()["disc"].shape[0])
-    # So far out that they can't be seen yet.
+    # Just far enough outside that the spotlight is invisible.
     distance = math.sqrt(2 * SCREEN**2) / 2 + radius
     return SCREEN // 2 + distance[:, None, None] * directions
 
 
-_PLACES = _places()
+_TRAJECTORY_POINTS = _trajectory_points()
 
 
 def _append(lights: Spotlights, draws: SpotlightDraws, spawned: jax.Array) -> Spotlights:
@@ -162,29 +166,29 @@ def _append(lights: Spotlights, draws: SpotlightDraws, spawned: jax.Array) -> Sp
         speed=jnp.where(here, draws.speed.astype(float), lights.speed),
         life=jnp.where(here, draws.life, lights.life),
         age=jnp.where(here, 0, lights.age),
-        way=jnp.where(here[:, None, None], _way(draws), lights.way),
+        way=jnp.where(here[:, None, None], _trajectory(draws), lights.way),
         overflowed=lights.overflowed | (spawned & ~fits),
     )
 
 
-def _removed_and_drawn(lights: Spotlights) -> tuple[jax.Array, jax.Array]:
-    """Which lights leave and which are in the frame, bool[S] both.
+def _find_removed_and_drawn(lights: Spotlights) -> tuple[jax.Array, jax.Array]:
+    """Which spotlights are removed and which are drawn in this frame, bool[S] each.
 
-    Memory Gym removes lights from the list that it is walking through, so that whatever follows a removed one is passed
-    over in that frame: it neither moves nor shows nor hits, nor is it removed. Of a run of lights at their end every
-    other one leaves, therefore, beginning with the first.
+    Memory Gym removes spotlights from a list while iterating over it. The one after a removed spotlight is therefore
+    skipped in that frame: it is not moved, drawn, tested for a hit, or removed. In a run of spotlights at the end of
+    their trajectories, every other one is removed, starting with the first.
     """
     slot = jnp.arange(lights.radius.shape[0], dtype=jnp.int32)
     present = slot < lights.count
     at_end = present & (lights.age >= lights.life)
-    run = slot - jax.lax.cummax(jnp.where(at_end, -1, slot))
-    removed = at_end & (run % 2 == 1)
-    passed_over = jnp.pad(removed[:-1], (1, 0))
-    return removed, present & ~removed & ~passed_over
+    run_length = slot - jax.lax.cummax(jnp.where(at_end, -1, slot))
+    removed = at_end & (run_length % 2 == 1)
+    skipped = jnp.pad(removed[:-1], (1, 0))
+    return removed, present & ~removed & ~skipped
 
 
 def _position(lights: Spotlights) -> jax.Array:
-    """Where lights are on their bent ways, f32[S, 2]."""
+    """Positions f32[S, 2] on the trajectories, which are quadratic curves."""
     done = (lights.age * lights.speed)[:, None]
     start, target, bend = lights.way[:, 0], lights.way[:, 1], lights.way[:, 2]
     goal = target * (1 - done) + bend * done
@@ -193,9 +197,9 @@ def _position(lights: Spotlights) -> jax.Array:
 
 def _close_gaps(lights: Spotlights, removed: jax.Array) -> Spotlights:
     slot = jnp.arange(removed.shape[0], dtype=jnp.int32)
-    place = jnp.where(removed, -1, slot - jnp.cumsum(removed, dtype=jnp.int32))
-    # The source of each slot, by comparison: a sort of so few costs more.
-    source = jnp.where(place[None, :] == slot[:, None], slot[None, :], 0).sum(axis=1, dtype=jnp.int32)
+    target = jnp.where(removed, -1, slot - jnp.cumsum(removed, dtype=jnp.int32))
+    # The source of each slot by comparison, which is cheaper than sorting so few.
+    source = jnp.where(target[None, :] == slot[:, None], slot[None, :], 0).sum(axis=1, dtype=jnp.int32)
     moved = {
         name: getattr(lights, name)[source] for name in ("radius", "speed", "life", "age", "way", "centre", "drawn")
     }

@@ -1,4 +1,8 @@
-"""Pictures of Searing Spotlights: what lies under the dark, the dark with its holes, and what lies above it."""
+"""Draws Searing Spotlights.
+
+The scene is drawn in layers: floor and hidden objects, a dark layer with holes where the spotlights are, and visible
+objects with the bar on top.
+"""
 
 from dataclasses import dataclass
 
@@ -19,29 +23,29 @@ _GREEN, _RED, _YELLOW, _GREY = colour(0, 255, 0), colour(255, 0, 0), colour(255,
 _ACTIONS = np.array([colour(120, 120, 120), colour(116, 1, 113), colour(255, 94, 14)], np.uint8)
 _NUM_COLOURS = len(load()["palette"])
 _LIT, _DARK, _RIM = 0, 1, 2
-"""Banks of the palette: colours as they are, under the dark, and under the white rim of a light."""
+"""Banks of the palette: plain colours, colours below the dark layer, and colours below the white rim of a spotlight."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What Memory Gym's options say of the picture.
+class DrawingOptions:
+    """Options of Memory Gym that affect only the observation.
 
     Fields:
-        black_background: no floor, and lights have a rim.
-        hide_chessboard: a white floor.
-        show_last_action: in the bar.
-        show_last_positive_reward: in the bar.
-        bar_is_grey: what the bar shows where it shows nothing: grey, or black.
-        coins_visible: above the dark.
-        exit_visible: above the dark.
-        agent_visible: above the dark.
+        black_background: draw a black floor, and spotlights with a white rim.
+        hide_chessboard: draw a white floor.
+        show_last_action: show the previous action in the bar.
+        show_last_positive_reward: show in the bar whether the previous reward was positive.
+        grey_bar: background of the bar: grey or black.
+        coins_visible: draw coins above the dark layer.
+        exit_visible: draw the exit above the dark layer.
+        agent_visible: draw the agent above the dark layer.
     """
 
     black_background: bool = False
     hide_chessboard: bool = False
     show_last_action: bool = True
     show_last_positive_reward: bool = True
-    bar_is_grey: bool = True
+    grey_bar: bool = True
     coins_visible: bool = False
     exit_visible: bool = False
     agent_visible: bool = False
@@ -49,23 +53,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be drawn, in arrays of one environment.
+    """What to draw, for one environment. Positions are centres in pixels, x and y.
 
     Fields:
         agent: i32[2].
-        rotation: i32[], of 8.
-        lights: those in the frame.
-        hit: bool[], whether the floor is red.
+        rotation: i32[], 0..7.
+        lights: the spotlights.
+        hit: bool[], draw the floor red.
         coins: i32[C, 2].
-        coins_drawn: bool[C].
-        coins_shown: bool[], whether the coins are above the dark for now.
-        exit: i32[2], or None where there is none.
+        coins_drawn: bool[C], which coins exist.
+        coins_shown: bool[], draw coins above the dark layer in this frame.
+        exit: i32[2], or None if there is no exit.
         exit_open: bool[].
-        alpha: i32[], opacity of the dark in 0..255.
-        health_bar: i32[], columns of the bar that are red.
-        action: i32[2], shown in the bar.
-        rewarded: bool[], shown in the bar.
-        started: bool[], whether a step was made; before it the bar shows no reward.
+        alpha: i32[], opacity of the dark layer, 0..255.
+        health_bar: i32[], number of red columns of the bar.
+        action: i32[2], action shown in the bar.
+        rewarded: bool[], whether the bar shows a positive reward.
+        started: bool[], False after a reset, when the bar shows no reward.
     """
 
     agent: jax.Array
@@ -84,48 +88,48 @@ class Scene:
     started: jax.Array
 
 
-def draw(scene: Scene, look: Look) -> jax.Array:
-    """What the agent sees, u8[84, 84, 3], x first."""
-    # Memory Gym inserts the visible things into its list of layers at places that the hidden ones have moved.
-    coins_above, exit_above = look.coins_visible, look.exit_visible
+def draw(scene: Scene, options: DrawingOptions) -> jax.Array:
+    """Draws the observation u8[84, 84, 3], indexed [x, y, channel]."""
+    # The order of layers depends on what is visible, because Memory Gym inserts visible objects at fixed list indices.
+    coins_above, exit_above = options.coins_visible, options.exit_visible
     exit_under_bar = coins_above and exit_above
-    agent_under_bar = exit_under_bar and look.agent_visible and scene.exit is not None
+    agent_under_bar = exit_under_bar and options.agent_visible and scene.exit is not None
 
-    canvas = _floor(scene, look)
+    canvas = _floor(scene, options)
     if not coins_above:
         canvas = _draw_coins(canvas, scene, scene.coins_drawn)
     if not exit_above:
         canvas = _draw_exit(canvas, scene)
-    if not look.agent_visible:
+    if not options.agent_visible:
         canvas = _draw_agent(canvas, scene)
-    canvas = canvas + _NUM_COLOURS * _bank(scene.lights, look)
+    canvas = canvas + _NUM_COLOURS * _bank(scene.lights, options)
     canvas = _draw_coins(canvas, scene, scene.coins_drawn & (coins_above | scene.coins_shown))
     if exit_under_bar:
         canvas = _draw_exit(canvas, scene)
     if agent_under_bar:
         canvas = _draw_agent(canvas, scene)
-    canvas = _draw_bar(canvas, scene, look)
+    canvas = _draw_bar(canvas, scene, options)
     if exit_above and not exit_under_bar:
         canvas = _draw_exit(canvas, scene)
-    if look.agent_visible and not agent_under_bar:
+    if options.agent_visible and not agent_under_bar:
         canvas = _draw_agent(canvas, scene)
-    return _in_colours(canvas, scene.alpha, look)
+    return _to_rgb(canvas, scene.alpha, options)
 
 
-def draw_debug(scene: Scene, look: Look) -> jax.Array:
-    """What a person sees, u8[336, 336, 3], rows first: exit, coins and agent above the dark."""
-    canvas = _floor(scene, look)
-    canvas = canvas + _NUM_COLOURS * _bank(scene.lights, look)
+def draw_debug(scene: Scene, options: DrawingOptions) -> jax.Array:
+    """Draws a picture for people, u8[336, 336, 3], rows first, with exit, coins and agent above the dark layer."""
+    canvas = _floor(scene, options)
+    canvas = canvas + _NUM_COLOURS * _bank(scene.lights, options)
     canvas = _draw_exit(canvas, scene)
     canvas = _draw_coins(canvas, scene, scene.coins_drawn)
     canvas = _draw_agent(canvas, scene)
-    canvas = _draw_bar(canvas, scene, look)
-    return drawing.enlarged(_in_colours(canvas, scene.alpha, look))
+    canvas = _draw_bar(canvas, scene, options)
+    return drawing.scale_up(_to_rgb(canvas, scene.alpha, options))
 
 
-def _floor(scene: Scene, look: Look) -> jax.Array:
-    if look.black_background or look.hide_chessboard:
-        return jnp.full((SCREEN, SCREEN), _BLACK if look.black_background else _WHITE, jnp.uint8)
+def _floor(scene: Scene, options: DrawingOptions) -> jax.Array:
+    if options.black_background or options.hide_chessboard:
+        return jnp.full((SCREEN, SCREEN), _BLACK if options.black_background else _WHITE, jnp.uint8)
     blue, red = load()["chessboard"]
     return jnp.where(scene.hit, red, blue)
 
@@ -150,16 +154,16 @@ _AGENT, _EXIT, _COIN = load()["agent"], load()["exit"], load()["coin"][None]
 def _draw(
     canvas: jax.Array, sprites: np.ndarray, which: ArrayLike, centre: jax.Array, drawn: ArrayLike = True
 ) -> jax.Array:
-    """Draws one of several sprites around its centre, or off the screen."""
+    """Draws one of several sprites at a centre i32[2], if `drawn`."""
     reach = sprites.shape[1] // 2
     return drawing.draw(canvas, sprites, which, jnp.where(drawn, centre[0] - reach, SCREEN), centre[1] - reach)
 
 
-def _bank(lights: Spotlights, look: Look) -> jax.Array:
-    """Which bank of the palette each pixel is shown in, u8[84, 84]."""
+def _bank(lights: Spotlights, options: DrawingOptions) -> jax.Array:
+    """Palette bank of each pixel, u8[84, 84]."""
     x, y = lights.centre[:, :1], lights.centre[:, 1:]
     column = jnp.arange(SCREEN, dtype=jnp.int32) - x
-    # Left of the centre the same columns come again, from the centre outwards.
+    # Discs are symmetric: columns left of the centre mirror those to the right.
     column = jnp.where(column < 0, -1 - column, column)
     radius = lights.radius[:, None]
 
@@ -173,48 +177,49 @@ def _bank(lights: Spotlights, look: Look) -> jax.Array:
     bank = jnp.full((SCREEN, SCREEN), _DARK, jnp.uint8)
     for i in range(lights.radius.shape[0]):
         bank = jnp.where(_span(y[i] - disc[i], 2 * disc[i]), jnp.uint8(_LIT), bank)
-        if look.black_background:
+        if options.black_background:
             rim = _span(y[i] - outer[i], 2 * outer[i]) & ~_span(y[i] - inner[i], 2 * inner[i])
             bank = jnp.where(rim, jnp.uint8(_RIM), bank)
     return bank
 
 
 def _span(first: jax.Array, length: jax.Array) -> jax.Array:
-    """In each column the pixels from row `first` i32[84] on, `length` i32[84] many, bool[84, 84].
+    """Mask bool[84, 84] of, in each column, `length` i32[84] pixels from row `first` i32[84].
 
-    Rows are in -102..186 and lengths at most 84.
+    Rows must be in -102..186 and lengths at most 84.
     """
-    # One comparison in bytes, four times as many at once as in words; rows off the screen don't wrap back onto it.
+    # A single comparison of bytes is faster than of words. In the ranges above, rows outside don't wrap onto the
+    # screen.
     row = jnp.arange(SCREEN, dtype=jnp.uint8)
     return row[None, :] - first.astype(jnp.uint8)[:, None] < length.astype(jnp.uint8)[:, None]
 
 
-def _draw_bar(canvas: jax.Array, scene: Scene, look: Look) -> jax.Array:
+def _draw_bar(canvas: jax.Array, scene: Scene, options: DrawingOptions) -> jax.Array:
     column = jnp.arange(SCREEN)
-    bar = jnp.where(column < 2 * _QUARTER, _GREEN, _GREY if look.bar_is_grey else _BLACK)
-    if look.show_last_action:
+    bar = jnp.where(column < 2 * _QUARTER, _GREEN, _GREY if options.grey_bar else _BLACK)
+    if options.show_last_action:
         shown = jnp.asarray(_ACTIONS)[scene.action]
         bar = jnp.where(column < 2 * _QUARTER, bar, jnp.where(column < 3 * _QUARTER, shown[0], shown[1]))
     bar = jnp.where(column < scene.health_bar, _RED, bar)
-    if look.show_last_positive_reward:
-        first, width = (57, 10) if look.show_last_action else (2 * _QUARTER, 2 * _QUARTER)
+    if options.show_last_positive_reward:
+        first, width = (57, 10) if options.show_last_action else (2 * _QUARTER, 2 * _QUARTER)
         here = (column >= first) & (column < first + width) & scene.started
         bar = jnp.where(here, jnp.where(scene.rewarded, _YELLOW, _GREY), bar)
     return jnp.where(jnp.arange(SCREEN)[None, :] < BAR_HEIGHT, bar[:, None].astype(jnp.uint8), canvas)
 
 
 _UNDER_DARK = {_BLACK, _WHITE} | {
-    int(place) for sprites in (load()["chessboard"], _AGENT, _EXIT, _COIN) for place in np.unique(sprites)
+    int(index) for sprites in (load()["chessboard"], _AGENT, _EXIT, _COIN) for index in np.unique(sprites)
 } - {TRANSPARENT}
 _IN_BAR = {_GREEN, _RED, _YELLOW, _GREY, *_ACTIONS.tolist()}
 
 
-def _in_colours(canvas: jax.Array, alpha: jax.Array, look: Look) -> jax.Array:
-    """The frame u8[84, 84, 3] of a canvas in three banks: lit, under black of this opacity, under white of it."""
+def _to_rgb(canvas: jax.Array, alpha: jax.Array, options: DrawingOptions) -> jax.Array:
+    """Converts a canvas in three banks to RGB u8[84, 84, 3]: plain, below black and below white of opacity `alpha`."""
     lit = load()["palette"].astype(np.int32)
-    # SDL's blend, whose division is by 255 and towards zero.
+    # SDL's blending, which divides by 255 and truncates.
     dark = lit - lit * alpha // 255
     rim = lit + (255 - lit) * alpha // 255
-    banks = (_DARK, _RIM) if look.black_background else (_DARK,)
-    places = _UNDER_DARK | _IN_BAR | {bank * _NUM_COLOURS + place for bank in banks for place in _UNDER_DARK}
-    return drawing.in_colours(canvas, places, jnp.concatenate([jnp.asarray(lit), dark, rim]))
+    banks = (_DARK, _RIM) if options.black_background else (_DARK,)
+    indices = _UNDER_DARK | _IN_BAR | {bank * _NUM_COLOURS + index for bank in banks for index in _UNDER_DARK}
+    return drawing.to_rgb(canvas, indices, jnp.concatenate([jnp.asarray(lit), dark, rim]))

@@ -1,6 +1,6 @@
-"""The pictures that the tasks are drawn from, as `capture_sprites` took them from Memory Gym.
+"""Loads the sprites, which `capture_sprites` has extracted from Memory Gym.
 
-A sprite is an array of places in one palette, x first as in Memory Gym's observations; 0 is transparent.
+A sprite is an array of palette indices, indexed [x, y] like Memory Gym's observations; 0 is transparent.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ TRANSPARENT = 0
 
 @cache
 def load() -> dict[str, np.ndarray]:
-    """Every sprite by name, u8[..., width, height], and `palette` u8[colours, 3], whose first row means nothing."""
+    """All sprites by name, u8[..., width, height], and `palette`, u8[colours, 3]; row 0 (transparent) is unused."""
     with np.load(FILE) as file:
         sprites = dict(file)
     for sprite in sprites.values():
@@ -26,13 +26,13 @@ def load() -> dict[str, np.ndarray]:
 
 
 def colour(red: int, green: int, blue: int) -> int:
-    """Place of a colour in the palette.
+    """Palette index of a colour.
 
     Raises:
-        ValueError: it isn't there.
+        ValueError: the colour isn't in the palette.
     """
-    (places,) = np.nonzero((load()["palette"] == (red, green, blue)).all(axis=1))
-    places = places[places != TRANSPARENT]
-    if not places.size:
+    (indices,) = np.nonzero((load()["palette"] == (red, green, blue)).all(axis=1))
+    indices = indices[indices != TRANSPARENT]
+    if not indices.size:
         raise ValueError(f"({red}, {green}, {blue}) isn't in the palette; run capture_sprites")
-    return int(places[0])
+    return int(indices[0])

@@ -1,1 +1,1 @@
-"""Proof of Memory, for Gymnasium and for gymnax."""
+"""Proof of Memory, the smallest task that needs memory, for Gymnasium (host) and gymnax (device)."""

@@ -1,4 +1,4 @@
-"""Proof of Memory for gymnax; the task is described in `proof_of_memory`."""
+"""Proof of Memory for gymnax; `host.py` describes the task."""
 
 from typing import Any
 
@@ -23,30 +23,40 @@ from trxl_jax.envs.tasks.proof_of_memory.host import (
 
 @struct.dataclass
 class ProofOfMemoryState(gymnax_environment.EnvState):
-    """State of one episode: time i32[], cell i32[] in -5..5, left_goal i32[] in {-1, 1}."""
+    """State of one episode.
 
-    time: Any  # gymnax says int and means an array
+    Fields:
+        time: i32[], steps so far.
+        cell: i32[], the agent's cell, -5..5.
+        left_goal: i32[], 1 if the good goal is on the left, else -1.
+    """
+
+    time: Any  # gymnax annotates int but uses arrays
     cell: jax.Array
     left_goal: jax.Array
 
 
 @struct.dataclass
 class ProofOfMemoryParams(gymnax_environment.EnvParams):
-    """Parameters of the task."""
+    """Parameters of the task.
+
+    Fields:
+        max_steps_in_episode: steps after which an episode is truncated.
+    """
 
     max_steps_in_episode: int = MAX_EPISODE_STEPS
 
 
 class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMemoryParams]):
-    """The task for gymnax."""
+    """The gymnax environment; see `ProofOfMemoryEnv`."""
 
     @property
     def default_params(self) -> ProofOfMemoryParams:
-        """16 steps an episode."""
+        """At most 16 steps per episode."""
         return ProofOfMemoryParams()
 
     def reset_env(self, key: jax.Array, params: ProofOfMemoryParams) -> tuple[jax.Array, ProofOfMemoryState]:
-        """Draws a start cell and the goals' order."""
+        """Samples the start cell and the side of the good goal; returns the observation f32[3] and the state."""
         cell_key, goal_key = jax.random.split(key)
         cell = jax.random.choice(cell_key, jnp.array(START_CELLS, jnp.int32))
         left_goal = jnp.where(jax.random.bernoulli(goal_key), 1, -1).astype(jnp.int32)
@@ -56,7 +66,17 @@ class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMe
     def step_env(
         self, key: jax.Array, state: ProofOfMemoryState, action: ArrayLike, params: ProofOfMemoryParams
     ) -> tuple[jax.Array, ProofOfMemoryState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Stands still while the goals are shown, then moves one cell."""
+        """Moves one cell, except while the goals are shown.
+
+        Args:
+            key: unused.
+            state: the state.
+            action: i32[], 0 left, 1 right.
+            params: the parameters.
+
+        Returns:
+            observation f32[3], state, reward f32[], terminated bool[], empty info.
+        """
         frozen = jnp.asarray(state.time) < NUM_SHOW_STEPS
         cell = state.cell + jnp.where(frozen, 0, jnp.where(jnp.asarray(action) == 1, 1, -1))
         state = state.replace(time=state.time + 1, cell=cell)
@@ -66,11 +86,11 @@ class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMe
         return _observe(state, frozen), state, reward, terminated, {}
 
     def action_space(self, params: ProofOfMemoryParams | None = None) -> gymnax_spaces.Discrete:
-        """0 left, 1 right."""
+        """Actions: 0 left, 1 right."""
         return gymnax_spaces.Discrete(2)
 
     def observation_space(self, params: ProofOfMemoryParams) -> gymnax_spaces.Box:
-        """[left goal, position, right goal]."""
+        """Observations f32[3]: [left goal, position, right goal]."""
         return gymnax_spaces.Box(-1.0, 1.0, (3,), jnp.float32)
 
     @property
@@ -80,7 +100,7 @@ class ProofOfMemory(gymnax_environment.Environment[ProofOfMemoryState, ProofOfMe
 
     @property
     def num_actions(self) -> int:
-        """Left and right."""
+        """Number of actions: 2."""
         return 2
 
 

@@ -1,7 +1,7 @@
-"""Proof of Memory for Gymnasium: remember for a few steps on which side the good goal is, then walk there.
+"""Proof of Memory for Gymnasium: the agent sees for two steps on which side the good goal is, then must walk there.
 
-Its twin for gymnax, `proof_of_memory_device`, shares the tables below, so that the same layout and the same actions
-give the same numbers. Positions are cells -5..5 of width 0.2.
+Positions are cells -5..5 of width 0.2. The gymnax version, `device.py`, uses the same constants, so that the same
+layout and actions give the same numbers.
 """
 
 from typing import Any
@@ -17,17 +17,23 @@ START_CELLS = (-2, -1, 0, 1, 2)
 GOAL_REWARD = np.float32(1.6)
 STEP_REWARD = np.float32(-0.1)
 
-# One division rounded in double precision, so that host and device read the same float32 numbers.
+# Computed once in float64 and rounded, so that host and device use the same float32 numbers.
 POSITIONS = (np.arange(-EDGE, EDGE + 1) / EDGE).astype(np.float32)
 
 
 class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
-    """The task for Gymnasium: observation f32[3] = [left goal, position, right goal], actions 0 left and 1 right.
+    """The Gymnasium environment.
 
-    `reset(options={"cell": -2..2, "left_goal": -1 or 1})` fixes the layout.
+    Observations are f32[3] = [left goal, position, right goal]: goals are 1 (good), -1 (bad) or, once hidden, 0.
+    Actions are 0 (left) and 1 (right); they have no effect while the goals are shown. Each move costs 0.1; reaching a
+    goal ends the episode with a reward of 1.6 or -1.6. `reset(options={"cell": -2..2, "left_goal": -1 or 1})` fixes the
+    layout.
+
+    Args:
+        render_mode: rgb_array or None.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's own form
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as Gymnasium defines it
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -38,7 +44,7 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draws a start cell and the goals' order."""
+        """Samples the start cell and the side of the good goal."""
         super().reset(seed=seed)
         layout = {"cell": int(self.np_random.choice(START_CELLS)), "left_goal": int(self.np_random.choice((-1, 1)))}
         unknown = set(options or {}) - set(layout)
@@ -49,7 +55,7 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._observe(goals_shown=True), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Stands still while the goals are shown, then moves one cell."""
+        """Moves one cell, except while the goals are shown."""
         frozen = self.time < NUM_SHOW_STEPS
         self.time += 1
         if frozen:
@@ -65,7 +71,7 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
         return np.array([goal, POSITIONS[self.cell + EDGE], -goal], np.float32)
 
     def render(self) -> np.ndarray:
-        """The corridor as u8[80, 440, 3]: the agent blue, the good goal green, the bad one red; grey once hidden."""
+        """Picture u8[80, 440, 3] of the corridor: agent blue, good goal green, bad goal red, hidden goals grey."""
         frame = np.full((80, 40 * len(POSITIONS), 3), 255, np.uint8)
         frame[:, ::40] = 200
         shown = self.time < NUM_SHOW_STEPS + 1
