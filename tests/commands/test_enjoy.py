@@ -21,10 +21,10 @@ from tests.support.probes import Counter
 from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config
-from trxl_jax.play.episode import play_episode, trace
+from trxl_jax.play.episode import make_record, play_episode
 from trxl_jax.play.pictures import frame
 from trxl_jax.play.show import film_episode, show_episode
-from trxl_jax.play.task import make_task
+from trxl_jax.play.single_env import make_single_env
 from trxl_jax.play.window import DisplayWindow, WindowClosed
 
 
@@ -121,7 +121,7 @@ def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Pat
 def test_pictures_and_observations_are_of_the_same_moment(mortar_run: Path) -> None:
     """Commands are drawn white in both; drawing twice a step, or turning wrongly, would part them."""
     policy = trxl_jax.load(mortar_run)
-    task = make_task(policy.config.for_evaluation(1, 1), pictures=True)
+    task = make_single_env(policy.config.for_evaluation(1, 1), pictures=True)
     for episode in range(2):
         commands = 0
         for k, moment in enumerate(play_episode(policy, task, episode)):
@@ -140,7 +140,7 @@ def test_pictures_and_observations_are_of_the_same_moment(mortar_run: Path) -> N
 def test_memory_gym_is_shown_upright(env_id: str) -> None:
     """As its own picture of what the agent sees."""
     config = Config(env_id=env_id)
-    task = make_task(config)
+    task = make_single_env(config)
     task.reset(0)
     env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     env.reset(seed=int(np.random.SeedSequence((config.seed, 0, 0)).generate_state(1)[0]))
@@ -149,7 +149,7 @@ def test_memory_gym_is_shown_upright(env_id: str) -> None:
 
 
 def test_minigrid_is_shown_whole_beside_the_agents_view(tmp_path: Path) -> None:
-    task = make_task(Config(env_id="MiniGrid-MemoryS9-v0"), pictures=True)
+    task = make_single_env(Config(env_id="MiniGrid-MemoryS9-v0"), pictures=True)
     task.reset(0)
     shown = frame(task.picture, task.upright(task.obs))
     assert shown is not None
@@ -171,7 +171,7 @@ def test_gifs(proof_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_video_of_a_long_episode_stops_and_an_abandoned_one_leaves_nothing(mortar_run: Path, tmp_path: Path) -> None:
     policy = trxl_jax.load(mortar_run)
-    task = make_task(policy.config, pictures=True)
+    task = make_single_env(policy.config, pictures=True)
     assert film_episode(policy, task, 0, tmp_path / "short.mp4", 5, lambda: False)
     assert len(decode(tmp_path / "short.mp4")) == 6
     assert not film_episode(policy, task, 0, tmp_path / "none.mp4", 5, lambda: True)
@@ -180,7 +180,7 @@ def test_a_video_of_a_long_episode_stops_and_an_abandoned_one_leaves_nothing(mor
 
 def test_a_window_shows_every_step_until_it_is_closed(proof_run: Path) -> None:
     policy = trxl_jax.load(proof_run)
-    task = make_task(policy.config, pictures=True)
+    task = make_single_env(policy.config, pictures=True)
     window = DisplayWindow(1000, driver="dummy")
     result = show_episode(policy, task, 0, window=window)
     assert result["l"] > 2
@@ -196,9 +196,9 @@ def test_a_window_shows_every_step_until_it_is_closed(proof_run: Path) -> None:
 
 def test_the_record_of_an_episode(mortar_run: Path) -> None:
     policy = trxl_jax.load(mortar_run)
-    task = make_task(policy.config.for_evaluation(1, 1), pictures=True)
+    task = make_single_env(policy.config.for_evaluation(1, 1), pictures=True)
     moments = list(play_episode(policy, task, 3, attention=True))
-    record = trace(task, 3, moments)
+    record = make_record(task, 3, moments)
     k = record.num_steps
     assert record.results["l"] == k
     assert record.results["r"] == pytest.approx(record.rewards.sum(), abs=1e-5)

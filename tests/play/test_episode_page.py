@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.random_play import record
 from trxl_jax.play.episode_page import write_page
-from trxl_jax.play.trace import EpisodeTrace
+from trxl_jax.play.record import EpisodeRecord
 
 MINUS = "\N{MINUS SIGN}"
 FLAGS = (
@@ -49,7 +49,7 @@ class Page:
     def __init__(self, browser: Any, directory: Path) -> None:
         self.browser, self.directory = browser, directory
 
-    def open(self, trace: EpisodeTrace, address: str = "", **texts: Any) -> None:
+    def open(self, trace: EpisodeRecord, address: str = "", **texts: Any) -> None:
         path = self.directory / "episode.html"
         write_page(path, trace, **texts)
         self.browser.get("about:blank")
@@ -118,13 +118,13 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def traces() -> dict[str, EpisodeTrace]:
+def traces() -> dict[str, EpisodeRecord]:
     return {name: make() for name, make in TRACES.items()}
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", TRACES)
-def test_numbers_equal_the_record(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+def test_numbers_equal_the_record(page: Page, traces: dict[str, EpisodeRecord], name: str) -> None:
     trace = traces[name]
     page.open(trace)
     for field in ("values", "rewards", "entropies", "probabilities", "actions"):
@@ -134,7 +134,7 @@ def test_numbers_equal_the_record(page: Page, traces: dict[str, EpisodeTrace], n
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", TRACES)
-def test_attention_rows_sum_to_one(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+def test_attention_rows_sum_to_one(page: Page, traces: dict[str, EpisodeRecord], name: str) -> None:
     trace = traces[name]
     page.open(trace)
     steps, layers, heads, _ = trace.attention.shape
@@ -153,7 +153,7 @@ def test_attention_rows_sum_to_one(page: Page, traces: dict[str, EpisodeTrace], 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["memory-gym", "minigrid"])
-def test_frames_are_shown_upright(page: Page, traces: dict[str, EpisodeTrace], name: str) -> None:
+def test_frames_are_shown_upright(page: Page, traces: dict[str, EpisodeRecord], name: str) -> None:
     trace = traces[name]
     page.open(trace)
     seen = trace.observations.swapaxes(1, 2) if name == "memory-gym" else trace.observations
@@ -164,7 +164,7 @@ def test_frames_are_shown_upright(page: Page, traces: dict[str, EpisodeTrace], n
 
 
 @pytest.mark.browser
-def test_vectors_are_shown_as_numbers_and_bars(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_vectors_are_shown_as_numbers_and_bars(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     trace = traces["vectors"]
     page.open(trace, "#step=1")
     names, numbers = page.texts(".vector th"), page.texts(".vector .number")
@@ -174,7 +174,7 @@ def test_vectors_are_shown_as_numbers_and_bars(page: Page, traces: dict[str, Epi
 
 
 @pytest.mark.browser
-def test_actions_and_probabilities_are_shown(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_actions_and_probabilities_are_shown(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     trace = traces["memory-gym"]
     page.open(trace, "#step=5")
     names = (("stay", "left", "right"), ("stay", "up", "down"))
@@ -188,7 +188,7 @@ def test_actions_and_probabilities_are_shown(page: Page, traces: dict[str, Episo
 
 
 @pytest.mark.browser
-def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     from selenium.webdriver.common.keys import Keys
 
     page.open(traces["memory-gym"])
@@ -219,7 +219,7 @@ def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, Episod
 
 
 @pytest.mark.browser
-def test_playback_stops_at_the_end(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_playback_stops_at_the_end(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     page.open(traces["minigrid"])
@@ -235,7 +235,7 @@ def test_playback_stops_at_the_end(page: Page, traces: dict[str, EpisodeTrace]) 
 
 
 @pytest.mark.browser
-def test_selecting_a_head_and_clicking_a_thumbnail(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_selecting_a_head_and_clicking_a_thumbnail(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     trace = traces["memory-gym"]
     page.open(trace, "#step=60")
     of_mean = page.thumbnails()
@@ -257,7 +257,7 @@ def test_selecting_a_head_and_clicking_a_thumbnail(page: Page, traces: dict[str,
 
 
 @pytest.mark.browser
-def test_clicking_plots_goes_to_that_step(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_clicking_plots_goes_to_that_step(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     trace = traces["memory-gym"]
     page.open(trace)
     page.click_at("#value-plot", 0.25)
@@ -278,7 +278,7 @@ def test_clicking_plots_goes_to_that_step(page: Page, traces: dict[str, EpisodeT
 
 
 @pytest.mark.browser
-def test_the_url_stores_step_layer_and_head(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_url_stores_step_layer_and_head(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     page.open(traces["memory-gym"], "#step=33&layer=mean&head=2")
@@ -290,7 +290,7 @@ def test_the_url_stores_step_layer_and_head(page: Page, traces: dict[str, Episod
 
 
 @pytest.mark.browser
-def test_text_is_escaped(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_text_is_escaped(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     nasty = "</script><script>window.broken = 1</script><!--<script>{{style}} \u2028 'é\"&amp;"
     trace = dataclasses.replace(traces["vectors"], env_id=nasty, results={nasty: 1.0, "r": float("nan")})
     page.open(trace, model=nasty, command=nasty, title=f"</title>{nasty}", details={nasty: nasty})
@@ -303,7 +303,7 @@ def test_text_is_escaped(page: Page, traces: dict[str, EpisodeTrace]) -> None:
 
 
 @pytest.mark.browser
-def test_the_content_security_policy_blocks_network_requests(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_content_security_policy_blocks_network_requests(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     page.open(traces["vectors"])
     script = "return fetch('http://127.0.0.1:9/').then(() => 'answered', error => error.name)"
     assert page.run(script) == "TypeError"
@@ -314,7 +314,7 @@ def test_the_content_security_policy_blocks_network_requests(page: Page, traces:
 
 
 @pytest.mark.browser
-def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     page.open(traces["minigrid"], "#step=20")
     lightness = []
     for scheme in ("light", "dark"):
@@ -354,7 +354,7 @@ def test_tick_labels_align_with_the_map_for_many_layers(page: Page) -> None:
 
 
 @pytest.mark.browser
-def test_every_control_and_picture_has_an_accessible_name(page: Page, traces: dict[str, EpisodeTrace]) -> None:
+def test_every_control_and_picture_has_an_accessible_name(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     page.open(traces["memory-gym"], "#step=20")
     controls = page.browser.find_elements("css selector", "button, select, input, [role=img], [role=radiogroup]")
     visible = [control for control in controls if control.is_displayed()]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from trxl_jax.envs.registry import make_single
-from trxl_jax.play.trace import EpisodeTrace
+from trxl_jax.play.record import EpisodeRecord
 
 
 def record(
@@ -15,7 +15,7 @@ def record(
     heads: int = 4,
     seed: int = 0,
     render_mode: str | None = None,
-) -> EpisodeTrace:
+) -> EpisodeRecord:
     """Plays `steps` steps and returns them as one episode; where an episode ends earlier, the next one is appended."""
     rng = np.random.default_rng(seed)
     env = make_single(env_id, render_mode=render_mode)
@@ -35,7 +35,7 @@ def record(
         if terminated or truncated:
             obs, _ = env.reset(seed=seed + k + 1)
     env.close()
-    return EpisodeTrace(
+    return EpisodeRecord(
         env_id=env_id,
         seed=seed,
         episode=0,

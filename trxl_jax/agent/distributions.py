@@ -34,6 +34,10 @@ class MultiCategorical:
         """Normalised logits of each branch, f32[..., nvec[a]]."""
         return [jax.nn.log_softmax(part, axis=-1) for part in self._split(self.logits)]
 
+    def probabilities(self) -> jax.Array:
+        """Of all choices, branches concatenated, f32[..., sum(nvec)]."""
+        return jnp.exp(jnp.concatenate(self.branches(), axis=-1))
+
     def _split(self, logits: jax.Array) -> list[jax.Array]:
         return jnp.split(logits, np.cumsum(self.nvec)[:-1], axis=-1)
 

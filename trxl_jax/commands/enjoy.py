@@ -78,7 +78,7 @@ def main(flags: Sequence[str]) -> int:
     from trxl_jax.loading import load
     from trxl_jax.play.pictures import require_pictures
     from trxl_jax.play.show import show_episodes
-    from trxl_jax.play.task import make_task  # imported here because JAX takes seconds to import
+    from trxl_jax.play.single_env import make_single_env  # imported here because JAX takes seconds to import
     from trxl_jax.torch_import.hub import download
 
     given = parse(flags)
@@ -87,7 +87,7 @@ def main(flags: Sequence[str]) -> int:
     env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
     config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
     render = set(given.render) - {"none"}
-    task = make_task(config, pictures=bool(render))
+    task = make_single_env(config, pictures=bool(render))
     if render & {"human", "video"}:
         require_pictures(task, f"--render {' '.join(sorted(render))}")
     out = given.out or Path("episodes") / Path(given.name).resolve().name

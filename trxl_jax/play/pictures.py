@@ -3,7 +3,7 @@
 import numpy as np
 
 from trxl_jax.errors import ConfigError
-from trxl_jax.play.task import Task
+from trxl_jax.play.single_env import SingleEnv
 
 _ALONE_HEIGHT = 336  # height of an observation that is shown on its own
 _GAP, _GREY = 8, 128
@@ -28,7 +28,7 @@ def frame(picture: np.ndarray | None, observation: np.ndarray) -> np.ndarray | N
     return np.concatenate([picture, gap, _to_height(observation, height)], axis=1)
 
 
-def require_pictures(task: Task, flag: str) -> None:
+def require_pictures(task: SingleEnv, flag: str) -> None:
     """Checks that a task can be shown as pictures.
 
     Args:

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from trxl_jax.envs.results import EpisodeResult as Result
-from trxl_jax.play.episode import Moment, play_episode, trace
+from trxl_jax.play.episode import StepRecord, make_record, play_episode
 from trxl_jax.play.episode_page import write_page
 from trxl_jax.play.pictures import frame
 from trxl_jax.play.policy import Policy
-from trxl_jax.play.task import Task
+from trxl_jax.play.single_env import SingleEnv
 from trxl_jax.play.video import Video
 from trxl_jax.play.window import DisplayWindow, WindowClosed
 
@@ -39,7 +39,7 @@ class ShownEpisode(NamedTuple):
 
 def show_episodes(
     policy: Policy,
-    task: Task,
+    env: SingleEnv,
     count: int,
     out: Path,
     *,
@@ -55,7 +55,7 @@ def show_episodes(
 
     Args:
         policy: the agent.
-        task: the environment.
+        env: the environment.
         count: number of episodes.
         out: directory to write files to.
         max_steps: see `play_episode`.
@@ -72,7 +72,7 @@ def show_episodes(
     Raises:
         UserError: there is no display, or a file can't be written.
     """
-    window = DisplayWindow(task.fps, driver) if "human" in render else None
+    window = DisplayWindow(env.fps, driver) if "human" in render else None
     try:
         for episode in range(count):
             stem = out / f"episode_{episode}"
@@ -80,7 +80,7 @@ def show_episodes(
             page = stem.with_suffix(".html") if "html" in render else None
             result = show_episode(
                 policy,
-                task,
+                env,
                 episode,
                 deterministic=deterministic,
                 max_steps=max_steps,
@@ -100,7 +100,7 @@ def show_episodes(
 
 def show_episode(
     policy: Policy,
-    task: Task,
+    env: SingleEnv,
     episode: int,
     *,
     deterministic: bool = False,
@@ -115,7 +115,7 @@ def show_episode(
 
     Args:
         policy: the agent.
-        task: the environment.
+        env: the environment.
         episode: number of the episode, which selects its random seed.
         deterministic: take the most probable actions instead of sampling.
         max_steps: see `play_episode`.
@@ -128,35 +128,35 @@ def show_episode(
     Returns:
         The episode's statistics, without the time it took.
     """
-    recorded: list[Moment] = []
+    recorded: list[StepRecord] = []
     results: Result | None = None
     with ExitStack() as stack:
         sinks = [] if window is None else [window]
         if video is not None:
-            sinks.append(stack.enter_context(Video(video, task.fps)))
-        moments = play_episode(
-            policy, task, episode, deterministic=deterministic, attention=page is not None, max_steps=max_steps
+            sinks.append(stack.enter_context(Video(video, env.fps)))
+        steps = play_episode(
+            policy, env, episode, deterministic=deterministic, attention=page is not None, max_steps=max_steps
         )
-        for moment in moments:
-            _show(sinks, task, moment.picture, moment.observation)
+        for step in steps:
+            _show(sinks, env, step.picture, step.observation)
             if page is not None:
-                recorded.append(moment)
-            results = moment.results
-        _show(sinks, task, task.picture, task.obs)
+                recorded.append(step)
+            results = step.results
+        _show(sinks, env, env.picture, env.obs)
     if page is not None:
-        write_page(page, trace(task, episode, recorded), model=model, command=command)
+        write_page(page, make_record(env, episode, recorded), model=model, command=command)
     assert results is not None
     return {name: value for name, value in results.items() if name != "t"}
 
 
 def film_episode(
-    policy: Policy, task: Task, episode: int, path: Path, max_steps: int, stopped: Callable[[], bool]
+    policy: Policy, env: SingleEnv, episode: int, path: Path, max_steps: int, stopped: Callable[[], bool]
 ) -> bool:
     """Writes a video of an episode's first `max_steps` steps at most; see `play_episode`.
 
     Args:
         policy: the agent.
-        task: the environment.
+        env: the environment.
         episode: number of the episode.
         path: video file to write, .mp4 or .gif.
         max_steps: number of steps after which the video ends.
@@ -165,19 +165,19 @@ def film_episode(
     Returns:
         Whether the video was written; False if `stopped()` returned True.
     """
-    with Video(path, task.fps) as video:
-        for moment in play_episode(policy, task, episode, max_steps=max_steps):
+    with Video(path, env.fps) as video:
+        for step in play_episode(policy, env, episode, max_steps=max_steps):
             if stopped():
                 video.abandon()
                 return False
-            _show([video], task, moment.picture, moment.observation)
-        _show([video], task, task.picture, task.obs)
+            _show([video], env, step.picture, step.observation)
+        _show([video], env, env.picture, env.obs)
     return True
 
 
-def _show(sinks: Sequence[FrameSink], task: Task, picture: np.ndarray | None, observation: np.ndarray) -> None:
+def _show(sinks: Sequence[FrameSink], env: SingleEnv, picture: np.ndarray | None, observation: np.ndarray) -> None:
     if sinks:
-        shown = frame(picture, task.upright(observation))
+        shown = frame(picture, env.upright(observation))
         assert shown is not None, "see require_pictures"
         for sink in sinks:
             sink.show(shown)

@@ -12,7 +12,7 @@ from trxl_jax.play.evaluation import make_evaluator
 from trxl_jax.play.pictures import require_pictures
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.show import film_episode
-from trxl_jax.play.task import make_task
+from trxl_jax.play.single_env import make_single_env
 
 _MAX_VIDEO_STEPS = 2048  # of an episode that may never end
 
@@ -40,7 +40,7 @@ class Monitor:
             playing = config.for_evaluation(min(config.num_envs, config.eval_episodes), config.seed)
             self._evaluator = make_evaluator(make_env(playing, env), config.eval_episodes, seed=playing.seed)
         if config.capture_video:
-            self._env = make_task(config.for_evaluation(1, config.seed), env, pictures=True)
+            self._env = make_single_env(config.for_evaluation(1, config.seed), env, pictures=True)
             require_pictures(self._env, "--capture_video")
 
     def evaluate(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> dict[str, float]:

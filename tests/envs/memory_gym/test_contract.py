@@ -17,7 +17,7 @@ from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.registry import on_backend
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError
-from trxl_jax.play.task import make_task
+from trxl_jax.play.single_env import make_single_env
 
 from tests.support.command import ROOT, TINY, run, told  # isort: skip
 from trxl_jax.commands import enjoy
@@ -48,7 +48,7 @@ def test_an_agent_plays_on_both_backends(trained: Path, backend: str, capsys: py
 
 
 def test_pictures_for_people_are_upright_and_show_the_ground_truth(trained: Path) -> None:
-    task = make_task(load(trained).config.for_evaluation(1, 1), pictures=True)
+    task = make_single_env(load(trained).config.for_evaluation(1, 1), pictures=True)
     task.reset(0)
     assert task.picture is not None
     assert task.picture.shape == (336, 336, 3)

@@ -18,7 +18,7 @@ import numpy as np
 
 from trxl_jax.play.episode_page.packing import pack_array, pack_attention, pack_frames
 from trxl_jax.play.episode_page.tasks import branches, frames_are_x_first, observation_names
-from trxl_jax.play.trace import EpisodeTrace
+from trxl_jax.play.record import EpisodeRecord
 
 __all__ = ["write_page"]
 
@@ -28,7 +28,7 @@ _SCRIPTS = ("data.js", "frames.js", "heatmap.js", "plots.js", "panels.js", "play
 
 def write_page(
     path: Path,
-    trace: EpisodeTrace,
+    record: EpisodeRecord,
     *,
     model: str = "",
     command: str = "",
@@ -39,7 +39,7 @@ def write_page(
 
     Args:
         path: file to write; an existing file is replaced.
-        trace: the record of the episode.
+        record: the record of the episode.
         model: one line that names the agent, such as its run and checkpoint.
         command: command line that replays the episode; if empty, the page doesn't show one.
         title: title of the browser tab; None: task, episode and seed.
@@ -48,18 +48,18 @@ def write_page(
     Raises:
         OSError: the file can't be written.
     """
-    record = _record(trace) | {"model": model, "command": command, "details": dict(details or {})}
+    page_data = _record(record) | {"model": model, "command": command, "details": dict(details or {})}
     sources = files(__package__)
     style = sources.joinpath("page.css").read_text("utf-8")
     script = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SCRIPTS)
     values = {
         "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
-        "title": html.escape(title or f"{trace.env_id}, episode {trace.episode}, seed {trace.seed}"),
+        "title": html.escape(title or f"{record.env_id}, episode {record.episode}, seed {record.seed}"),
         "style": style,
         "script": script,
         # Escaping `<` is enough: nothing else can end a script element or start a comment in it.
-        "record": json.dumps(record, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "record": json.dumps(page_data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     page = sources.joinpath("page.html").read_text("utf-8")
     # A single pass, so that placeholders inside inserted text are not replaced.
@@ -67,26 +67,26 @@ def write_page(
     Path(path).write_text(page, "utf-8", newline="\n")
 
 
-def _record(trace: EpisodeTrace) -> dict[str, Any]:
+def _record(record: EpisodeRecord) -> dict[str, Any]:
     """The data of the page as a JSON-serialisable dict; `data.js` reads it."""
-    _, layers, heads, _ = trace.attention.shape
+    _, layers, heads, _ = record.attention.shape
     return {
-        "env_id": trace.env_id,
-        "seed": int(trace.seed),
-        "episode": int(trace.episode),
-        "results": {name: _finite(value) for name, value in _shown_results(trace.results).items()},
-        "steps": trace.num_steps,
+        "env_id": record.env_id,
+        "seed": int(record.seed),
+        "episode": int(record.episode),
+        "results": {name: _finite(value) for name, value in _shown_results(record.results).items()},
+        "steps": record.num_steps,
         "layers": layers,
         "heads": heads,
-        "branches": [{"name": name, "choices": names} for name, names in branches(trace.env_id, trace.action_nvec)],
-        "actions": pack_array(trace.actions, "i4"),
-        "probabilities": pack_array(trace.probabilities, "f4"),
-        "entropies": pack_array(trace.entropies, "f4"),
-        "values": pack_array(trace.values, "f4"),
-        "rewards": pack_array(trace.rewards, "f4"),
-        "attention": pack_attention(trace.attention),
-        "pictures": None if trace.pictures is None else pack_frames(trace.pictures),
-        **_observations(trace),
+        "branches": [{"name": name, "choices": names} for name, names in branches(record.env_id, record.action_nvec)],
+        "actions": pack_array(record.actions, "i4"),
+        "probabilities": pack_array(record.probabilities, "f4"),
+        "entropies": pack_array(record.entropies, "f4"),
+        "values": pack_array(record.values, "f4"),
+        "rewards": pack_array(record.rewards, "f4"),
+        "attention": pack_attention(record.attention),
+        "pictures": None if record.pictures is None else pack_frames(record.pictures),
+        **_observations(record),
     }
 
 
@@ -98,14 +98,14 @@ def _shown_results(results: Mapping[str, float]) -> dict[str, float]:
     return common | {name: value for name, value in of_task.items() if aliases.get(name) != value}
 
 
-def _observations(trace: EpisodeTrace) -> dict[str, Any]:
+def _observations(record: EpisodeRecord) -> dict[str, Any]:
     """Observations as either `frames` (RGB images) or `vectors` (everything else, flattened)."""
-    observations = trace.observations
+    observations = record.observations
     if observations.dtype == np.uint8 and observations.ndim == 4 and observations.shape[-1] == 3:
-        upright = observations.swapaxes(1, 2) if frames_are_x_first(trace.env_id) else observations
+        upright = observations.swapaxes(1, 2) if frames_are_x_first(record.env_id) else observations
         return {"frames": pack_frames(upright), "vectors": None}
-    observations = observations.reshape(trace.num_steps, -1)
-    names = observation_names(trace.env_id, observations.shape[1])
+    observations = observations.reshape(record.num_steps, -1)
+    names = observation_names(record.env_id, observations.shape[1])
     return {"frames": None, "vectors": {"names": names, "numbers": pack_array(observations, "f4")}}
 
 

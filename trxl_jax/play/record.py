@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class EpisodeTrace:
+class EpisodeRecord:
     """An episode of K steps. Arrays are NumPy arrays; entry k was recorded before step k (`rewards`: after it).
 
     Fields:

@@ -17,20 +17,20 @@ from trxl_jax.envs.results import results_from_stats
 from trxl_jax.errors import ConfigError
 
 _DEFAULT_FPS = 10
-# Memory Gym draws what the agent can't see in the first; where there are both, a person should see that.
+# Memory Gym's first mode also draws what the agent can't see, which is what a person should see.
 _PICTURE_MODES = ("debug_rgb_array", "rgb_array")
 
 
-class Task(Protocol):
+class SingleEnv(Protocol):
     """One environment between two steps.
 
     Fields:
         env_id: the task.
-        seed: from which, with an episode's number, everything random in that episode comes.
-        spec: what an agent must know of it.
-        fps: steps a second at which a person can follow.
-        obs: what the agent sees now.
-        picture: u8[height, width, 3], what a person would see of the whole task; None if it draws nothing.
+        seed: determines, together with an episode's number, everything random in that episode.
+        spec: observations, actions and episode limit.
+        fps: frames per second for people.
+        obs: the current observation, [*obs_shape].
+        picture: u8[height, width, 3], the whole task (ground truth); None if the task draws none.
     """
 
     env_id: str
@@ -41,29 +41,29 @@ class Task(Protocol):
     picture: np.ndarray | None
 
     def reset(self, episode: int) -> None:
-        """Starts the episode of that number."""
+        """Starts an episode by its number."""
         ...
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
         ...
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation, a picture turned as a person would see it."""
+        """An observation; images with rows first, as people look at them."""
         ...
 
     def close(self) -> None:
-        """Frees what it holds."""
+        """Closes the environment."""
         ...
 
 
-def make_task(config: Config, env: Any = None, *, pictures: bool = False) -> Task:
-    """The task that a configuration names.
+def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) -> SingleEnv:
+    """The environment that a configuration names.
 
     Args:
         config: env_id, env_options, max_episode_steps and seed matter.
-        env: an object in its place; see `make_env`, but for batches of environments.
-        pictures: whether `Task.picture` is wanted.
+        env: an object to use instead, as for `make_env`, but no batch of environments.
+        pictures: whether `SingleEnv.picture` is wanted.
 
     Raises:
         ConfigError: as for `make_env`.
@@ -72,15 +72,15 @@ def make_task(config: Config, env: Any = None, *, pictures: bool = False) -> Tas
         raise ConfigError("a single environment can't be made from a batch; pass a function that makes one as `env`")
     batch = make_env(config.replace(async_envs=False), env)
     if isinstance(batch, DeviceEnvironment):
-        return DeviceTask(config.env_id, batch, config.seed, pictures=pictures)
+        return DeviceSingleEnv(config.env_id, batch, config.seed, pictures=pictures)
     found = find_env(config.env_id, env)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
-    return HostTask(config.env_id, batch.spec, make, config.seed, config.env_options)
+    return HostSingleEnv(config.env_id, batch.spec, make, config.seed, config.env_options)
 
 
-class HostTask:
-    """A Gymnasium environment; see `Task`.
+class HostSingleEnv:
+    """A Gymnasium environment; see `SingleEnv`.
 
     Args:
         env_id: the task.
@@ -102,19 +102,19 @@ class HostTask:
         self.picture: np.ndarray | None = None
 
     def reset(self, episode: int) -> None:
-        """Starts the episode of that number."""
+        """Starts an episode by its number."""
         self._env.episode = episode
         self.obs, _ = self._env.reset()
         self._draw()
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
         self.obs, reward, _, _, info = self._env.step(self.spec.action.for_environment(action))
         self._draw()
         return reward, info.get(RESULT)
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation, a picture turned as a person would see it."""
+        """An observation; images with rows first, as people look at them."""
         return np.swapaxes(obs, 0, 1) if self._x_first else obs
 
     def close(self) -> None:
@@ -127,8 +127,8 @@ class HostTask:
             self.picture = np.asarray(self._env.render(), np.uint8)
 
 
-class DeviceTask:
-    """A gymnax environment; see `Task`. After the last step `obs` and `picture` stay what they were.
+class DeviceSingleEnv:
+    """A gymnax environment; see `SingleEnv`. After the last step `obs` and `picture` stay what they were.
 
     Args:
         env_id: the task.
@@ -148,12 +148,12 @@ class DeviceTask:
         self.picture: np.ndarray | None = None
 
     def reset(self, episode: int) -> None:
-        """Starts the episode of that number."""
+        """Starts an episode by its number."""
         self._state, obs = self._reset(jax.random.fold_in(jax.random.key(self.seed), episode))
         self._look(obs)
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
+        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
         self._state, step = self._step(self._state, jnp.asarray(action)[None])
         ended = results_from_stats(jax.tree.map(lambda x: x[None], step.episode))
         if not ended:
@@ -161,7 +161,7 @@ class DeviceTask:
         return step.reward[0].item(), ended[0] if ended else None
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation, a picture turned as a person would see it."""
+        """An observation; images with rows first, as people look at them."""
         return np.swapaxes(obs, 0, 1) if self._x_first else obs
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class DeviceTask:
 
 
 def _drawing(make: Callable[..., Any]) -> Callable[[], Any]:
-    """The same task with the best of its render modes."""
+    """The same environment with the best of its render modes."""
     plain = make()
     known = plain.metadata.get("render_modes") or ()
     EpisodeWrapper(plain, 0, 0).close()
