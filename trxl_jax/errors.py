@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in flags, files or environments. `train.py` prints the line and exits with status 2."""
+    """A mistake in flags, files or environments. Commands print the line and exit with status 2."""
 
 
 class ConfigError(UserError, ValueError):

@@ -18,6 +18,9 @@ DEVICE_PREFIX = "gymnax/"
 MEMORY_GYM_PREFIX = "jax/"
 """Memory Gym's tasks on the device; without it they are the released package's on the host."""
 
+_MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
+_ONLY_ON_HOST = ("MortarMayhemB-v0", "MortarMayhemB-Grid-v0")
+
 CUSTOM_PREFIX = "custom/"
 """What `train` calls a task that was passed as an object."""
 
@@ -168,15 +171,36 @@ def _find_gymnasium(env_id: str) -> Callable[..., Any]:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     import gymnasium
-    import memory_gym  # noqa: F401 - registers its tasks
     import minigrid  # noqa: F401 - registers its tasks
 
     import trxl_jax.envs.tasks.proof_of_memory.host  # noqa: F401 - registers its task
 
-    name = env_id.rpartition(":")[2]  # Gymnasium's module:id imports the module first
-    if ":" not in env_id and name not in gymnasium.registry:
-        raise ConfigError(f"--env_id: unknown environment {env_id}; {_near(env_id, list(gymnasium.registry))}")
+    _register_memory_gym(env_id)
+    if ":" not in env_id and env_id not in gymnasium.registry:  # Gymnasium's module:id imports the module first
+        near = _near(env_id, sorted({*gymnasium.registry, *memory_gym.NAMES}))
+        raise ConfigError(f"--env_id: unknown environment {env_id}; {near}")
     return partial(_make_gymnasium, env_id)
+
+
+def _register_memory_gym(env_id: str) -> None:
+    """Registers Memory Gym's tasks, if its package is installed; it can't be a dependency, see pyproject.toml.
+
+    Raises:
+        ConfigError: it isn't, and `env_id` is one of them.
+    """
+    try:
+        import memory_gym as _  # noqa: F401 - registers its tasks
+    except ModuleNotFoundError as error:
+        if error.name != "memory_gym":
+            raise
+        name = env_id.removeprefix("memory_gym:")
+        if name in memory_gym.NAMES:
+            twin = f"; or step it on the device: --backend device, or --env_id {MEMORY_GYM_PREFIX}{name}"
+        elif name in _ONLY_ON_HOST:
+            twin = ""
+        else:
+            return
+        raise ConfigError(f"--env_id {env_id} needs memory-gym: {_MEMORY_GYM_INSTALL}{twin}") from None
 
 
 def _make_gymnasium(env_id: str, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
 """Experiments by name, each over several seeds: what is finished is skipped, what was begun is resumed.
 
 python -m trxl_jax.experiments list
-python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- FLAGS OF TRAIN.PY]
+python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- TRAINING FLAGS]
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ from pathlib import Path
 
 import tyro
 
-from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, disk_errors
 from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
 from trxl_jax.experiments.jobs import Job, default_jobs, run_all
 
-PROG = "python -m trxl_jax.experiments"
 TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
 
 
@@ -48,27 +47,29 @@ class RunArguments:
     """runs at once; None: half the number of cores"""
 
 
-DESCRIPTION = f"""Trains experiments by name, each over several seeds.
+DESCRIPTION = """Trains experiments by name, each over several seeds.
 
-{PROG} run NAME... --seeds 1 2 3 [-- FLAGS OF TRAIN.PY]
-{PROG} list
+{prog} run NAME... --seeds 1 2 3 [-- TRAINING FLAGS]
+{prog} list
 
 Finished runs are skipped and begun ones resumed."""
 
 
 def main(flags: Sequence[str]) -> int:
     """Lists or runs; 0 when all is done, 128 plus the signal's number when stopped by one."""
+    prog = command_line("experiments")
     match list(flags):
         case ["list", *rest]:
+            description = DESCRIPTION.format(prog=prog)
             return _list(
-                parse_flags(ListArguments, ListArguments(), rest, prog=f"{PROG} list", description=DESCRIPTION)
+                parse_flags(ListArguments, ListArguments(), rest, prog=f"{prog} list", description=description)
             )
         case ["run", *rest]:
             return _run(rest)
         case ["-h" | "--help", *_]:
-            print(DESCRIPTION)
+            print(DESCRIPTION.format(prog=prog))
             return 0
-    raise ConfigError(f"say what to do: {PROG} list, or {PROG} run NAME... --seeds 1 2 3")
+    raise ConfigError(f"say what to do: {prog} list, or {prog} run NAME... --seeds 1 2 3")
 
 
 def _list(given: ListArguments) -> int:
@@ -116,9 +117,11 @@ def _process(run: Run) -> list[str] | None:
 def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Flags before and after `--`."""
     split = list(flags).index("--") if "--" in flags else len(flags)
-    given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{PROG} run", description=DESCRIPTION)
+    prog = command_line("experiments")
+    description = DESCRIPTION.format(prog=prog)
+    given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{prog} run", description=description)
     if not given.names:
-        raise ConfigError(f"name at least one experiment; {PROG} list tells which there are")
+        raise ConfigError(f"name at least one experiment; {prog} list prints their names")
     if not given.seeds:
         raise ConfigError("--seeds: give at least one")
     if given.jobs is not None and given.jobs < 1:
