@@ -4,8 +4,8 @@
 
 - *projected*: as the original does, a copy of the window for every sample, keys and values of each of its slots.
 - *all slots*: one batched product of projected queries with all slots, masked (`transformer.attend`).
-- *plain products*: the same, an environment and head at a time (`attend_to_constants`).
-- *windows*: a copy of the window for every sample, short products of its own (`attend_alone`).
+- *plain products*: the same, an environment and head at a time (`attend_frozen_keys`).
+- *windows*: a copy of the window for every sample, short products of its own (`attend_single_query`).
 
 `used` is what training takes. The floor is the larger of the operations with visible slots over the rate of a large
 product, and the bytes of the slots, read once forward and once backward, over the bandwidth of a copy.
@@ -22,10 +22,10 @@ from encoder import fastest
 from rich.console import Console
 from rich.table import Table
 
-from trxl_jax.agent.cores.attention import attend, attend_alone, attend_to_constants, takes_plain_products
+from trxl_jax.agent.cores.attention import attend, attend_frozen_keys, attend_single_query, loops_over_environments
 from trxl_jax.agent.cores.cache import visible_slots, window_slots
 from trxl_jax.config import Config
-from trxl_jax.ppo.minibatch import copies_windows
+from trxl_jax.ppo.minibatch import gathers_windows
 from trxl_jax.presets import PRESETS
 
 MEMORY_CHAIN = Config(
@@ -57,7 +57,7 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
 
     def alone(query: jax.Array) -> jax.Array:
         shown = jnp.ones((n * q, 1, window - 1), bool)
-        return attend_alone(query.reshape(n * q, 1, heads, d), copied(slots), shown).reshape(query.shape)
+        return attend_single_query(query.reshape(n * q, 1, heads, d), copied(slots), shown).reshape(query.shape)
 
     def projected(query: jax.Array) -> jax.Array:
         windows = copied(slots)
@@ -68,7 +68,7 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
     ways: dict[str, Callable[[jax.Array], jax.Array]] = {
         "projected": projected,
         "all slots": lambda query: attend(query, slots, visible)[0],
-        "plain products": lambda query: attend_to_constants(query, slots, visible),
+        "plain products": lambda query: attend_frozen_keys(query, slots, visible),
         "windows": alone,
     }
     if n * q * window * dim > 2**28:  # a copy of the windows would take gigabytes
@@ -87,9 +87,9 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
     rate, bandwidth = 2 * 2048**3 / seconds.pop("product"), 2 * long.nbytes / seconds.pop("copy")
     operations = 5 * 2 * n * q * (window - 1) * dim
     used = "all slots"
-    if copies_windows(n * q, s, window, dim, "cpu"):
+    if gathers_windows(n * q, s, window, dim, "cpu"):
         used = "windows"
-    elif takes_plain_products(q, s, d, "cpu"):
+    elif loops_over_environments(q, s, d, "cpu"):
         used = "plain products"
     return {
         "milliseconds": {name: value * 1e3 for name, value in seconds.items()},

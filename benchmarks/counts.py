@@ -23,7 +23,7 @@ from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.errors import UserError
-from trxl_jax.ppo.train_step import make_phases
+from trxl_jax.ppo.train_step import make_collect_and_learn
 from trxl_jax.presets import PRESETS
 
 FILE = Path(__file__).with_name("counts.json")
@@ -48,7 +48,7 @@ def measure(config: Config) -> Counts:
     agent = make_agent(config, env.spec)
     key = jax.eval_shape(jax.random.key, 0)
     states = jax.eval_shape(lambda key: init_states(config, env, agent, key), key)
-    collect, learn = make_phases(config, env, agent)
+    collect, learn = make_collect_and_learn(config, env, agent)
     programs = {
         "rollout": (collect, (*states, key)),
         "update": (learn, (states[0], jax.eval_shape(collect, *states, key)[1], key)),

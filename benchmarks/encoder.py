@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax.agent.cpu import pixel_encoder as pixel_encoder_cpu
 from trxl_jax.agent.encoders import PixelEncoder
+from trxl_jax.agent.numerics import Numerics
 
 DIM = 384
 FORWARD = 2 * (20 * 20 * 32 * 192 + 9 * 9 * 64 * 512 + 7 * 7 * 64 * 576 + 3136 * DIM)
@@ -44,7 +45,7 @@ def fastest(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 def measure(batch: int, repeats: int) -> dict[str, dict[str, float]]:
     """Microseconds a sample of each way, forward and with the gradient."""
-    encoder = PixelEncoder(DIM, "gpu")  # the formulation for accelerators: plain lax.conv
+    encoder = PixelEncoder(DIM, Numerics("gpu"))  # the formulation for accelerators: plain lax.conv
     frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch, 84, 84, 3)), jnp.uint8)
     params = encoder.init(jax.random.key(0), frames[:1])
     cotangent = jax.random.normal(jax.random.key(1), (batch, DIM))

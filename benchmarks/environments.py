@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax import make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs.base import IMAGE_SHAPE
 from trxl_jax.envs.registry import MEMORY_GYM_PREFIX, make_single
+from trxl_jax.envs.spaces import IMAGE_SHAPE
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError
 
@@ -63,7 +63,7 @@ def host_rate(name: str) -> Callable[[], float]:
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
     """The same of a batch on the device, compiled and warm."""
     env = make_env(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=num_envs))
-    nvec = np.asarray(env.spec.action_nvec)
+    nvec = np.asarray(env.spec.action.nvec)
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         state, _ = carry

@@ -39,8 +39,8 @@ def curves(num_seeds: int) -> np.ndarray:
         last: deque[float] = deque(maxlen=100)
         row = []
         for _ in range(config.num_iterations):
-            *states, report = train_step(*states, key)
-            last.extend(np.asarray(report.episode.episode_return)[np.asarray(report.episode.done)].tolist())
+            *states, output = train_step(*states, key)
+            last.extend(np.asarray(output.episode.episode_return)[np.asarray(output.episode.done)].tolist())
             row.append(np.mean(last))
         rows.append(row)
     return np.array(rows)

@@ -35,7 +35,7 @@ def main() -> None:
         task.reset(0)
         key = jax.random.key(options.seed)
         for i in range(options.steps):
-            nvec = jax.numpy.array(task.spec.action_nvec)
+            nvec = jax.numpy.array(task.spec.action.nvec)
             action = jax.random.randint(jax.random.fold_in(key, i), nvec.shape, 0, nvec)
             if task.step(jax.device_get(action))[1]:
                 break

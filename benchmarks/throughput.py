@@ -28,7 +28,7 @@ from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
-from trxl_jax.ppo.train_step import compile_phases, compile_train_step
+from trxl_jax.ppo.train_step import compile_collect_and_learn, compile_train_step
 
 
 def measure(config: Config, iterations: int) -> dict[str, Any]:
@@ -51,14 +51,14 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         compile_seconds[name] = time.perf_counter() - started
         return program
 
-    collect, learn = compiled("rollout and update", compile_phases)
+    collect, learn = compiled("rollout and update", compile_collect_and_learn)
     seconds: dict[str, list[float]] = {"rollout": [], "update": [], "iteration": []}
     for i in range(iterations + 1):
         started = time.perf_counter()
         state, rollout = jax.block_until_ready(collect(train_state, state, jax.random.fold_in(key, i)))
         collected = time.perf_counter()
         train_state, _ = jax.block_until_ready(learn(train_state, rollout, key))
-        env.drain_results()
+        env.pop_episode_results(rollout.episode)
         del rollout  # as in `train_step`: the next rollout is collected when this one is gone
         ended = time.perf_counter()
         if i:

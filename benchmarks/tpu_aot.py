@@ -38,7 +38,7 @@ from trxl_jax import init_states, make_agent, make_env, make_train_step
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.errors import UserError
-from trxl_jax.ppo.train_step import make_phases
+from trxl_jax.ppo.train_step import make_collect_and_learn
 
 PRESETS = ("mortar-mayhem-grid", "endless-mortar-mayhem")
 DEVICE_ENV = "gymnax/MemoryChain-bsuite"
@@ -70,7 +70,7 @@ def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[s
     function: Callable[..., Any] = make_train_step(config, env, agent)
     arguments = (*states, key)
     if program == "update":
-        collect, function = make_phases(config, env, agent)
+        collect, function = make_collect_and_learn(config, env, agent)
         arguments = (states[0], jax.eval_shape(collect, *states, key)[1], key)
     env.close()
     placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arguments)

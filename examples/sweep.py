@@ -39,9 +39,9 @@ def train_lane(init_lr: jax.Array, seed: jax.Array, config: Config = CONFIG) -> 
     init_key, key = jax.random.split(jax.random.key(seed))
 
     def iterate(states: tuple[Any, Any], _: None) -> tuple[Any, jax.Array]:
-        train_state, rollout_state, report = train_step(*states, key)
-        ended = report.episode.done
-        return (train_state, rollout_state), (report.episode.episode_return * ended).sum() / ended.sum()
+        train_state, rollout_state, output = train_step(*states, key)
+        ended = output.episode.done
+        return (train_state, rollout_state), (output.episode.episode_return * ended).sum() / ended.sum()
 
     states = init_states(config, env, agent, init_key)
     return jax.lax.scan(iterate, states, length=config.num_iterations)[1]

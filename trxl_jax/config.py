@@ -35,8 +35,8 @@ def _parse_options(text: str) -> dict[str, Any]:
 _HALF_THE_SEEDS = 2**31
 
 
-def other_half(seed: int) -> int:
-    """The seed of environments that play instead of training, from the one that users give; and back."""
+def evaluation_seed(seed: int) -> int:
+    """Environment seed for playing, from the seed that users give; disjoint from training's. Its own inverse."""
     return (seed + _HALF_THE_SEEDS) % (2 * _HALF_THE_SEEDS)
 
 
@@ -224,17 +224,22 @@ class Config:
         """A copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
 
+    def fitted_to(self, max_episode_steps: int) -> "Config":
+        """For a task whose longest episode has so many steps: the memory window is cut to it, as in the original."""
+        window = min(self.trxl_memory_length, max_episode_steps)
+        return self.replace(max_episode_steps=max_episode_steps, trxl_memory_length=window)
+
     def for_evaluation(self, num_envs: int, seed: int) -> "Config":
         """The same task and agent, for playing instead of training.
 
         Args:
-            num_envs: environments side by side.
-            seed: as users give it. The environments' own is half the range away, so that their episodes are held out
-                from those of a run trained with this seed, or any other in the same half.
+            num_envs: number of environments.
+            seed: as users give it. The environments' seed is half the range away, so that their episodes differ from
+                those of any training run whose seed is in the same half.
         """
         return self.replace(
             num_envs=num_envs,
-            seed=other_half(seed),
+            seed=evaluation_seed(seed),
             num_steps=1,
             num_minibatches=1,
             total_timesteps=num_envs,

@@ -5,6 +5,7 @@ import pytest
 
 from trxl_jax.agent.cores import cache as episodic
 from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.cores.ring import RingBuffer
 
 
 def seen(query_slot: int, episode_step: int, num_slots: int, window: int) -> list[int]:
@@ -53,7 +54,8 @@ def test_the_endless_preset_caches_57_megabytes_whatever_the_length_of_episodes(
     assert memory.hidden.size * memory.hidden.dtype.itemsize == n * (w + t) * layers * dim * 2 == 56_623_104
 
 
-def test_a_ring_holds_the_newest_slots() -> None:
-    assert episodic.ring_slots(jnp.int32(4), 4).tolist() == [0, 1, 2, 3]
-    assert episodic.ring_slots(jnp.int32(6), 4).tolist() == [4, 5, 2, 3]
-    assert episodic.ring_slots(jnp.int32(11), 4).tolist() == [8, 9, 10, 7]
+def test_a_ring_buffer_holds_the_newest_slots() -> None:
+    ring = RingBuffer([jnp.zeros((1, 1, 4, 1))])
+    assert ring.slots(jnp.int32(4)).tolist() == [0, 1, 2, 3]
+    assert ring.slots(jnp.int32(6)).tolist() == [4, 5, 2, 3]
+    assert ring.slots(jnp.int32(11)).tolist() == [8, 9, 10, 7]

@@ -15,7 +15,9 @@ from trxl_jax.agent.initializers import dense
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.registry import make_env
+from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import ConfigError
+from trxl_jax.ppo.observations import PlainObservations
 from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
 from trxl_jax.ppo.update import Minibatch, ppo_loss
@@ -28,8 +30,8 @@ OUTPUTS = 4 * 2**-8
 DIRECTION = 0.02
 
 N, Q, S, WINDOW = 2, 16, 40, 20
-PIXELS = EnvSpec((84, 84, 3), np.dtype(np.uint8), (3, 2), 50)
-VECTORS = EnvSpec((5,), np.dtype(np.float32), (4,), 50)
+PIXELS = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3, 2)), 50)
+VECTORS = EnvSpec((5,), np.dtype(np.float32), DiscreteActions((4,)), 50)
 CASES = {"pixels": (PIXELS, "absolute", 0.1), "vectors": (VECTORS, "learned", 0.0)}
 
 
@@ -47,12 +49,10 @@ def build(case: str, compute_dtype: str) -> tuple[Config, ActorCritic]:
 
 def make_batch(spec: EnvSpec) -> Minibatch:
     rng = np.random.default_rng(0)
-    branches = len(spec.action_nvec)
-    pixels = len(spec.obs_shape) > 1
-    obs = rng.integers(0, 256, (N, Q, *spec.obs_shape)) if pixels else rng.normal(size=(N, Q, *spec.obs_shape))
+    branches = len(spec.action.nvec)
+    obs = rng.integers(0, 256, (N, Q, *spec.obs_shape)) if spec.is_pixels else rng.normal(size=(N, Q, *spec.obs_shape))
     return Minibatch(
-        obs=jnp.asarray(obs, spec.obs_dtype),
-        frames=None,
+        observations=PlainObservations(jnp.asarray(obs, spec.obs_dtype)),
         action=jnp.asarray(rng.integers(0, 2, (N, Q, branches)), jnp.int32),
         log_prob=jnp.asarray(-1 - rng.random((N, Q, branches)) / 10, jnp.float32),
         value=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
@@ -109,7 +109,7 @@ def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> N
     pattern = r"stablehlo\.(?:dot_general|convolution)\b.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\)"
     factors = re.findall(pattern, output.lower(params).as_text())
     spec = CASES[case][0]
-    in_float32 = len(spec.action_nvec) + 1 + (len(spec.obs_shape) == 1)  # branches, critic; the encoder of vectors
+    in_float32 = len(spec.action.nvec) + 1 + (len(spec.obs_shape) == 1)  # branches, critic; the encoder of vectors
     in_float32 += 2 * Config.trxl_num_layers  # weight matrices multiplied with each other, W_q W_k^T and W_v W_out
     assert factors.count(("f32", "f32")) == in_float32
     assert factors.count(("bf16", "bf16")) == len(factors) - in_float32
@@ -139,10 +139,10 @@ def test_parameters_optimiser_and_metrics_stay_float32_in_training() -> None:
     env = make_env(config)
     agent = make_agent(config, env.spec)
     before = init_states(config, env, agent, jax.random.key(0))
-    train_state, _, report = make_train_step(config, env, agent)(*before, jax.random.key(1))
+    train_state, _, output = make_train_step(config, env, agent)(*before, jax.random.key(1))
     for leaf in jax.tree.leaves((train_state.params, train_state.opt_state[0].mu, train_state.opt_state[0].nu)):
         assert leaf.dtype == jnp.float32
-    assert all(value.dtype == jnp.float32 and jnp.isfinite(value) for value in report.metrics.values())
+    assert all(value.dtype == jnp.float32 and jnp.isfinite(value) for value in output.metrics.values())
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), before[0].params, train_state.params)
     assert norm(moved) > 0
 

@@ -7,9 +7,10 @@ import pytest
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cpu import frames
-from trxl_jax.agent.cpu.frames import add_step, distinct, empty_table, hash_frames
+from trxl_jax.agent.cpu.frames import add_step, empty_frame_table, hash_frames, unique_indices
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.spaces import DiscreteActions
 
 
 def pictures(count: int, seed: int = 0) -> jax.Array:
@@ -25,7 +26,7 @@ def fill(choices: np.ndarray, pool: jax.Array) -> tuple[frames.FrameTable, list[
         sums = obs.astype(jnp.float32).sum(axis=(1, 2))
         return jnp.where(jnp.arange(len(obs))[:, None] < count, sums, jnp.nan)  # what isn't asked for isn't there
 
-    table = empty_table(choices.size, pool, 3)
+    table = empty_frame_table(choices.size, pool, 3)
     features = []
     with jax.disable_jit():  # counts are numbers, and what isn't needed isn't called
         for t, row in enumerate(choices):
@@ -39,7 +40,7 @@ def test_a_table_encodes_what_is_new_and_finds_the_rest() -> None:
     choices = np.array([[0, 1, 0], [1, 1, 2], [2, 0, 1], [3, 3, 0]])
     table, counts, features = fill(choices, pool)
     assert counts == [2, 1, 1]
-    assert table.first.tolist() == [0, 1, 0, 1, 1, 5, 5, 0, 1, 9, 9, 0]
+    assert table.first_index.tolist() == [0, 1, 0, 1, 1, 5, 5, 0, 1, 9, 9, 0]
     np.testing.assert_array_equal(features, pool[choices].astype(jnp.float32).sum(axis=(2, 3)))
     np.testing.assert_array_equal(table.obs, pool[choices.reshape(-1)])
 
@@ -65,28 +66,28 @@ def test_hashes_tell_small_changes_apart() -> None:
     assert len(np.unique(hashes)) == len(hashes)
 
 
-def test_distinct() -> None:
-    places = jnp.array([5, 3, 5, 9, 3])
-    picked = distinct(places)
-    assert picked.num_distinct == 3
-    np.testing.assert_array_equal(picked.places[picked.inverse], places)
+def test_unique_indices() -> None:
+    indices = jnp.array([5, 3, 5, 9, 3])
+    unique = unique_indices(indices)
+    assert unique.num_unique == 3
+    np.testing.assert_array_equal(unique.indices[unique.inverse], indices)
 
 
 def test_sharing_frames_changes_neither_values_nor_gradients() -> None:
     config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=1)
-    spec = EnvSpec((84, 84, 3), np.dtype(np.uint8), (3,), 20)
+    spec = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3,)), 20)
     shared, plain = make_agent(config, spec, "cpu"), make_agent(config, spec, "gpu")
     params = shared.init_params(jax.random.key(0))
-    pool, places = pictures(6), jnp.array([0, 3, 3, 0, 5, 0, 3])
+    pool, indices = pictures(6), jnp.array([0, 3, 3, 0, 5, 0, 3])
     cotangent = jax.random.normal(jax.random.key(1), (7, 16))
 
     def once(params: dict) -> jax.Array:
-        picked = distinct(places)
-        features = shared.apply(params, pool, picked.places, picked.num_distinct, 2, method="encode_places")
-        return (features[picked.inverse] * cotangent).sum()
+        unique = unique_indices(indices)
+        features = shared.apply(params, pool, unique.indices, unique.num_unique, 2, method="encode_at")
+        return (features[unique.inverse] * cotangent).sum()
 
     def every(params: dict) -> jax.Array:
-        return (plain.apply(params, pool[places], method="encode") * cotangent).sum()
+        return (plain.apply(params, pool[indices], method="encode") * cotangent).sum()
 
     (value, gradient), (expected, expected_gradient) = (jax.value_and_grad(f)(params) for f in (once, every))
     assert value == pytest.approx(float(expected), rel=1e-5)

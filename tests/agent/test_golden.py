@@ -18,11 +18,15 @@ from tests.support.paths import GOLDEN
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
 from trxl_jax.agent.cores import cache as episodic
 from trxl_jax.agent.cores.cache import EpisodicMemory
+from trxl_jax.agent.cores.ring import RingBuffer
 from trxl_jax.config import Config
-from trxl_jax.envs.base import EnvSpec, EpisodeStats
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.spaces import DiscreteActions
+from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.acting import act
 from trxl_jax.ppo.advantages import gae
-from trxl_jax.ppo.minibatch import look, take_minibatch
+from trxl_jax.ppo.minibatch import forward_minibatch, take_minibatch
+from trxl_jax.ppo.observations import PlainObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
 from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 from trxl_jax.torch_import.weights import params_from_torch
@@ -61,7 +65,9 @@ class Golden:
             },
         )  # fmt: skip
         dtype = np.dtype(np.uint8 if len(meta["obs_shape"]) == 3 else np.float32)
-        self.spec = EnvSpec(tuple(meta["obs_shape"]), dtype, tuple(meta["actions"]), meta["max_episode_steps"])
+        self.spec = EnvSpec(
+            tuple(meta["obs_shape"]), dtype, DiscreteActions(tuple(meta["actions"])), meta["max_episode_steps"]
+        )
         self.agent: ActorCritic = make_agent(self.config, self.spec)
         self.params = self.tree("params")
 
@@ -83,8 +89,12 @@ class Golden:
             config.num_envs, agent.window, config.trxl_num_layers, config.trxl_dim, jnp.dtype(config.memory_dtype)
         )
         encode = jax.jit(lambda m: agent.apply(self.params, m.hidden, m.position, method="encode_slots"))
-        look = lambda obs: agent.apply(self.params, obs, method="encode")  # noqa: E731
-        step = jax.jit(lambda obs, slots, slot, k: act(agent, self.params, look(obs), slots, slot, k))
+
+        @jax.jit
+        def step(obs: jax.Array, slots: Any, slot: jax.Array, k: jax.Array) -> Any:
+            encoded = agent.apply(self.params, obs, method="encode")
+            return act(agent, self.params, encoded, RingBuffer(slots), slot, k)
+
         replayed = []
         for index in range(self.meta["rollouts"]):
             data = self.rollout(index)
@@ -122,10 +132,12 @@ def as_rollout(
     agent: ActorCritic, replayed: dict[str, Any], old_log_prob: np.ndarray, old_value: np.ndarray
 ) -> Rollout:
     data = replayed["data"]
-    shape = data["reward"].shape
+    shape, obs = data["reward"].shape, jnp.asarray(data["obs"])
     return Rollout(
+        observations=SharedFrames(obs, jnp.arange(shape[0] * shape[1]).reshape(shape))
+        if agent.shares_frames
+        else PlainObservations(obs),
         transitions=Transition(
-            obs=jnp.asarray(data["obs"]),
             action=jnp.asarray(data["action"], jnp.int32),
             log_prob=jnp.asarray(old_log_prob),
             value=jnp.asarray(old_value),
@@ -136,7 +148,6 @@ def as_rollout(
         memory=replayed["memory"],
         last_value=replayed["last_value"],
         episode=EpisodeStats(jnp.zeros(shape, bool), jnp.zeros(shape), jnp.zeros(shape, jnp.int32)),
-        first=jnp.arange(shape[0] * shape[1]).reshape(shape) if agent.shares_frames else None,
     )
 
 
@@ -146,7 +157,7 @@ def loss_and_gradients(golden: Golden, replayed: dict[str, Any]) -> tuple[Any, A
     rollout = as_rollout(agent, replayed, data["update/old_log_prob"], data["update/old_value"])
     advantage, returns = jnp.asarray(replayed["data"]["advantage"]), jnp.asarray(replayed["data"]["return"])
     index = jnp.tile(jnp.arange(config.num_steps), (config.num_envs, 1))
-    batch = take_minibatch(agent, rollout, advantage, returns, index)
+    batch = take_minibatch(rollout, advantage, returns, index, agent.window)
     if config.norm_adv:
         batch = batch._replace(advantage=normalise_advantage(batch.advantage))
     memory: EpisodicMemory = rollout.memory
@@ -267,7 +278,7 @@ def test_ratios_are_one_before_the_first_update(path: Path) -> None:
         acted = output.policy.log_prob(action)
         rollout = as_rollout(golden.agent, replayed, np.asarray(acted), np.asarray(output.value))
         index = jnp.tile(jnp.arange(golden.config.num_steps), (golden.config.num_envs, 1))
-        batch = take_minibatch(golden.agent, rollout, output.value, output.value, index)
+        batch = take_minibatch(rollout, output.value, output.value, index, golden.agent.window)
         slots = golden.agent.apply(golden.params, memory.hidden, memory.position, method="encode_slots")
-        learned = look(golden.agent, golden.params, batch, slots).policy.log_prob(batch.action)
+        learned = forward_minibatch(golden.agent, golden.params, batch, slots).policy.log_prob(batch.action)
         np.testing.assert_allclose(np.exp(learned - batch.log_prob), 1.0, atol=1e-5)

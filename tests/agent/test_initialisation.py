@@ -7,6 +7,7 @@ import pytest
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.spaces import DiscreteActions
 
 DIM, HEADS, LAYERS = 256, 4, 2
 HEAD = DIM // HEADS
@@ -40,7 +41,7 @@ PIXELS = {
 def initial(obs_shape: tuple[int, ...], encoding: str, reconstruction: float) -> dict:
     config = Config(trxl_dim=DIM, trxl_num_heads=HEADS, trxl_num_layers=LAYERS, trxl_positional_encoding=encoding,
                     reconstruction_coef=reconstruction)  # fmt: skip
-    spec = EnvSpec(obs_shape, np.dtype(np.uint8 if len(obs_shape) == 3 else np.float32), (3, 4), 64)
+    spec = EnvSpec(obs_shape, np.dtype(np.uint8 if len(obs_shape) == 3 else np.float32), DiscreteActions((3, 4)), 64)
     return make_agent(config, spec).init_params(jax.random.key(0))["params"]
 
 
@@ -101,6 +102,6 @@ def test_vector_encoder() -> None:
 
 def test_the_default_agent_has_as_many_parameters_as_the_original() -> None:
     config = Config()
-    agent = make_agent(config, EnvSpec((84, 84, 3), np.dtype(np.uint8), (4,), 119))
+    agent = make_agent(config, EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((4,)), 119))
     params = jax.eval_shape(agent.init_params, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == pytest.approx(2.41e6, rel=0.01)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trxl_jax.agent.cores.attention import MemoryAttention, attend, attend_alone, attend_to_constants, normalise
+from trxl_jax.agent.cores.attention import MemoryAttention, attend, attend_frozen_keys, attend_single_query, normalise
 from trxl_jax.agent.cores.positions import PositionalEncoding
 from trxl_jax.agent.cores.transformer_xl import TransformerXL
+from trxl_jax.agent.numerics import Numerics
 
 
 def test_absolute_positions_count_down_and_go_on_past_the_end() -> None:
@@ -67,7 +68,7 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
 
 
 def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
-    model = TransformerXL(2, 2, 8, 4, "absolute", 10)
+    model = TransformerXL(2, 2, 8, 4, "absolute", 10, Numerics("cpu"))
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))
     visible = jnp.zeros((1, 2, 6), bool).at[0, 1, 2:5].set(True)
@@ -80,7 +81,7 @@ def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
         assert not weights[..., [0, 1, 5]].any()
 
 
-@pytest.mark.parametrize(("way", "q"), [(attend_to_constants, 5), (attend_to_constants, 1), (attend_alone, 1)])
+@pytest.mark.parametrize(("way", "q"), [(attend_frozen_keys, 5), (attend_frozen_keys, 1), (attend_single_query, 1)])
 def test_ways_to_attend_agree_in_values_and_gradients(way: Any, q: int) -> None:
     n, s, heads, dim = 3, 9, 2, 4
     keys = jax.random.split(jax.random.key(0), 4)
@@ -96,7 +97,7 @@ def test_ways_to_attend_agree_in_values_and_gradients(way: Any, q: int) -> None:
 @pytest.mark.parametrize("encoding", ["absolute", "learned"])
 def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU's formulation of the whole transformer against the general one, values and gradients."""
-    monkeypatch.setattr("trxl_jax.agent.cores.attention._PRODUCTS_WORTH_A_LOOP", 1)
+    monkeypatch.setattr("trxl_jax.agent.cores.attention._MIN_PRODUCTS_OF_A_LOOP", 1)
     n, q, s, dim = 2, 5, 9, 8
     keys = jax.random.split(jax.random.key(0), 3)
     x, hidden = jax.random.normal(keys[0], (n, q, dim)), jax.random.normal(keys[1], (n, s, 2, dim))
@@ -107,7 +108,7 @@ def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
         slots = model.apply(params, hidden, position, method="encode_slots")
         return jnp.sin(model.apply(params, x, slots, visible)[0]).sum()
 
-    models = [TransformerXL(2, 2, dim, 4, encoding, 10, platform) for platform in ("cpu", "gpu")]
+    models = [TransformerXL(2, 2, dim, 4, encoding, 10, Numerics(platform)) for platform in ("cpu", "gpu")]
     params = models[0].init(jax.random.key(1), x, [jnp.ones((n, 2, s, 4))] * 2, visible)
     results = [jax.value_and_grad(loss)(params, model) for model in models]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)

@@ -75,7 +75,7 @@ def test_layouts_are_uniform_on_both_sides() -> None:
 
 def roll(env: DeviceEnvironment, steps: int) -> Any:
     state, obs = env.reset(jax.random.key(1))
-    actions = jax.random.randint(jax.random.key(2), (steps, env.num_envs, 1), 0, env.spec.action_nvec[0])
+    actions = jax.random.randint(jax.random.key(2), (steps, env.num_envs, 1), 0, env.spec.action.nvec[0])
     return obs, jax.lax.scan(env.step, state, actions)[1]
 
 

@@ -40,7 +40,7 @@ def play(env: HostEnvironment, steps: int, seed: int = 0) -> list:
     step = jax.jit(env.step)
     played = [(obs, None)]
     for _ in range(steps):
-        action = np.stack([rng.integers(0, n, env.num_envs) for n in env.spec.action_nvec], axis=1)
+        action = np.stack([rng.integers(0, n, env.num_envs) for n in env.spec.action.nvec], axis=1)
         state, time_step = step(state, jnp.asarray(action, jnp.int32))
         played.append((jax.tree.map(np.asarray, time_step), action))
     return played
@@ -48,7 +48,7 @@ def play(env: HostEnvironment, steps: int, seed: int = 0) -> list:
 
 def test_contract_autoreset_and_statistics() -> None:
     env = HostEnvironment(Counter, 2, send_final_obs=True)
-    assert env.spec.action_nvec == (2,)
+    assert env.spec.action.nvec == (2,)
     assert env.spec.max_episode_steps == 1024
     steps = [step for step, _ in play(env, 7)[1:]]
     obs = [step.obs[:, 0].tolist() for step in steps]
@@ -60,13 +60,13 @@ def test_contract_autoreset_and_statistics() -> None:
     assert steps[2].final_obs[:, 0].tolist() == [3, 3]
     assert steps[2].episode.episode_return.tolist() == [3, 3]
     assert steps[2].episode.episode_length.tolist() == [3, 3]
-    results = env.drain_results()
+    results = env.pop_episode_results()
     assert len(results) == 4
     # The vector layer would type a column by its first value: 0.3 must not become 0, nor a missing one 0.
     for result in results:
         assert result.pop("t") > 0
         assert result == {"r": 3, "l": 3, "growing": 0.3, "whole": 3, "flag": 1, "pair_0": 0, "pair_1": 1}
-    assert env.drain_results() == []
+    assert env.pop_episode_results() == []
 
 
 def test_discrete_actions_arrive_as_scalars_and_from_their_start() -> None:
@@ -91,7 +91,7 @@ def test_multi_discrete_actions_arrive_as_vectors() -> None:
         return made[-1]
 
     env = HostEnvironment(make, 2)
-    assert env.spec.action_nvec == (3, 2)
+    assert env.spec.action.nvec == (3, 2)
     played = play(env, 5)
     np.testing.assert_array_equal(made[-2].actions, [action[0] for _, action in played[1:]])
 
@@ -119,7 +119,7 @@ def test_command_count_holds_in_the_third_episode() -> None:
     limit = env.spec.max_episode_steps
     assert limit < 119
     play(env, 4 * limit)
-    results = env.drain_results()
+    results = env.pop_episode_results()
     assert len(results) >= 6
     assert all(result["l"] <= limit for result in results)
     fractions = {round(result["commands_completed"] * 3, 6) for result in results}
@@ -135,7 +135,7 @@ def test_every_final_info_of_memory_gym_arrives_with_its_value(env_id: str) -> N
     # More than the longest time limit, so that an episode ends everywhere.
     steps = 520
     played = play(env, steps)
-    results = env.drain_results()
+    results = env.pop_episode_results()
     assert results
 
     by_hand: list[dict] = []
@@ -156,7 +156,7 @@ def test_every_final_info_of_memory_gym_arrives_with_its_value(env_id: str) -> N
             while not done and t < steps:
                 time_step, action = played[t + 1]
                 t += 1
-                given = action[index] if len(env.spec.action_nvec) > 1 else action[index, 0]
+                given = action[index] if len(env.spec.action.nvec) > 1 else action[index, 0]
                 obs, reward, terminated, truncated, info = single.step(given)
                 done = terminated or truncated
                 assert time_step.reward[index] == np.float32(reward)
@@ -206,7 +206,7 @@ def test_asynchronous_environments_give_the_same_numbers() -> None:
     sync, background = make_env(config), make_env(config.replace(async_envs=True))
     for (ours, _), (theirs, _) in zip(play(sync, 40), play(background, 40), strict=True):
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    for ours, theirs in zip(sync.drain_results(), background.drain_results(), strict=True):
+    for ours, theirs in zip(sync.pop_episode_results(), background.pop_episode_results(), strict=True):
         assert ours | {"t": 0} == theirs | {"t": 0}
     background.close()
 
@@ -330,5 +330,5 @@ def test_an_environments_own_names_do_not_pass_for_ours() -> None:
 
     env = HostEnvironment(Misleading, 1)
     play(env, 3)
-    (result,) = env.drain_results()
+    (result,) = env.pop_episode_results()
     assert result | {"t": 0} == {"r": 3, "l": 3, "t": 0, "zero_d": 4}

@@ -62,8 +62,9 @@ def test_a_step_is_a_step_of_a_rollout(env_id: str, encoding: str, memory_dtype:
         for t, action_key in enumerate(jax.random.split(key, STEPS)):
             steps = jax.tree.map(lambda x, t=t: x[t], rollout.transitions)
             np.testing.assert_array_equal(memory.episode_step, steps.episode_step)
-            output, _ = policy.decide(steps.obs, memory)
-            action, memory = policy.step(steps.obs, memory, action_key)
+            obs = rollout.observations.obs[t]
+            output, _ = policy.decide(obs, memory)
+            action, memory = policy.step(obs, memory, action_key)
             expected = steps.action if steps.action.shape[1] > 1 else steps.action[:, 0]
             np.testing.assert_array_equal(action, expected)
             np.testing.assert_allclose(output.policy.log_prob(steps.action), steps.log_prob, atol=1e-5)
@@ -84,19 +85,19 @@ def play(policy: Policy, observations: np.ndarray, memory: PolicyMemory) -> tupl
 
 def test_one_environment_alone_is_a_row_of_a_batch() -> None:
     policy, rollouts, _ = collect(Config(env_id="SearingSpotlights-v0", **SIZES))
-    observations = np.asarray(rollouts[0].transitions.obs)
+    observations = np.asarray(rollouts[0].observations.obs)
     together, batch = play(policy, observations, policy.init(3))
     alone, single = play(policy, observations[:, 1], policy.init())
     assert alone.shape == (STEPS, 2)
     assert single.episode_step.shape == ()
     np.testing.assert_array_equal(alone, together[:, 1])
-    for ours, theirs in zip(single.ring, batch.ring, strict=True):
+    for ours, theirs in zip(single.ring.layers, batch.ring.layers, strict=True):
         np.testing.assert_allclose(ours, theirs[1], atol=1e-5)
 
 
 def test_a_reset_episode_starts_like_a_fresh_one() -> None:
     policy, rollouts, _ = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
-    observations = rollouts[0].transitions.obs
+    observations = rollouts[0].observations.obs
     _, memory = play(policy, observations, policy.init(3))
     memory = policy.reset(memory, jnp.array([True, False, True]))
     fresh = policy.init(3)
@@ -116,14 +117,14 @@ def test_the_memory_may_be_scanned_over() -> None:
         action, memory = policy.step(obs, memory, key)
         return policy.reset(memory, done), action
 
-    inputs = (steps.obs, steps.done, jax.random.split(keys[0], STEPS))
+    inputs = (rollouts[0].observations.obs, steps.done, jax.random.split(keys[0], STEPS))
     _, actions = jax.jit(lambda memory: jax.lax.scan(one_step, memory, inputs))(policy.init(3))
     np.testing.assert_array_equal(actions, steps.action[..., 0])
 
 
 def test_a_sampled_action_needs_a_key_and_a_greedy_one_is_the_mode() -> None:
     policy, rollouts, _ = collect(Config(env_id="SearingSpotlights-v0", **SIZES))
-    obs, memory = rollouts[0].transitions.obs[0], policy.init(3)
+    obs, memory = rollouts[0].observations.obs[0], policy.init(3)
     output, _ = policy.decide(obs, memory)
     np.testing.assert_array_equal(policy.step(obs, memory, deterministic=True)[0], output.policy.mode())
     with pytest.raises(ValueError, match="key"):
@@ -134,21 +135,22 @@ def test_attention_is_by_age() -> None:
     """Against the weights over slots in order of time."""
     policy, rollouts, keys = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
     agent, steps, stored = policy.agent, rollouts[0].transitions, rollouts[0].memory
+    observations = rollouts[0].observations.obs
     slots = agent.apply(policy.params, stored.hidden, stored.position, method="encode_slots")
-    look = jax.jit(partial(agent.apply, mutable="intermediates"))
+    forward = jax.jit(partial(agent.apply, mutable="intermediates"))
     memory = policy.init(3)
     for t, key in enumerate(jax.random.split(keys[0], STEPS)):
         query_slot = jnp.full((3, 1), WINDOW + t)
         visible = visible_slots(query_slot, steps.episode_step[t][:, None], jnp.arange(WINDOW + STEPS), WINDOW)
-        _, sown = look(policy.params, steps.obs[t][:, None], slots, visible)
-        ours = policy.attention(steps.obs[t], memory)
+        _, sown = forward(policy.params, observations[t][:, None], slots, visible)
+        ours = policy.attention(observations[t], memory)
         assert ours.shape == (3, 2, 2, WINDOW - 1)
         for layer in range(2):
             weights = sown["intermediates"]["transformer"][f"layers_{layer}"]["attention"]["weights"][0][:, :, 0]
             for age in range(WINDOW - 1):
                 np.testing.assert_allclose(ours[:, layer, :, age], weights[..., WINDOW + t - 1 - age], atol=1e-5)
         np.testing.assert_allclose(ours.sum(axis=-1)[:, 0, 0], steps.episode_step[t] > 0, atol=1e-5)
-        _, memory = policy.step(steps.obs[t], memory, key)
+        _, memory = policy.step(observations[t], memory, key)
         memory = policy.reset(memory, steps.done[t])
 
 
@@ -172,7 +174,7 @@ def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
     spaces = gymnasium.spaces
     run_dir = make_run(tmp_path / "run", env=lambda: Counter(length=4, action_space=spaces.MultiDiscrete([3, 2])))
     policy = trxl_jax.load(run_dir)
-    assert policy.agent.spec.action_nvec == (3, 2)
+    assert policy.agent.spec.action.nvec == (3, 2)
     env = Counter(length=4, action_space=spaces.MultiDiscrete([3, 2]))
     obs, _ = env.reset()
     memory = policy.init()

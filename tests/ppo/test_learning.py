@@ -22,8 +22,8 @@ def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.nd
         states = init_states(config, env, agent, init_key)
 
         def iterate(states, _):  # noqa: ANN202 - a scan's body
-            train_state, rollout_state, report = train_step(*states, key)
-            return (train_state, rollout_state), report.episode
+            train_state, rollout_state, output = train_step(*states, key)
+            return (train_state, rollout_state), output.episode
 
         _, episode = jax.lax.scan(iterate, states, length=config.num_iterations)
         return episode.done, episode.episode_return

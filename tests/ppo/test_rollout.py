@@ -17,7 +17,7 @@ from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
 from trxl_jax.ppo import minibatch
-from trxl_jax.ppo.minibatch import look, minibatch_indices, take_minibatch
+from trxl_jax.ppo.minibatch import forward_minibatch, minibatch_indices, take_minibatch
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
 from trxl_jax.ppo.update import ppo_loss
@@ -69,8 +69,8 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str, compute
     slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
     zeros = jnp.zeros_like(rollout.transitions.reward)
     for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
-        batch = take_minibatch(agent, rollout, zeros, zeros, index)
-        output = look(agent, params, batch, slots)
+        batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
+        output = forward_minibatch(agent, params, batch, slots)
         ratio = jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob)
         np.testing.assert_allclose(ratio, 1.0, atol=tolerance)
         np.testing.assert_allclose(output.value, batch.value, atol=tolerance)
@@ -85,15 +85,15 @@ def test_windows_of_their_own_and_all_slots_give_the_same(encoding: str, monkeyp
     agent, params, _, rollout = collect(config)
     zeros = jnp.zeros_like(rollout.transitions.reward)
     index = minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches)[0]
-    batch = take_minibatch(agent, rollout, zeros, zeros, index)
+    batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
-        output = look(agent, params, batch, slots)
+        output = forward_minibatch(agent, params, batch, slots)
         return jnp.square(output.policy.logits).sum() + jnp.square(output.value).sum(), output
 
     copied = jax.grad(loss, has_aux=True)(params)
-    monkeypatch.setattr(minibatch, "_WORTHWHILE_COPIES", 0)
+    monkeypatch.setattr(minibatch, "_MAX_GATHERED", 0)
     dense = jax.grad(loss, has_aux=True)(params)
     chex.assert_trees_all_close(copied, dense, atol=1e-5)
 
@@ -102,7 +102,7 @@ def test_the_memory_matters() -> None:
     """The same observation with and without what came before gives another value."""
     config = Config(env_id="gymnax/ProofofMemory-v0", **SIZES)
     agent, params, _, rollout = collect(config)
-    obs = rollout.transitions.obs[10][:, None]
+    obs = rollout.observations.obs[10][:, None]
     slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
     slot = jnp.full((4, 1), agent.window + 10)
     values = [
@@ -145,24 +145,25 @@ def test_a_task_that_terminates_has_nothing_to_bootstrap() -> None:
     assert (rollout.transitions.reward == 1).all()
 
 
-class Whole:
-    """A host environment without its parts."""
+class SingleBuffered:
+    """A host environment without double buffering."""
 
     on_host = True
+    failure = None
 
     def __init__(self, env: HostEnvironment) -> None:
         self.spec, self.num_envs, self.reset, self.step = env.spec, env.num_envs, env.reset, env.step
-        self.drain_results = env.drain_results
+        self.pop_episode_results = env.pop_episode_results
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])  # with a table of frames and without
-def test_parts_change_nothing(platform: str) -> None:
-    """Over two rollouts, the second of which begins with what the first one's last step brought."""
+def test_double_buffering_changes_nothing(platform: str) -> None:
+    """Over two rollouts: the second one begins with the results of the first one's last step."""
     config = Config(bootstrap_truncated=True, **SIZES)
     whole, parted = (HostEnvironment(Pictures, 4, send_final_obs=True) for _ in range(2))
-    assert parted.num_parts == 2
+    assert parted.num_buffers == 2
     outcomes, results = [], []
-    for env in (Whole(whole), parted):
+    for env in (SingleBuffered(whole), parted):
         agent = make_agent(config, env.spec, platform)
         params = jax.jit(agent.init_params)(jax.random.key(0))
         state = init_rollout_state(env, agent, jax.random.key(1))
@@ -172,7 +173,7 @@ def test_parts_change_nothing(platform: str) -> None:
             state, rollout = step(state=state, key=jax.random.key(2 + i))
             rollouts.append(rollout)
         outcomes.append((state.obs, state.memory, rollouts))
-        results.append([result | {"t": 0} for result in env.drain_results()])
+        results.append([result | {"t": 0} for result in env.pop_episode_results(rollout.episode)])
     assert outcomes[0][2][1].transitions.done.any()
     assert (outcomes[0][2][1].transitions.reward >= 2).any()  # a value was added
     assert results[0] == results[1]
@@ -185,7 +186,7 @@ def test_parts_change_nothing(platform: str) -> None:
     parted.close()
 
 
-def test_parts_are_stepped_by_another_thread_whose_failure_is_told() -> None:
+def test_double_buffered_environments_are_stepped_by_a_thread_whose_failure_is_reported() -> None:
     made = []
 
     class Crashing(Pictures):
@@ -242,12 +243,12 @@ def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
     env = make_env(config)
     agent = make_agent(config, env.spec)
     states = init_states(config, env, agent, jax.random.key(0))
-    train_state, rollout_state, report = make_train_step(config, env, agent)(*states, jax.random.key(1))
+    train_state, rollout_state, output = make_train_step(config, env, agent)(*states, jax.random.key(1))
     assert train_state.iteration == 1
     assert rollout_state.memory.hidden.shape == (4, 6, 2, 16)
-    results = env.drain_results()
-    assert len(results) == report.episode.done.sum()
-    returns = report.episode.episode_return[report.episode.done]
+    results = env.pop_episode_results(output.episode)
+    assert len(results) == output.episode.done.sum()
+    returns = output.episode.episode_return[output.episode.done]
     np.testing.assert_allclose(sorted(result["r"] for result in results), np.sort(returns), atol=1e-5)
 
 

@@ -29,7 +29,7 @@ def play(env: HostEnvironment, env_state: Any, seed: int, steps: int) -> list[An
     step = jax.jit(env.step)
     played = []
     for _ in range(steps):
-        nvec = np.broadcast_to(env.spec.action_nvec, (env.num_envs, len(env.spec.action_nvec)))
+        nvec = np.broadcast_to(env.spec.action.nvec, (env.num_envs, len(env.spec.action.nvec)))
         env_state, outcome = step(env_state, rng.integers(nvec, dtype=np.int32))
         played.append(jax.device_get(outcome))
     return played

@@ -1,10 +1,21 @@
-"""Distributions over actions."""
+"""Distributions over actions, the layers that parametrise them, and the noise that samples them.
+
+For another kind of action space: its class in `envs/spaces.py`, a distribution like `MultiCategorical` here, and a case
+in each of the three functions below it. Nothing else in the agent or in PPO knows what an action is.
+"""
+
+from collections.abc import Sequence
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+from trxl_jax.agent.initializers import ACTOR_GAIN, orthogonal_dense
+from trxl_jax.agent.numerics import Numerics
+from trxl_jax.envs.spaces import DiscreteActions
 
 
 @struct.dataclass
@@ -12,7 +23,7 @@ class MultiCategorical:
     """Independent categorical distributions, one for each action branch.
 
     Fields:
-        logits: f32[..., sum(nvec)], the branches' logits side by side.
+        logits: f32[..., sum(nvec)], the logits of all branches, concatenated.
         nvec: number of choices of each of the A branches.
     """
 
@@ -26,12 +37,8 @@ class MultiCategorical:
     def _split(self, logits: jax.Array) -> list[jax.Array]:
         return jnp.split(logits, np.cumsum(self.nvec)[:-1], axis=-1)
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """i32[..., A]."""
-        return self.choose(jax.random.gumbel(key, self.logits.shape))
-
-    def choose(self, noise: jax.Array) -> jax.Array:
-        """A sample i32[..., A] by the Gumbel-max trick, from standard Gumbel noise shaped like the logits."""
+    def sample(self, noise: jax.Array) -> jax.Array:
+        """Samples i32[..., A] by the Gumbel-max trick, from `sampling_noise` shaped like the logits."""
         return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits + noise)], axis=-1)
 
     def mode(self) -> jax.Array:
@@ -39,13 +46,28 @@ class MultiCategorical:
         return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits)], axis=-1)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
-        """i32[..., A] to f32[..., A], one number a branch."""
+        """Log-probabilities f32[..., A] of actions i32[..., A], one a branch."""
         chex.assert_shape(action, (*self.logits.shape[:-1], len(self.nvec)))
-        picked = [
+        branches = [
             jnp.take_along_axis(branch, action[..., i : i + 1], axis=-1) for i, branch in enumerate(self.branches())
         ]
-        return jnp.concatenate(picked, axis=-1)
+        return jnp.concatenate(branches, axis=-1)
 
     def entropy(self) -> jax.Array:
         """f32[...], summed over branches."""
         return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
+
+
+def make_heads(action: DiscreteActions, dim: int, numerics: Numerics) -> list[nn.Module]:
+    """Layers from features f32[..., D] to the parameters of a distribution over actions, one a branch."""
+    return [orthogonal_dense(n, dim, ACTOR_GAIN, numerics) for n in action.nvec]
+
+
+def make_distribution(action: DiscreteActions, outputs: Sequence[jax.Array]) -> MultiCategorical:
+    """The distribution over [...] whose parameters f32[..., nvec[a]] are the outputs of the heads."""
+    return MultiCategorical(jnp.concatenate(outputs, axis=-1), action.nvec)
+
+
+def sampling_noise(action: DiscreteActions, key: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Standard Gumbel noise f32[*shape, sum(nvec)] for `sample`."""
+    return jax.random.gumbel(key, (*shape, sum(action.nvec)))

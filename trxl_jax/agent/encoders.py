@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import orthogonal
-from jax.typing import DTypeLike
 
-from trxl_jax.agent.cpu import pixel_encoder as pixel_encoder_cpu
-from trxl_jax.agent.initializers import HIDDEN_GAIN, cast_factors, orthogonal_dense, torch_bias
+from trxl_jax.agent.cpu import pixel_encoder
+from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
+from trxl_jax.agent.numerics import Numerics
 
 # (channels, kernel, stride) of the encoder's convolutions; the decoder mirrors them.
 CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -18,18 +18,21 @@ _FRAMES_A_CHUNK = 32
 
 
 class VectorEncoder(nn.Module):
-    """One dense layer without activation, in float32: observations come in any scale, and there are few of them.
+    """One dense layer without activation, in float32: observations may have any scale, and there are few of them.
 
     Fields:
         dim: D.
+        numerics: the platform; factors are float32.
     """
 
     dim: int
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """f32[..., features] to f32[..., D]."""
-        return orthogonal_dense(self.dim, obs.shape[-1], HIDDEN_GAIN, name="dense")(obs.astype(jnp.float32))
+        """[..., features] to f32[..., D]."""
+        layer = orthogonal_dense(self.dim, obs.shape[-1], HIDDEN_GAIN, self.numerics.full_precision, name="dense")
+        return layer(obs.astype(jnp.float32))
 
 
 class _Weights(nn.Module):
@@ -49,13 +52,11 @@ class PixelEncoder(nn.Module):
 
     Fields:
         dim: D.
-        platform: what it is compiled for: cpu, gpu or tpu. The CPU has a formulation of its own, in float32.
-        dtype: of the factors of products; results are float32.
+        numerics: platform and precision. In float32 on a CPU `cpu/pixel_encoder.py` does the work.
     """
 
     dim: int
-    platform: str
-    dtype: DTypeLike = jnp.float32
+    numerics: Numerics
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         channels = 3
@@ -68,31 +69,34 @@ class PixelEncoder(nn.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         """u8[..., 84, 84, 3] to f32[..., D]. Features are flattened channel-last; the original's, channel-first."""
         frames = obs.reshape(-1, *obs.shape[-3:])
-        features = self.pick(frames, jnp.arange(frames.shape[0])) if self.platform == "cpu" else self._convolve(frames)
+        if self.numerics.cpu_float32:
+            features = self.encode_at(frames, jnp.arange(frames.shape[0]))
+        else:
+            features = self._convolve(frames)
         return features.reshape(*obs.shape[:-3], self.dim)
 
-    def pick(
-        self, pool: jax.Array, places: jax.Array, count: jax.Array | None = None, chunk: int = _FRAMES_A_CHUNK
+    def encode_at(
+        self, frames: jax.Array, indices: jax.Array, count: jax.Array | None = None, chunk: int = _FRAMES_A_CHUNK
     ) -> jax.Array:
-        """The CPU's formulation: features f32[B, D] of the frames at i32[B] `places` of a pool u8[M, 84, 84, 3].
+        """Features f32[B, D] of `frames[indices]`, for float32 on a CPU only.
 
         Args:
-            pool: frames.
-            places: which of them.
-            count: only the first so many rows matter, i32[]; others are undefined, and no work is done for them.
-            chunk: frames taken at a time.
+            frames: u8[M, 84, 84, 3].
+            indices: i32[B].
+            count: i32[], only the first so many rows matter; others are undefined, and no work is done for them.
+            chunk: frames encoded at a time.
         """
         weights = {name: layer() for name, layer in self.layers.items()}
-        return pixel_encoder_cpu.encode(weights, pool, places, count, chunk)
+        return pixel_encoder.encode(weights, frames, indices, count, chunk)
 
     def _convolve(self, frames: jax.Array) -> jax.Array:
         """u8[B, 84, 84, 3] to f32[B, D]."""
         x = frames.astype(jnp.float32) / 255.0
         for i, (_, _, stride) in enumerate(CONVOLUTIONS):
-            x, kernel, bias = cast_factors(x, **self.layers[f"conv_{i}"](), dtype=self.dtype)
+            x, kernel, bias = self.numerics.cast_factors(x, **self.layers[f"conv_{i}"]())
             x = jax.lax.conv_general_dilated(
                 x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
             x = nn.relu(x + bias)
-        x, kernel, bias = cast_factors(x.reshape(x.shape[0], -1), **self.layers["dense"](), dtype=self.dtype)
+        x, kernel, bias = self.numerics.cast_factors(x.reshape(x.shape[0], -1), **self.layers["dense"]())
         return nn.relu(x @ kernel + bias)

@@ -1,7 +1,7 @@
 """The contract that every batch of environments fulfils, on the host or on the device.
 
-N environments are two pure functions. Randomness is their own: a device state carries its keys, a host
-environment draws its seeds from the run's seed.
+N environments are two pure functions, `reset` and `step`. Randomness is their own: a device state carries its keys, a
+host environment derives its seeds from the run's seed.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from trxl_jax.envs.results import EpisodeResult
+from trxl_jax.envs.spaces import DiscreteActions, actions_from_json
+from trxl_jax.envs.stats import EpisodeStats
+from trxl_jax.errors import ConfigError
+
 ENDLESS_MAX_EPISODE_STEPS = 1024
 """E of tasks without a limit, as in the original; it only sets the phase of the positional encoding."""
-
-IMAGE_SHAPE = (84, 84, 3)
 
 
 class EnvSpec(NamedTuple):
@@ -23,34 +26,49 @@ class EnvSpec(NamedTuple):
     Fields:
         obs_shape: shape of one observation, (features,) or (84, 84, 3).
         obs_dtype: float32 for vectors, uint8 for images.
-        action_nvec: number of choices of each action branch.
+        action: the action space.
         max_episode_steps: E, at least 1.
     """
 
     obs_shape: tuple[int, ...]
-    obs_dtype: np.dtype
-    action_nvec: tuple[int, ...]
+    obs_dtype: np.dtype[Any]
+    action: DiscreteActions
     max_episode_steps: int
 
+    @property
+    def is_pixels(self) -> bool:
+        """Whether observations are images."""
+        return len(self.obs_shape) > 1
 
-class EpisodeStats(NamedTuple):
-    """What the episodes that ended in this step came to; the numbers are valid where `done`.
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "obs_shape": list(self.obs_shape),
+            "obs_dtype": self.obs_dtype.name,
+            "action": self.action.to_json(),
+            "max_episode_steps": self.max_episode_steps,
+        }
 
-    Fields:
-        done: bool[N].
-        episode_return: f32[N], undiscounted sum of rewards.
-        episode_length: i32[N], steps.
-        others: f32[N] by name, the task's own numbers; None where it has none, or tells them by `drain_results`.
-    """
+    @classmethod
+    def from_json(cls, value: Any) -> "EnvSpec":
+        """Inverse of `to_json`.
 
-    done: jax.Array
-    episode_return: jax.Array
-    episode_length: jax.Array
-    others: dict[str, jax.Array] | None = None
+        Raises:
+            ConfigError: it is something else.
+        """
+        match value:
+            case {
+                "obs_shape": [*shape],
+                "obs_dtype": ("float32" | "uint8") as dtype,
+                "action": action,
+                "max_episode_steps": int(limit),
+            } if all(type(n) is int and n > 0 for n in (*shape, limit)):
+                return cls(tuple(shape), np.dtype(dtype), actions_from_json(action), limit)
+        raise ConfigError(f"not the observations and actions of a task: {str(value)[:200]}")
 
 
 class TimeStep(NamedTuple):
-    """The outcome of one step of N environments.
+    """The result of one step of N environments.
 
     Fields:
         obs: [N, *obs_shape]; after an end the next episode's first observation.
@@ -70,15 +88,24 @@ class TimeStep(NamedTuple):
     episode: EpisodeStats
 
 
+@runtime_checkable
 class Environment(Protocol):
-    """A batch of `num_envs` environments that reset themselves."""
+    """A batch of environments that reset themselves when an episode ends.
+
+    Fields:
+        spec: observations, actions and episode limit.
+        num_envs: N.
+        on_host: whether `reset` and `step` call Python code; programs with such callbacks can't be vmapped.
+        failure: the exception that a host environment raised, which JAX turns into one of its own; None so far.
+    """
 
     spec: EnvSpec
     num_envs: int
     on_host: bool
+    failure: BaseException | None
 
     def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
-        """Starts a first episode everywhere.
+        """Starts a first episode in each environment.
 
         Args:
             key: source of randomness of a device environment; a host one doesn't need it.
@@ -92,26 +119,30 @@ class Environment(Protocol):
         """Steps every environment once.
 
         Args:
-            env_state: as the last call returned it.
-            action: i32[N, A], one column per action branch.
+            env_state: as returned by the last call.
+            action: [N, A] of `spec.action`.
         """
         ...
 
-    def drain_results(self) -> list[dict[str, float]] | None:
-        """Results of the episodes that ended since the last call, in order; None if `episode` holds all there is."""
+    def pop_episode_results(self, episode: EpisodeStats) -> list[EpisodeResult]:
+        """Results of the episodes that ended since the last call, in order of time.
+
+        Args:
+            episode: the statistics [T, N] that the steps since then returned.
+        """
         ...
 
     def snapshot(self) -> dict[str, Any]:
-        """What a checkpoint must keep beside the state's arrays: JSON, with NumPy arrays in place of lists."""
+        """What a checkpoint must keep in addition to the state's arrays: JSON, with NumPy arrays as lists."""
         ...
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
-        """Takes back what `snapshot` gave.
+        """Restores what `snapshot` returned.
 
         Returns:
-            Of environments on the host that could be put back where they were, as far as they can tell: the
-            observations [N, *obs_shape] that they show now. Else None: `reset` must come next, unless the environments'
-            state is all there is to them.
+            Host environments that could be put back into the middle of their episodes return the observations
+            [N, *obs_shape] that they show now. Otherwise None: `reset` must come next, unless the state's arrays are
+            the environments' whole state.
         """
         ...
 
@@ -121,40 +152,39 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class InParts(Protocol):
-    """What an `Environment` may offer beside: to be stepped part after part, each while something else is computed.
+class DoubleBuffered(Protocol):
+    """An optional part of `Environment`: one group of environments is stepped while the agent acts in another.
 
     Fields:
-        num_parts: parts of N / num_parts neighbours each; with 1, `step` is what is called.
+        num_buffers: groups of N / num_buffers neighbouring environments; 1 means that `step` is to be called.
     """
 
-    num_parts: int
+    num_buffers: int
 
-    def exchange(self, env_state: Any, part: int, action: jax.Array) -> tuple[Any, TimeStep]:
-        """Begins a step of one part and waits for the next one's, cyclically, which was begun before.
+    def send_and_receive(self, env_state: Any, buffer: int, action: jax.Array) -> tuple[Any, TimeStep]:
+        """Starts a step of one group and waits for the step of the next group (cyclically), started earlier.
 
         Args:
-            env_state: as the last call returned it.
-            part: whose step begins.
-            action: i32[N / num_parts, A].
+            env_state: as returned by the last call.
+            buffer: the group whose step starts.
+            action: [N / num_buffers, A].
 
         Returns:
-            The state, and what `receive` would return of the next part.
+            The state, and what `receive` would return for the next group.
         """
         ...
 
-    def receive(self, env_state: Any, part: int) -> tuple[Any, TimeStep]:
-        """What came of a part's newest step; when asked again, or after a reset, its observations still hold."""
+    def receive(self, env_state: Any, buffer: int) -> tuple[Any, TimeStep]:
+        """The result of a group's newest step; called again, or after a reset, its observations are still valid."""
         ...
 
 
 @contextmanager
 def original_errors(env: Environment) -> Iterator[None]:
-    """In place of what JAX makes of an exception in a callback, the exception itself."""
+    """Raises the environment's own exception instead of the one that JAX makes of it in a callback."""
     try:
         yield
     except Exception:
-        failure = getattr(env, "failure", None)
-        if failure is None:
+        if env.failure is None:
             raise
-        raise failure from None
+        raise env.failure from None

@@ -1,17 +1,18 @@
-"""Numbers of finished episodes: r (return), l (length), t (seconds) and whatever the environment tells."""
+"""Results of finished episodes as Python numbers."""
 
 import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from trxl_jax.envs.base import EpisodeStats
+from trxl_jax.envs.stats import EpisodeStats
 
-Result = dict[str, float]
+EpisodeResult = dict[str, float]
+"""Numbers of a finished episode: r (return), l (length), t (seconds, where it is known) and the task's own."""
 
 
-def means(results: Iterable[Result]) -> dict[str, float]:
-    """The mean of every number over the results that hold it."""
+def mean_results(results: Iterable[EpisodeResult]) -> dict[str, float]:
+    """The mean of each number over the results that contain it."""
     values: dict[str, list[float]] = {}
     for result in results:
         for name, value in result.items():
@@ -20,9 +21,9 @@ def means(results: Iterable[Result]) -> dict[str, float]:
     return {name: math.fsum(found) / len(found) for name, found in sorted(values.items())}
 
 
-def from_stats(episode: EpisodeStats) -> list[Result]:
-    """Numbers of the episodes that ended, in order of time, from statistics [T, N]."""
+def results_from_stats(episode: EpisodeStats) -> list[EpisodeResult]:
+    """Results of the episodes that ended, in order of time, from statistics [T, N]."""
     numbers = {"r": episode.episode_return, "l": episode.episode_length} | (episode.others or {})
     arrays = {name: np.asarray(values) for name, values in numbers.items()}
     ended = zip(*np.nonzero(np.asarray(episode.done)), strict=True)
-    return [{name: float(values[place]) for name, values in arrays.items()} for place in ended]
+    return [{name: float(values[index]) for name, values in arrays.items()} for index in ended]

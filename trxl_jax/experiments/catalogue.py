@@ -137,8 +137,7 @@ def _check_same(run: Run, stored: Config) -> None:
     wanted = run.config
     limit = stored.max_episode_steps
     if limit is not None:
-        window = min(wanted.trxl_memory_length, limit)
-        wanted = wanted.replace(trxl_memory_length=window, max_episode_steps=wanted.max_episode_steps or limit)
+        wanted = wanted.fitted_to(limit).replace(max_episode_steps=wanted.max_episode_steps or limit)
     for name, value in vars(wanted).items():
         if value != getattr(stored, name) and name not in RESUMABLE_FIELDS and name != "run_dir":
             raise ConfigError(

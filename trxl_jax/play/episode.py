@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trxl_jax.config import other_half
+from trxl_jax.config import evaluation_seed
 from trxl_jax.play.policy import Policy, PolicyMemory, choose
 from trxl_jax.play.task import Task
 from trxl_jax.play.trace import EpisodeTrace
@@ -86,7 +86,7 @@ def _think(
 ) -> tuple[dict[str, jax.Array | None], PolicyMemory]:
     output, next_memory = policy.decide(obs, memory)
     thought = {
-        "action": choose(output, key, deterministic=deterministic),
+        "action": choose(policy.agent.spec, output, key, deterministic=deterministic),
         "probabilities": jnp.exp(jnp.concatenate(output.policy.branches(), axis=-1)),
         "entropy": output.policy.entropy(),
         "value": output.value,
@@ -105,12 +105,12 @@ def trace(task: Task, episode: int, moments: list[Moment]) -> EpisodeTrace:
 
     return EpisodeTrace(
         env_id=task.env_id,
-        seed=other_half(task.seed),
+        seed=evaluation_seed(task.seed),
         episode=episode,
         observations=stack("observation"),
         pictures=None if moments[0].picture is None else stack("picture"),
         actions=stack("action"),
-        action_nvec=task.spec.action_nvec,
+        action_nvec=task.spec.action.nvec,
         probabilities=stack("probabilities"),
         entropies=stack("entropy"),
         values=stack("value"),

@@ -1,4 +1,4 @@
-"""Plays episodes with a policy, many at once, and tells what they came to."""
+"""Evaluates a policy: plays many episodes at once and collects their results."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,24 +7,25 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from trxl_jax.envs.base import Environment, EpisodeStats, original_errors
+from trxl_jax.envs.base import Environment, original_errors
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.results import Result, from_stats, means
+from trxl_jax.envs.results import EpisodeResult, mean_results
+from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.play.policy import Policy, PolicyMemory, choose
 
-_STEPS_A_CHUNK = 64  # played between two looks at what has ended
+_STEPS_A_CHUNK = 64  # steps between two checks of which episodes have ended
 
 
 class Evaluation(NamedTuple):
-    """What episodes came to.
+    """Results of the episodes of an evaluation.
 
     Fields:
-        episodes: each one's numbers: r (return), l (length) and the environment's own.
-        means: of each number over the episodes that have it.
+        episodes: the result of each: r (return), l (length) and the environment's own numbers.
+        means: the mean of each number over the episodes that have it.
     """
 
-    episodes: list[Result]
-    means: Result
+    episodes: list[EpisodeResult]
+    means: EpisodeResult
 
 
 class _Carry(NamedTuple):
@@ -46,22 +47,22 @@ def evaluate(
     env: Any = None,
     env_options: dict[str, Any] | None = None,
 ) -> Evaluation:
-    """Plays episodes that training never saw.
+    """Plays episodes with seeds that training never uses.
 
-    Each environment plays a share that is fixed beforehand: stopping as soon as enough episodes have ended would favour
-    short ones.
+    Each environment plays a number of episodes that is fixed beforehand: stopping as soon as enough episodes have ended
+    would favour short ones.
 
     Args:
         policy: from `load`.
-        episodes: how many; they are shared out as evenly as can be.
-        num_envs: environments side by side.
+        episodes: how many, distributed over the environments as evenly as possible.
+        num_envs: number of environments.
         seed: of the episodes and of the actions.
-        deterministic: the most probable actions in place of sampled ones.
-        env: an environment object in place of the one in `policy.config`; see `make_env`.
-        env_options: options of the task beside those of `policy.config`.
+        deterministic: take the most probable actions instead of sampling.
+        env: an environment object to use instead of `policy.config.env_id`; see `make_env`.
+        env_options: options of the task, added to those of `policy.config`.
 
     Raises:
-        UserError: the environment can't be made, failed, or isn't one for this policy.
+        UserError: the environment can't be made, failed, or doesn't fit this policy.
     """
     config = policy.config.for_evaluation(min(num_envs, episodes), seed)
     batch = make_env(config.replace(env_options=config.env_options | (env_options or {})), env)
@@ -71,16 +72,16 @@ def evaluate(
 
 
 def make_evaluator(env: Environment, num_episodes: int, *, seed: int, deterministic: bool = False) -> Evaluator:
-    """A function that plays the same episodes each time, compiled once.
+    """Makes a function that plays the same episodes in each call and is compiled once.
 
     Args:
-        env: N environments, which nothing else uses.
-        num_episodes: how many episodes to play, all together.
+        env: N environments that nothing else uses.
+        num_episodes: how many episodes to play in total.
         seed: of a device environment and of the actions.
-        deterministic: the most probable actions in place of sampled ones.
+        deterministic: take the most probable actions instead of sampling.
 
     Returns:
-        `evaluator(policy, stopped=...)`: an `Evaluation`, or None if `stopped()` came true meanwhile.
+        `evaluator(policy, stopped=...)`: an `Evaluation`, or None if `stopped()` became true meanwhile.
     """
     beginning = env.snapshot()
     share = np.full(env.num_envs, num_episodes // env.num_envs)
@@ -90,7 +91,7 @@ def make_evaluator(env: Environment, num_episodes: int, *, seed: int, determinis
 
     def evaluator(policy: Policy, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
         policy.require(env.spec)
-        played: list[list[Result]] = [[] for _ in share]
+        played: list[list[EpisodeResult]] = [[] for _ in share]
         env.restore(beginning)
         try:
             with original_errors(env):
@@ -106,7 +107,7 @@ def make_evaluator(env: Environment, num_episodes: int, *, seed: int, determinis
         finally:
             env.close()
         results = [result for results in played for result in results]
-        return Evaluation(results, means(results))
+        return Evaluation(results, mean_results(results))
 
     return evaluator
 
@@ -114,22 +115,19 @@ def make_evaluator(env: Environment, num_episodes: int, *, seed: int, determinis
 def _play(
     env: Environment, policy: Policy, carry: _Carry, key: jax.Array, *, deterministic: bool
 ) -> tuple[_Carry, EpisodeStats]:
-    """A chunk of steps in every environment, and the statistics of the episodes that ended, each [T, N]."""
+    """Plays a chunk of steps in every environment; returns the statistics of the episodes that ended, each [T, N]."""
 
     def one_step(carry: _Carry, key: jax.Array) -> tuple[_Carry, EpisodeStats]:
         output, memory = policy.decide(carry.obs, carry.memory)
-        env_state, step = env.step(carry.env_state, choose(output, key, deterministic=deterministic))
+        env_state, step = env.step(carry.env_state, choose(env.spec, output, key, deterministic=deterministic))
         return _Carry(env_state, step.obs, policy.reset(memory, step.terminated | step.truncated)), step.episode
 
     return jax.lax.scan(one_step, carry, jax.random.split(key, _STEPS_A_CHUNK))
 
 
-def _collect(played: list[list[Result]], share: np.ndarray, episode: EpisodeStats, env: Environment) -> None:
-    """Adds the results of a chunk to their environments, but for those beyond an environment's share."""
+def _collect(played: list[list[EpisodeResult]], share: np.ndarray, episode: EpisodeStats, env: Environment) -> None:
+    """Adds the results of a chunk to those of each environment, up to the environment's share."""
     _, ended_in = np.nonzero(episode.done)
-    results = env.drain_results()
-    if results is None:
-        results = from_stats(episode)
-    for i, result in zip(ended_in, results, strict=True):
+    for i, result in zip(ended_in, env.pop_episode_results(episode), strict=True):
         if len(played[i]) < share[i]:
             played[i].append({name: value for name, value in result.items() if name != "t"})

@@ -1,4 +1,4 @@
-"""A trained agent as a pure function: an observation and a memory to an action and the next memory."""
+"""A trained agent as a pure function: from an observation and a memory to an action and the next memory."""
 
 import dataclasses
 from functools import partial
@@ -9,32 +9,46 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
-from trxl_jax.agent.cores import cache as episodic
-from trxl_jax.agent.cores.attention import Slots
+from trxl_jax.agent.cores import cache
+from trxl_jax.agent.cores.ring import RingBuffer
+from trxl_jax.agent.distributions import sampling_noise
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.errors import ConfigError
-from trxl_jax.ppo.acting import act
+from trxl_jax.ppo.acting import act, ring_entry
 
 
 @struct.dataclass
 class PolicyMemory:
-    """What an agent remembers between two steps of N environments; of a single one, without the leading N.
+    """The memory of N environments between two steps; of a single environment, without the leading N.
 
     Fields:
-        ring: for each layer f32[N, H, W, D / H], the W newest slots as queries see them; slot s has place s modulo W.
-        slot: i32[], the slot that is written next, the same everywhere; at least W.
-        episode_step: i32[N], the episode step that comes next.
+        ring: the W newest slots as queries attend to them.
+        slot: i32[], the slot that is written next, the same in all environments; at least W.
+        episode_step: i32[N], the number of the next step in its episode.
     """
 
-    ring: Slots
+    ring: RingBuffer
     slot: jax.Array
     episode_step: jax.Array
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is no axis N."""
+        return self.episode_step.ndim == 0
+
+    def squeeze(self) -> "PolicyMemory":
+        """Without the axis N, which must be 1."""
+        return dataclasses.replace(self, ring=self.ring.squeeze(), episode_step=jnp.squeeze(self.episode_step, axis=0))
+
+    def unsqueeze(self) -> "PolicyMemory":
+        """Inverse of `squeeze`."""
+        return dataclasses.replace(self, ring=self.ring.unsqueeze(), episode_step=self.episode_step[None])
 
 
 @struct.dataclass
 class Policy:
-    """An agent with its parameters. Acting is what `collect_rollout` does; all methods are pure and may be jitted.
+    """An agent with its parameters. It acts exactly as in `collect_rollout`; all methods are pure and may be jitted.
 
     Fields:
         params: the agent's variables.
@@ -50,12 +64,10 @@ class Policy:
     def init(self, num_envs: int | None = None) -> PolicyMemory:
         """The memory at the start of an episode: of one environment, or of N, whose arrays have a leading N."""
         agent = self.agent
-        blank = episodic.init(
-            num_envs or 1, agent.window, agent.num_layers, agent.dim, jnp.dtype(self.config.memory_dtype)
-        )
-        ring = self._encode_slots(blank.hidden, blank.position)
-        memory = PolicyMemory(ring=ring, slot=jnp.int32(agent.window), episode_step=blank.episode_step)
-        return memory if num_envs is not None else _single(memory)
+        empty = cache.init(num_envs or 1, agent.window, agent.num_layers, agent.dim, self._memory_dtype)
+        layers = agent.apply(self.params, empty.hidden, empty.position, method="encode_slots")
+        memory = PolicyMemory(RingBuffer(layers), slot=jnp.int32(agent.window), episode_step=empty.episode_step)
+        return memory if num_envs is not None else memory.squeeze()
 
     @partial(jax.jit, static_argnames="deterministic")
     def step(
@@ -65,100 +77,82 @@ class Policy:
 
         Args:
             obs: [*obs_shape] for the memory of one environment, or [N, *obs_shape] for that of N.
-            memory: as the last call returned it.
-            key: source of the action; not needed if deterministic.
-            deterministic: the most probable action in place of a sampled one.
+            memory: as returned by the last call.
+            key: source of the action's randomness; not needed if deterministic.
+            deterministic: take the most probable action instead of sampling.
 
         Returns:
-            The action, i32[] if the task's actions are Discrete (counted from 0) and i32[A] if MultiDiscrete, with a
-            leading N for N environments; and the next memory.
+            The action as the environment takes it, i32[] if its actions are Discrete (counted from 0) and i32[A] if
+            MultiDiscrete, with a leading N for N environments; and the next memory.
         """
         output, memory = self.decide(obs, memory)
-        action = choose(output, key, deterministic=deterministic)
-        return action if len(self.agent.spec.action_nvec) > 1 else jnp.squeeze(action, axis=-1), memory
+        action = choose(self.agent.spec, output, key, deterministic=deterministic)
+        return self.agent.spec.action.for_environment(action), memory
 
     def reset(self, memory: PolicyMemory, done: Any) -> PolicyMemory:
-        """Starts new episodes where bool[N] `done`: nothing from before is seen again."""
+        """Starts new episodes where bool[N] `done`: nothing from before is visible any more."""
         return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step))
 
     @jax.jit
     def decide(self, obs: Any, memory: PolicyMemory) -> tuple[AgentOutput, PolicyMemory]:
-        """What `step` chooses from, and the memory after this step, whatever is chosen; arguments as for `step`.
+        """The output from which `step` chooses an action, and the next memory; arguments as for `step`.
 
         Returns:
-            The output without the query axis, as of `act`, for one environment without the leading N either.
+            The output as returned by `acting.act`, for one environment without the leading N; and the memory.
         """
-        if memory.episode_step.ndim == 0:
-            output, memory = self.decide(jnp.asarray(obs)[None], _batch_of_one(memory))
-            return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), _single(memory)
-        slot, episode_step = memory.slot, memory.episode_step
-        output = act(self.agent, self.params, self._encode(obs), memory.ring, slot, episode_step)
-        # Rounded as in the memory of a rollout.
-        hidden = output.hidden[:, None].astype(jnp.dtype(self.config.memory_dtype))
-        entry = self._encode_slots(hidden, episode_step[:, None])
-        place = slot % self.agent.window
-        ring = [
-            jax.lax.dynamic_update_slice_in_dim(layer, new, place, axis=2)
-            for layer, new in zip(memory.ring, entry, strict=True)
-        ]
-        return output, PolicyMemory(ring=ring, slot=slot + 1, episode_step=episode_step + 1)
+        if memory.is_single:
+            output, memory = self.decide(jnp.asarray(obs)[None], memory.unsqueeze())
+            return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
+        ring, slot, episode_step = memory.ring, memory.slot, memory.episode_step
+        output = act(self.agent, self.params, self._encode(obs), ring, slot, episode_step)
+        entry = ring_entry(self.agent, self.params, output.hidden, episode_step, self._memory_dtype)
+        return output, PolicyMemory(ring.write(entry, slot), slot=slot + 1, episode_step=episode_step + 1)
 
     @jax.jit
     def attention(self, obs: Any, memory: PolicyMemory) -> jax.Array:
-        """Weights with which a step attends to those before it; arguments as for `step`.
+        """The weights with which a step attends to earlier steps; arguments as for `step`.
 
         Returns:
-            f32[N, L, H, W - 1], of one environment without N: `[..., j]` is the weight of the step j + 1 ago. A row
-            sums to 1; an episode's first step sees nothing, and its rows are zero.
+            f32[N, L, H, W - 1], for one environment without N: `[..., j]` is the weight of the step j + 1 steps ago.
+            A row sums to 1; the first step of an episode has nothing to attend to, and its rows are zero.
         """
-        if memory.episode_step.ndim == 0:
-            return self.attention(jnp.asarray(obs)[None], _batch_of_one(memory))[0]
-        window = self.agent.window
-        query_slot = jnp.broadcast_to(memory.slot, (memory.episode_step.shape[0], 1))
-        slots = episodic.ring_slots(memory.slot, window)
-        visible = episodic.visible_slots(query_slot, memory.episode_step[:, None], slots, window)
+        if memory.is_single:
+            return self.attention(jnp.asarray(obs)[None], memory.unsqueeze())[0]
         agent, encoded = self.agent, self._encode(obs)[:, None]
-        _, sown = agent.apply(self.params, encoded, memory.ring, visible, method="decide", mutable="intermediates")
+        visible = memory.ring.visible(memory.slot, memory.episode_step)
+        _, sown = agent.apply(
+            self.params, encoded, memory.ring.layers, visible, method="decide", mutable="intermediates"
+        )
         layers = sown["intermediates"]["transformer"]
         weights = jnp.stack([layers[f"layers_{i}"]["attention"]["weights"][0] for i in range(agent.num_layers)], axis=1)
-        ages = jnp.arange(1, window)
-        return jnp.squeeze(weights, axis=3)[..., (memory.slot - ages) % window]
+        ages = jnp.arange(1, agent.window)
+        return jnp.squeeze(weights, axis=3)[..., (memory.slot - ages) % agent.window]
 
     def require(self, spec: EnvSpec) -> None:
-        """Checks that a task has the observations and actions that the agent knows.
+        """Checks that a task has the observations and actions for which the agent was trained.
 
         Raises:
             ConfigError: it has others.
         """
         known = self.agent.spec
-        if (spec.obs_shape, spec.action_nvec) != (known.obs_shape, known.action_nvec):
+        if (spec.obs_shape, spec.action) != (known.obs_shape, known.action):
             raise ConfigError(
-                f"the agent was trained on observations {known.obs_shape} and actions {known.action_nvec}; "
-                f"this task has {spec.obs_shape} and {spec.action_nvec}"
+                f"the agent was trained on observations {known.obs_shape} and actions {known.action}; "
+                f"this task has {spec.obs_shape} and {spec.action}"
             )
+
+    @property
+    def _memory_dtype(self) -> Any:
+        return jnp.dtype(self.config.memory_dtype)
 
     def _encode(self, obs: Any) -> jax.Array:
         return self.agent.apply(self.params, jnp.asarray(obs), method="encode")
 
-    def _encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
-        return self.agent.apply(self.params, hidden, position, method="encode_slots")
 
-
-def choose(output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:
-    """The most probable action or a sampled one, i32[..., A]."""
+def choose(spec: EnvSpec, output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:
+    """The most probable action or a sampled one, [..., A], for an output over [...]."""
     if deterministic:
         return output.policy.mode()
     if key is None:
         raise ValueError("a sampled action needs a key; or ask for deterministic=True")
-    return output.policy.sample(key)
-
-
-def _single(memory: PolicyMemory) -> PolicyMemory:
-    ring = [jnp.squeeze(layer, axis=0) for layer in memory.ring]
-    return dataclasses.replace(memory, ring=ring, episode_step=jnp.squeeze(memory.episode_step, axis=0))
-
-
-def _batch_of_one(memory: PolicyMemory) -> PolicyMemory:
-    return dataclasses.replace(
-        memory, ring=[layer[None] for layer in memory.ring], episode_step=memory.episode_step[None]
-    )
+    return output.policy.sample(sampling_noise(spec.action, key, output.value.shape))

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from trxl_jax.envs.results import Result
+from trxl_jax.envs.results import EpisodeResult as Result
 from trxl_jax.play.episode import Moment, play_episode, trace
 from trxl_jax.play.episode_page import write_page
 from trxl_jax.play.pictures import frame

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.config import Config
-from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.base import Environment, EnvSpec
 from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.host.episode import RESULT, EpisodeWrapper, is_memory_gym
 from trxl_jax.envs.registry import find_env, make_env
-from trxl_jax.envs.results import from_stats
+from trxl_jax.envs.results import results_from_stats
 from trxl_jax.errors import ConfigError
 
 _DEFAULT_FPS = 10
@@ -68,7 +68,7 @@ def make_task(config: Config, env: Any = None, *, pictures: bool = False) -> Tas
     Raises:
         ConfigError: as for `make_env`.
     """
-    if hasattr(env, "drain_results"):
+    if isinstance(env, Environment):
         raise ConfigError("a single environment can't be made from a batch; pass a function that makes one as `env`")
     batch = make_env(config.replace(async_envs=False), env)
     if isinstance(batch, DeviceEnvironment):
@@ -96,7 +96,7 @@ class HostTask:
         self.env_id, self.spec, self.seed = env_id, spec, seed
         self._env = EpisodeWrapper(make(), seed, 0, options)
         self._draws = self._env.render_mode in _PICTURE_MODES
-        self._x_first = is_memory_gym(self._env) and len(spec.obs_shape) > 1
+        self._x_first = is_memory_gym(self._env) and spec.is_pixels
         self.fps: float = self._env.metadata.get("render_fps") or _DEFAULT_FPS
         self.obs = np.zeros(spec.obs_shape, spec.obs_dtype)
         self.picture: np.ndarray | None = None
@@ -155,7 +155,7 @@ class DeviceTask:
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
         """Takes i32[A]; returns the reward and, if the episode ended, its numbers."""
         self._state, step = self._step(self._state, jnp.asarray(action)[None])
-        ended = from_stats(jax.tree.map(lambda x: x[None], step.episode))
+        ended = results_from_stats(jax.tree.map(lambda x: x[None], step.episode))
         if not ended:
             self._look(step.obs)
         return step.reward[0].item(), ended[0] if ended else None

@@ -1,48 +1,45 @@
-"""The agent as it plays: what it decides in one step of some environments, and what it makes of the outcome."""
+"""One step of acting: the forward pass, the write to the memory, and what follows from the environments' answer."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
-from trxl_jax.agent.cores import cache as episodic
+from trxl_jax.agent.cores import cache
 from trxl_jax.agent.cores.attention import Slots
-from trxl_jax.agent.cores.cache import EpisodicMemory, ring_slots, visible_slots
-from trxl_jax.agent.cpu.frames import FrameTable, add_step
-from trxl_jax.envs.base import EpisodeStats, TimeStep
+from trxl_jax.agent.cores.cache import EpisodicMemory
+from trxl_jax.agent.cores.ring import RingBuffer
+from trxl_jax.envs.base import TimeStep
+from trxl_jax.envs.stats import EpisodeStats
 
-_NEW_FRAMES_A_CHUNK = 16
 
-
-class Part(NamedTuple):
-    """Some of the environments, n, between two of their steps.
+class ActorState(NamedTuple):
+    """n environments and their memory between two steps.
 
     Fields:
         obs: [n, *obs_shape], the next observations.
-        memory: S slots.
-        ring: [n, H, W, D / H] a layer: the newest slots as queries see them, encoded once, when written.
+        memory: S slots, as they will be learned from.
+        ring: the newest W slots, as queries attend to them.
     """
 
     obs: jax.Array
     memory: EpisodicMemory
-    ring: Slots
+    ring: RingBuffer
 
 
-class Decision(NamedTuple):
+class ActorStep(NamedTuple):
     """What the agent did in a step; fields as in `rollout.Transition`."""
 
-    obs: jax.Array | None
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
     episode_step: jax.Array
 
 
-class Outcome(NamedTuple):
-    """What the environments made of it; fields as in `rollout.Transition`, `episode` as in `TimeStep`."""
+class StepResult(NamedTuple):
+    """Reward, done flag and episode statistics of a step; fields as in `rollout.Transition` and `TimeStep`."""
 
     reward: jax.Array
     done: jax.Array
@@ -50,37 +47,48 @@ class Outcome(NamedTuple):
 
 
 def act(
-    agent: ActorCritic, params: Any, encoded: jax.Array, ring: Slots, slot: jax.Array, episode_step: jax.Array
+    agent: ActorCritic, params: Any, encoded: jax.Array, ring: RingBuffer, slot: jax.Array, episode_step: jax.Array
 ) -> AgentOutput:
-    """One step in every environment: Q = 1 on the W slots before `slot`.
+    """The forward pass for one step of each environment: Q = 1 query, attending to the W slots before `slot`.
 
     Args:
         agent: the model.
         params: its parameters.
         encoded: f32[N, D], from `ActorCritic.encode`.
-        ring: [N, H, W, D / H] a layer; slot s has place s modulo W.
+        ring: the W newest slots.
         slot: i32[], the slot in which this step is, or would be, written; at least W.
         episode_step: i32[N].
 
     Returns:
-        The output without the query axis: logits f32[N, ...], value f32[N], hidden f32[N, L, D].
+        The output without the query axis: policy over [N], value f32[N], hidden f32[N, L, D].
     """
-    window = agent.window
-    query_slot = jnp.broadcast_to(slot, (encoded.shape[0], 1))
-    visible = visible_slots(query_slot, episode_step[:, None], ring_slots(slot, window), window)
-    output = agent.apply(params, encoded[:, None], ring, visible, method="decide")
+    visible = ring.visible(slot, episode_step)
+    output = agent.apply(params, encoded[:, None], ring.layers, visible, method="decide")
     return jax.tree.map(lambda x: jnp.squeeze(x, axis=1), output)
 
 
+def ring_entry(agent: ActorCritic, params: Any, hidden: jax.Array, episode_step: jax.Array, dtype: Any) -> Slots:
+    """The slot of one step as it is stored in the ring buffer.
+
+    Args:
+        agent: the model.
+        params: its parameters.
+        hidden: f32[N, L, D], from `act`.
+        episode_step: i32[N].
+        dtype: of the memory. Rounding to it first makes acting attend to exactly what learning will attend to.
+    """
+    return agent.apply(params, hidden[:, None].astype(dtype), episode_step[:, None], method="encode_slots")
+
+
 @dataclasses.dataclass(frozen=True)
-class Player:
-    """The agent under the parameters of one rollout.
+class RolloutActor:
+    """The agent and its parameters during one rollout.
 
     Fields:
         agent: the model.
         params: its parameters.
         gamma: discount of the bootstrap of truncated episodes.
-        bootstrap_truncated: whether a truncated episode's last reward gets one.
+        bootstrap_truncated: whether the last reward of a truncated episode includes a bootstrapped value.
     """
 
     agent: ActorCritic
@@ -88,71 +96,60 @@ class Player:
     gamma: float
     bootstrap_truncated: bool
 
-    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
-        """Memory to what queries attend to; see `ActorCritic.encode_slots`."""
-        return self.agent.apply(self.params, hidden, position, method="encode_slots")
+    def start(self, obs: jax.Array, memory: EpisodicMemory, num_steps: int) -> ActorState:
+        """The state before a rollout of T = `num_steps` steps, from the W slots that were carried here."""
+        layers = self.agent.apply(self.params, memory.hidden, memory.position, method="encode_slots")
+        return ActorState(obs, cache.start_rollout(memory, num_steps), RingBuffer(layers))
 
-    def _encode(self, obs: jax.Array) -> jax.Array:
-        return self.agent.apply(self.params, obs, method="encode")
+    def act(
+        self, state: ActorState, encoded: jax.Array, slot: jax.Array, noise: jax.Array
+    ) -> tuple[ActorState, ActorStep]:
+        """Samples actions and writes the step to the memory.
 
-    def _encode_some(self, frames: jax.Array, count: jax.Array) -> jax.Array:
-        places = jnp.arange(frames.shape[0])
-        return self.agent.apply(self.params, frames, places, count, _NEW_FRAMES_A_CHUNK, method="encode_places")
+        Args:
+            state: n environments.
+            encoded: f32[n, D], the encoded observations of `state`.
+            slot: i32[], the slot to write.
+            noise: [n, ...], from `distributions.sampling_noise`.
+        """
+        episode_step = state.memory.episode_step
+        output = act(self.agent, self.params, encoded, state.ring, slot, episode_step)
+        action = output.policy.sample(noise)
+        hidden = _ordered_after(output.hidden, output.value)
+        memory = cache.append(state.memory, slot, hidden)
+        entry = ring_entry(self.agent, self.params, hidden, episode_step, memory.hidden.dtype)
+        step = ActorStep(action, output.policy.log_prob(action), output.value, episode_step)
+        return ActorState(state.obs, memory, state.ring.write(entry, slot)), step
 
-    def decide(
-        self, part: Part, table: FrameTable | None, place: jax.Array, slot: jax.Array, noise: jax.Array
-    ) -> tuple[Part, FrameTable | None, Decision]:
-        """Acts on the observations and writes the step to the memory; their frames begin at `place` in the table."""
-        obs, memory, ring = part
-        episode_step = memory.episode_step
-        if table is None:
-            encoded = self._encode(obs)
-        else:
-            table, encoded = add_step(table, place, obs, self._encode_some)
-        output = act(self.agent, self.params, encoded, ring, slot, episode_step)
-        action = output.policy.choose(noise)
-
-        # Hidden states don't depend on the last layer's read of the ring. If the write didn't wait for it either, XLA
-        # would copy the ring in every step, 12 ms in place of 7 at the defaults.
-        hidden = output.hidden + 0.0 * output.value[:, None, None]
-        memory = episodic.append(memory, slot, hidden)
-        # Rounded as in the memory, so that acting sees what learning will see.
-        entry = self.encode_slots(hidden[:, None].astype(memory.hidden.dtype), episode_step[:, None])
-        ring = [
-            jax.lax.dynamic_update_slice_in_dim(layer, new, slot % self.agent.window, axis=2)
-            for layer, new in zip(ring, entry, strict=True)
-        ]
-        decision = Decision(
-            obs=obs if table is None else None,  # the table keeps them
-            action=action,
-            log_prob=output.policy.log_prob(action),
-            value=output.value,
-            episode_step=episode_step,
-        )
-        return Part(obs, memory, ring), table, decision
-
-    def observe(self, part: Part, step: TimeStep, slot: jax.Array, is_new: ArrayLike) -> tuple[Part, Outcome]:
-        """Takes the outcome of the step in `slot`; if it isn't new, only its observations, which are the same."""
+    def observe(self, state: ActorState, step: TimeStep, slot: jax.Array) -> tuple[ActorState, StepResult]:
+        """Takes the environments' answer to the step that was written to `slot`."""
         done = step.terminated | step.truncated
         reward = step.reward
         if self.bootstrap_truncated:
-            reward = reward + self._bootstrap(part, step, slot)
-        memory = episodic.advance(part.memory, done)
-        episode_step = jnp.where(is_new, memory.episode_step, part.memory.episode_step)
-        memory = dataclasses.replace(memory, episode_step=episode_step)
-        return part._replace(obs=step.obs, memory=memory), Outcome(reward, done, step.episode)
+            reward = reward + self._bootstrap(state, step, slot)
+        memory = cache.advance(state.memory, done)
+        return state._replace(obs=step.obs, memory=memory), StepResult(reward, done, step.episode)
 
-    def value(self, part: Part, slot: jax.Array) -> jax.Array:
-        """f32[n], of the present observations, before their step is written to `slot`."""
-        encoded = self._encode(part.obs)
-        return act(self.agent, self.params, encoded, part.ring, slot, part.memory.episode_step).value
+    def value(self, state: ActorState, slot: jax.Array) -> jax.Array:
+        """Values f32[n] of the current observations, whose step would be written to `slot`."""
+        encoded = self.agent.apply(self.params, state.obs, method="encode")
+        return act(self.agent, self.params, encoded, state.ring, slot, state.memory.episode_step).value
 
-    def _bootstrap(self, part: Part, step: TimeStep, slot: jax.Array) -> jax.Array:
+    def _bootstrap(self, state: ActorState, step: TimeStep, slot: jax.Array) -> jax.Array:
         def value() -> jax.Array:
             assert step.final_obs is not None, "the environment was built without send_final_obs"
-            memory = episodic.advance(part.memory, jnp.zeros_like(step.truncated))
-            return self.value(Part(step.final_obs, memory, part.ring), slot + 1)
+            memory = cache.advance(state.memory, jnp.zeros_like(step.truncated))
+            return self.value(ActorState(step.final_obs, memory, state.ring), slot + 1)
 
         values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
         # An episode that terminated and was truncated in the same step has no value left.
         return self.gamma * jnp.where(step.truncated & ~step.terminated, values, 0.0)
+
+
+def _ordered_after(hidden: jax.Array, value: jax.Array) -> jax.Array:
+    """`hidden` f32[n, L, D], made to depend on `value` f32[n], so that it is computed, and written, after it.
+
+    Hidden states don't depend on the last layer's read of the ring buffer. Without this dependence XLA would not know
+    that the read comes before the write and would copy the ring in every step: 12 ms instead of 7 at the defaults.
+    """
+    return hidden + 0.0 * value[:, None, None]

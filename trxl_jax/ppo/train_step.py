@@ -11,7 +11,8 @@ import optax
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
-from trxl_jax.envs.base import Environment, EpisodeStats
+from trxl_jax.envs.base import Environment
+from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
@@ -19,8 +20,8 @@ from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
 _SMALL_MINIBATCH = 2**16  # samples times D
 
 
-class Report(NamedTuple):
-    """What one `train_step` tells.
+class TrainOutput(NamedTuple):
+    """Metrics and episodes of one `train_step`.
 
     Fields:
         metrics: f32[] by published name.
@@ -31,9 +32,9 @@ class Report(NamedTuple):
     episode: EpisodeStats
 
 
-Collect = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
-Learn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
-TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, Report]]
+CollectFn = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
+LearnFn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, TrainOutput]]
 
 
 def init_states(
@@ -44,11 +45,11 @@ def init_states(
     optimizer: optax.GradientTransformation | None = None,
     params: Any = None,
 ) -> tuple[TrainState, RolloutState]:
-    """Fresh parameters unless some are given, and environments at the start of their first episodes."""
+    """Fresh parameters (unless given), and environments at the start of their first episodes."""
     params_key, env_key = jax.random.split(key)
     optimizer = optimizer or make_optimizer()
 
-    @jax.jit  # one program in place of a hundred, which would occupy 0.2 GB
+    @jax.jit  # one program instead of a hundred, which would occupy 0.2 GB
     def init_train_state(key: jax.Array, params: Any) -> TrainState:
         params = agent.init_params(key) if params is None else params
         return TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
@@ -56,9 +57,9 @@ def init_states(
     return init_train_state(params_key, params), init_rollout_state(env, agent, env_key, config.memory_dtype)
 
 
-def make_phases(
+def make_collect_and_learn(
     config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
-) -> tuple[Collect, Learn]:
+) -> tuple[CollectFn, LearnFn]:
     """The two halves of an iteration, not yet compiled: collecting a rollout and learning from it.
 
     Args:
@@ -87,7 +88,7 @@ def make_phases(
             steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
         )
         train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
-        # Minus infinity, which is not logged, where the returns don't vary at all.
+        # Minus infinity, which is not logged, if all returns are equal.
         explained = 1 - (returns - steps.value).var() / returns.var()
         explained = jnp.where(returns.var() > 0, explained, -jnp.inf)
         return train_state, metrics | {
@@ -102,7 +103,7 @@ def make_phases(
 def make_train_step(
     config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
 ) -> TrainStep:
-    """One iteration of PPO: a rollout and the update on it; arguments as for `make_phases`.
+    """One iteration of PPO: a rollout and the update on it; arguments as for `make_collect_and_learn`.
 
     On device environments it is one compiled program, a pure function that may be vmapped, for example over seeds.
     With host environments rollout and update are two: JAX never caches a program with host callbacks on disk.
@@ -110,25 +111,25 @@ def make_train_step(
     Returns:
         `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
     """
-    collect, learn = make_phases(config, env, agent, optimizer)
+    collect, learn = make_collect_and_learn(config, env, agent, optimizer)
     if env.on_host:
-        return in_turn(jax.jit(collect), jax.jit(learn))
-    return jax.jit(in_turn(collect, learn))
+        return chain(jax.jit(collect), jax.jit(learn))
+    return jax.jit(chain(collect, learn))
 
 
-def compile_phases(
+def compile_collect_and_learn(
     config: Config,
     env: Environment,
     agent: ActorCritic,
     states: tuple[TrainState, RolloutState],
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
-) -> tuple[Collect, Learn]:
-    """`make_phases`, compiled now and for states like these.
+) -> tuple[CollectFn, LearnFn]:
+    """`make_collect_and_learn`, compiled now and for states like these.
 
-    What the compiler freed is given back before rollouts need it: 0.3 GB of the process's peak at the defaults.
+    Memory that the compiler freed is returned to the system first: 0.3 GB of the process's peak at the defaults.
     """
-    collect, learn = make_phases(config, env, agent, optimizer)
+    collect, learn = make_collect_and_learn(config, env, agent, optimizer)
     train_state, state = states
     lowered = jax.jit(collect).lower(train_state, state, key)
     collected = lowered.out_info[1]
@@ -146,50 +147,50 @@ def compile_train_step(
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
 ) -> TrainStep:
-    """`make_train_step`, compiled as by `compile_phases`."""
+    """`make_train_step`, compiled as by `compile_collect_and_learn`."""
     if env.on_host:
-        return in_turn(*compile_phases(config, env, agent, states, key, optimizer))
-    train_step = jax.jit(in_turn(*make_phases(config, env, agent, optimizer))).lower(*states, key)
+        return chain(*compile_collect_and_learn(config, env, agent, states, key, optimizer))
+    train_step = jax.jit(chain(*make_collect_and_learn(config, env, agent, optimizer))).lower(*states, key)
     compiled = train_step.compile(_compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 
 
 def iteration_keys(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys of an iteration's two halves, from the run's."""
+    """The keys of an iteration's rollout and of its update, derived from the run's key."""
     rollout_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
     return rollout_key, update_key
 
 
-def in_turn(collect: Collect, learn: Learn) -> TrainStep:
-    """An iteration made of its two halves."""
+def chain(collect: CollectFn, learn: LearnFn) -> TrainStep:
+    """One iteration: collect a rollout, then learn from it."""
 
     def train_step(
         train_state: TrainState, state: RolloutState, key: jax.Array
-    ) -> tuple[TrainState, RolloutState, Report]:
+    ) -> tuple[TrainState, RolloutState, TrainOutput]:
         rollout_key, update_key = iteration_keys(key, train_state.iteration)
         state, collected = collect(train_state, state, rollout_key)
         train_state, metrics = learn(train_state, collected, update_key)
-        return train_state, state, Report(metrics, collected.episode)
+        return train_state, state, TrainOutput(metrics, collected.episode)
 
     return train_step
 
 
 def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
-    """For small minibatches on CPUs: nothing by YNNPACK, which takes 40 us or more for the smallest of products.
+    """For small minibatches on CPUs: no YNNPACK, which takes 40 us or more even for the smallest product.
 
-    An update of Proof of Memory takes 112 ms so, 119 with YNNPACK's products and 217 with all that it takes; one of
-    MiniGrid, whose minibatches are larger, would take 1.55 s in place of 1.31. The option is experimental: it is named
-    for the releases of JAX that are known to have it, and nothing depends on it.
+    An update of Proof of Memory takes 112 ms without it, 119 with YNNPACK for products only and 217 with YNNPACK
+    wherever XLA would use it; one of MiniGrid, whose minibatches are larger, 1.55 s without and 1.31 with it. The
+    option is experimental: it is set only for releases of JAX that are known to have it, and nothing depends on it.
     """
     numbers = config.batch_size // config.num_minibatches * config.trxl_dim
-    if agent.platform != "cpu" or numbers > _SMALL_MINIBATCH or jax.__version_info__[:2] != (0, 10):
+    if agent.numerics.platform != "cpu" or numbers > _SMALL_MINIBATCH or jax.__version_info__[:2] != (0, 10):
         return {}
     return {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def _release_freed_memory() -> None:
-    """Memory that was freed stays with glibc for later small allocations, and XLA's arrays are large ones."""
+    """Glibc keeps freed memory for later small allocations, which XLA's large arrays can't use."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""The update: minibatches over time, one optimiser step each."""
+"""The update: epochs of minibatches over one rollout, one optimiser step each."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.cores.attention import Slots
 from trxl_jax.config import Config
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
-from trxl_jax.ppo.minibatch import Minibatch, look, minibatch_indices, take_minibatch
+from trxl_jax.ppo.minibatch import Minibatch, forward_minibatch, minibatch_indices, take_minibatch
 from trxl_jax.ppo.rollout import Rollout
 
 Metrics = dict[str, jax.Array]
@@ -19,7 +19,7 @@ Metrics = dict[str, jax.Array]
 
 @struct.dataclass
 class TrainState:
-    """What learning carries.
+    """What is carried from one update to the next.
 
     Fields:
         params: the agent's variables.
@@ -33,7 +33,7 @@ class TrainState:
 
 
 def make_optimizer() -> optax.GradientTransformation:
-    """AdamW with PyTorch's defaults, decay on every parameter; `update` scales its steps by minus the learning rate."""
+    """AdamW with PyTorch's defaults and decay on every parameter; `update` multiplies its steps by -learning rate."""
     return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01))
 
 
@@ -52,7 +52,7 @@ def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array
 def ppo_loss(
     agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots, config: Config, ent_coef: jax.Array
 ) -> tuple[jax.Array, Metrics]:
-    """The loss of a minibatch and what is logged of it.
+    """The loss of a minibatch and its metrics.
 
     Args:
         agent: the model.
@@ -65,7 +65,7 @@ def ppo_loss(
     Returns:
         The loss f32[], and metrics f32[] by name.
     """
-    output = look(agent, params, batch, slots)
+    output = forward_minibatch(agent, params, batch, slots)
     log_prob = output.policy.log_prob(batch.action)
 
     policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
@@ -75,8 +75,7 @@ def ppo_loss(
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
         logits = agent.apply(params, output.features, method="reconstruct")
-        assert batch.obs is not None
-        reconstruction = reconstruction_loss(logits, batch.obs)
+        reconstruction = reconstruction_loss(logits, batch.observations.all())
         loss = loss + config.reconstruction_coef * reconstruction
 
     log_ratio = log_prob - batch.log_prob
@@ -158,8 +157,8 @@ def update(
     def loss_fn(params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
         return ppo_loss(agent, params, batch, encode(params) if slots is None else slots, config, ent_coef)
 
-    def minibatch_step(learner: _Learner, index: jax.Array) -> tuple[_Learner, Metrics]:
-        batch = take_minibatch(agent, rollout, advantage, returns, index)
+    def minibatch_step(learner: _Learner, steps: jax.Array) -> tuple[_Learner, Metrics]:
+        batch = take_minibatch(rollout, advantage, returns, steps, agent.window)
         if config.norm_adv:
             batch = batch._replace(advantage=normalise_advantage(batch.advantage))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)

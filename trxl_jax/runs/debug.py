@@ -1,4 +1,4 @@
-"""Looks at what goes from phase to phase of an iteration: with `--debug`, and after an update that went wrong."""
+"""Checks of the values between the stages of an iteration, for `--debug`, and a dump of a rollout that went wrong."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.files import atomic_path
+from trxl_jax.ppo.observations import SharedFrames
 from trxl_jax.ppo.rollout import Rollout, RolloutState
-from trxl_jax.ppo.train_step import Collect, Learn, TrainStep, in_turn
+from trxl_jax.ppo.train_step import CollectFn, LearnFn, TrainStep, chain
 from trxl_jax.ppo.update import Metrics, TrainState
 
 
-def checked_train_step(collect: Collect, learn: Learn, spec: EnvSpec) -> TrainStep:
-    """An iteration that looks at real values between its halves, which must be programs of their own.
+def checked_train_step(collect: CollectFn, learn: LearnFn, spec: EnvSpec) -> TrainStep:
+    """An iteration that checks the values between rollout and update, which must be two compiled programs.
 
     Raises:
         AssertionError: from the iteration, naming what is wrong.
@@ -31,36 +33,37 @@ def checked_train_step(collect: Collect, learn: Learn, spec: EnvSpec) -> TrainSt
         check_train_state(jax.device_get(train_state))
         return train_state, metrics
 
-    return in_turn(checked_collect, checked_learn)
+    return chain(checked_collect, checked_learn)
 
 
 def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
-    """What holds of every rollout.
+    """Checks what is true of every rollout.
 
     Raises:
-        AssertionError: something doesn't.
+        AssertionError: something is wrong.
     """
     steps, memory = rollout.transitions, rollout.memory
     num_steps, num_envs = steps.reward.shape
-    chex.assert_shape(steps.obs, (num_steps, num_envs, *spec.obs_shape))
-    chex.assert_shape(steps.action, (num_steps, num_envs, len(spec.action_nvec)))
+    obs = rollout.observations.obs
+    chex.assert_shape(obs, (num_steps, num_envs, *spec.obs_shape))
+    chex.assert_shape(steps.action, (num_steps, num_envs, spec.action.num_branches))
     chex.assert_shape(memory.hidden, (num_envs, memory.position.shape[1], None, None))
-    chex.assert_tree_all_finite((steps.obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
-    assert np.isfinite(memory.hidden.astype(np.float32)).all(), "the memory holds what is not finite"
+    chex.assert_tree_all_finite((obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
+    assert np.isfinite(memory.hidden.astype(np.float32)).all(), "the memory holds numbers that are not finite"
     assert (steps.log_prob <= 0).all(), "a probability is larger than 1"
-    assert ((steps.action >= 0) & (steps.action < np.array(spec.action_nvec))).all(), "an action lies outside its space"
-    # An episode's steps count up from where the rollout found it; after an end they start at 0.
+    assert spec.action.contains(steps.action).all(), "an action lies outside its space"
+    # Steps of an episode count up from where the rollout began; after an end they start at 0.
     follows = np.where(steps.done[:-1], 0, steps.episode_step[:-1] + 1)
     assert (steps.episode_step[1:] == follows).all(), "an episode's steps don't follow each other"
     written = memory.position[:, -num_steps:]
     assert (written == steps.episode_step.T).all(), "a slot's position is not the step in which it was written"
-    if rollout.first is not None:
-        places = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
-        assert (rollout.first <= places).all(), "a frame is said to equal a later one"
+    if isinstance(rollout.observations, SharedFrames):
+        indices = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
+        assert (rollout.observations.first_index <= indices).all(), "a frame is marked as equal to a later one"
 
 
 def check_train_state(train_state: TrainState) -> None:
-    """That parameters and the optimiser's state are finite.
+    """Checks that parameters and the optimiser's state are finite.
 
     Raises:
         AssertionError: something isn't.
@@ -79,7 +82,5 @@ def write_rollout(path: Path, rollout: Rollout) -> None:
         name = jax.tree_util.keystr(where, simple=True, separator=".")
         arrays[name] = np.asarray(leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    with beside.open("wb") as file:
+    with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    beside.replace(path)

@@ -1,4 +1,4 @@
-"""Where metrics go: `metrics.jsonl`, TensorBoard, W&B, and a line that a person reads."""
+"""Writes metrics to `metrics.jsonl`, TensorBoard and W&B, and prints a progress line."""
 
 import contextlib
 import json
@@ -19,6 +19,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
+from trxl_jax.files import write_text_atomically
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -43,7 +44,7 @@ class Logger:
             _drop_rows_after(path, iteration)
         self._rows = path.open("a")
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
-        # TensorBoard then forgets what an interrupted session wrote from this step on.
+        # Makes TensorBoard discard what an interrupted session wrote from this step on.
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
@@ -72,7 +73,7 @@ class Logger:
             self._wandb.log({"global_step": global_step, "videos": wandb.Video(str(path), format="mp4")})
 
     def say(self, text: str) -> None:
-        """One line for the person who watches, above the progress line."""
+        """Prints a line above the progress line."""
         self._progress.say(text)
 
     def close(self) -> None:
@@ -92,8 +93,8 @@ class Logger:
             self._events.flush()
 
 
-class _LastingConsole(Console):
-    """Goes silent when its reader leaves (`train.py | head`), so that the run goes on."""
+class _TolerantConsole(Console):
+    """Goes silent when its reader is gone (`train.py | head`), so that the run continues."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -101,11 +102,11 @@ class _LastingConsole(Console):
 
 
 class _ProgressLine:
-    """Steps, steps a second, return and time left; a live line on a terminal, else a line now and then."""
+    """Steps, steps per second, return and time left; a live line on a terminal, otherwise a line every 10 seconds."""
 
     def __init__(self, config: Config, iteration: int) -> None:
         self._total = config.num_iterations * config.batch_size
-        self._console = _LastingConsole(file=sys.stdout)
+        self._console = _TolerantConsole(file=sys.stdout)
         self._printed = -math.inf
         self._progress: Progress | None = None
         if self._console.is_terminal:
@@ -156,18 +157,16 @@ def _duration(seconds: float) -> str:
 
 
 def _drop_rows_after(path: Path, iteration: int) -> None:
-    """Keeps the rows up to an iteration; written beside and renamed, so that a crash loses nothing."""
+    """Removes the rows after an iteration from `metrics.jsonl`."""
     kept = []
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a process that was killed while writing
+        except json.JSONDecodeError:  # the last line, if a process was killed while writing it
             break
         if row["iteration"] <= iteration:
             kept.append(line + "\n")
-    shortened = path.with_suffix(".tmp")
-    shortened.write_text("".join(kept))
-    shortened.replace(path)
+    write_text_atomically(path, "".join(kept))
 
 
 def _as_table(config: Config) -> str:
@@ -176,7 +175,7 @@ def _as_table(config: Config) -> str:
 
 
 def group_of(run: str, seed: int) -> str:
-    """What the names of runs that differ in the seed alone, and in when they began, have in common."""
+    """The common part of the names of runs that differ only in seed and start time."""
     return re.sub(rf"__{seed}(__\d+)?$", "", run)
 
 

@@ -1,10 +1,11 @@
-"""What a run looks at between updates: evaluations and videos. Nothing that training computes depends on it."""
+"""Evaluations and videos between updates. Nothing that training computes depends on them."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trxl_jax.config import Config
+from trxl_jax.envs.base import Environment
 from trxl_jax.envs.registry import make_env
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.evaluation import make_evaluator
@@ -17,7 +18,7 @@ _MAX_VIDEO_STEPS = 2048  # of an episode that may never end
 
 
 class Monitor:
-    """Evaluates and films the agent in environments of its own, with seeds and keys of its own.
+    """Evaluates and films the agent in separate environments, with separate seeds and keys.
 
     Args:
         config: eval_every, eval_episodes, capture_video, video_every, and the task.
@@ -25,39 +26,39 @@ class Monitor:
         directory: of the videos.
 
     Raises:
-        ConfigError: the task can't be made once more, or has nothing to film.
+        ConfigError: the task can't be made a second time, or has nothing to film.
     """
 
     def __init__(self, config: Config, env: Any, directory: Path) -> None:
         self._config = config
         self._directory = directory
         flag = "--eval_every" if config.eval_every else "--capture_video" if config.capture_video else None
-        if flag and hasattr(env, "drain_results"):
+        if flag and isinstance(env, Environment):
             raise ConfigError(f"{flag}: `env` is a batch of environments; pass a function that makes one, or an id")
-        self._evaluator = self._task = None
+        self._evaluator = self._env = None
         if config.eval_every:
             playing = config.for_evaluation(min(config.num_envs, config.eval_episodes), config.seed)
             self._evaluator = make_evaluator(make_env(playing, env), config.eval_episodes, seed=playing.seed)
         if config.capture_video:
-            self._task = make_task(config.for_evaluation(1, config.seed), env, pictures=True)
-            require_pictures(self._task, "--capture_video")
+            self._env = make_task(config.for_evaluation(1, config.seed), env, pictures=True)
+            require_pictures(self._env, "--capture_video")
 
     def evaluate(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> dict[str, float]:
-        """`eval/<name>_mean` over `eval_episodes` episodes; empty if it isn't time, or `stopped()` came true."""
+        """`eval/<name>_mean` over `eval_episodes` episodes; empty if none is due, or `stopped()` became true."""
         if self._evaluator is None or iteration % self._config.eval_every:
             return {}
         evaluation = self._evaluator(policy, stopped)
         return {} if evaluation is None else {f"eval/{name}_mean": mean for name, mean in evaluation.means.items()}
 
     def film(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> Path | None:
-        """The video of an episode, another one each time; None if it isn't time, or `stopped()` came true."""
-        if self._task is None or iteration % self._config.video_every:
+        """The video of an episode, a different one each time; None if none is due, or `stopped()` became true."""
+        if self._env is None or iteration % self._config.video_every:
             return None
         self._directory.mkdir(exist_ok=True)
         path = self._directory / f"step_{iteration * self._config.batch_size}.mp4"
-        return path if film_episode(policy, self._task, iteration, path, _MAX_VIDEO_STEPS, stopped) else None
+        return path if film_episode(policy, self._env, iteration, path, _MAX_VIDEO_STEPS, stopped) else None
 
     def close(self) -> None:
-        """Frees the task that is filmed; the evaluation's environments are open only while it runs."""
-        if self._task is not None:
-            self._task.close()
+        """Closes the environment that is filmed; the evaluation's environments are open only while it runs."""
+        if self._env is not None:
+            self._env.close()

@@ -1,19 +1,19 @@
-"""Results of the newest finished episodes, over which `episode/*_mean` are taken."""
+"""Results of the most recent finished episodes, over which `episode/*_mean` are taken."""
 
 from collections import deque
 from collections.abc import Iterable
 
-from trxl_jax.envs.results import Result, means
+from trxl_jax.envs.results import EpisodeResult, mean_results
 
-EPISODE_WINDOW = 100
+NUM_EPISODES = 100
 
 
-class EpisodeWindow:
-    """Results of the last 100 finished episodes, over which `episode/*_mean` are taken."""
+class RecentEpisodes:
+    """Results of the last 100 finished episodes."""
 
-    def __init__(self, results: Iterable[Result] = ()) -> None:
-        self.results: deque[Result] = deque(results, maxlen=EPISODE_WINDOW)
+    def __init__(self, results: Iterable[EpisodeResult] = ()) -> None:
+        self.results: deque[EpisodeResult] = deque(results, maxlen=NUM_EPISODES)
 
     def means(self) -> dict[str, float]:
-        """`episode/<name>_mean` of every number; empty before an episode ended."""
-        return {f"episode/{name}_mean": value for name, value in means(self.results).items()}
+        """`episode/<name>_mean` of each number; empty before the first episode has ended."""
+        return {f"episode/{name}_mean": value for name, value in mean_results(self.results).items()}

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, remembered for whoever looks between two updates."""
+"""SIGINT and SIGTERM as a flag that the training loop reads between two updates."""
 
 import signal
 import sys
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class StopSignals:
-    """What arrived.
+    """The signals that arrived.
 
     Fields:
         received: numbers of the signals, in order.
-        deferred: whether a first signal does nothing else than to be remembered. If not, it has its usual effect too,
-            and is remembered because an exception that is raised just anywhere may be swallowed by a library.
+        deferred: whether the first signal only sets the flag. Otherwise it also has its usual effect, and sets the flag
+            because an exception that is raised at an arbitrary place may be swallowed by a library.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class StopSignals:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Remembers the first SIGINT and SIGTERM; a second one has its usual effect."""
+    """Records the first SIGINT and SIGTERM; a second one has its usual effect."""
     stop = StopSignals()
     handlers: dict[int, Any] = {}
     hook = sys.unraisablehook
@@ -39,7 +39,7 @@ def stop_signals() -> Iterator[StopSignals]:
             signal.raise_signal(number)
 
     def be_silent(dropped: Any) -> None:
-        # Raised inside of JAX's callback of the garbage collector, for example; it is remembered.
+        # Raised inside JAX's callback of the garbage collector, for example; it has been recorded.
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             hook(dropped)
 
@@ -47,7 +47,7 @@ def stop_signals() -> Iterator[StopSignals]:
         sys.unraisablehook = be_silent
         for number in (signal.SIGINT, signal.SIGTERM):
             handlers[number] = signal.signal(number, receive)
-    except ValueError:  # not in the main thread: whoever runs it there handles signals
+    except ValueError:  # not in the main thread, whose code handles signals itself
         handlers.clear()
     try:
         yield stop

@@ -1,5 +1,6 @@
-"""The host loop: run `train_step`, log, checkpoint, resume."""
+"""The training loop: run `train_step`, log, evaluate, checkpoint, resume."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,21 +16,21 @@ from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
 from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env
-from trxl_jax.envs.results import from_stats
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
+from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
 from trxl_jax.ppo.rollout import init_rollout_state
-from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_phases
+from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_collect_and_learn
 from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.debug import checked_train_step, write_rollout
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
-from trxl_jax.runs.recent_episodes import EpisodeWindow
+from trxl_jax.runs.recent_episodes import RecentEpisodes
 from trxl_jax.runs.signals import StopSignals, stop_signals
 
 
-class Outcome(NamedTuple):
+class RunResult(NamedTuple):
     """How a run ended.
 
     Fields:
@@ -45,21 +46,21 @@ class Outcome(NamedTuple):
     signal: int | None
 
 
-def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Outcome:
+def train(config: Config, *, env: Any = None, resume: Path | None = None) -> RunResult:
     """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
 
-    Once the loop has begun, a signal only sets a flag, which is read between updates: a program with host callbacks
-    blocks its caller.
+    During the loop a signal only sets a flag, which is read between updates: a program with host callbacks blocks its
+    caller.
 
     Args:
         config: the run's configuration.
-        env: an environment object in place of `config.env_id`; see `make_env`.
-        resume: a run directory to go on from; `config` may differ from it in `RESUMABLE_FIELDS` only.
+        env: an environment object to use instead of `config.env_id`; see `make_env`.
+        resume: a run directory to continue; `config` may differ from it in `RESUMABLE_FIELDS` only.
 
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
-    if env is not None:  # so that no `--resume` takes a task of that id for it
+    if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
     with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
         run_dir = resume or _new_run_dir(config)
@@ -79,13 +80,13 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Out
 
 
 def write_start(config: Config, env: Environment, params: Any) -> Path:
-    """Writes a run of no updates with given parameters, for `train(..., resume=...)` to go on with.
+    """Writes a run without updates and with given parameters, for `train(..., resume=...)` to continue.
 
     The optimiser's state is fresh, and the environments are at the start of their first episodes.
 
     Args:
         config: the run's configuration; `run_dir`, if given, is a new or an empty directory.
-        env: what `make_env` makes of it.
+        env: `make_env(config)`.
         params: the agent's variables.
 
     Returns:
@@ -105,7 +106,7 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
 
 
 class _Run:
-    """A run's parts and its counters."""
+    """The state of a run: agent, environments, counters, directory."""
 
     logger: Logger
 
@@ -121,20 +122,21 @@ class _Run:
             run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
         start = partial(init_states, self.config, env, self.agent, init_key, params=params)
-        # What is read from a checkpoint needs no environment that starts, only shapes.
+        # To read a checkpoint only shapes are needed, no environment that starts.
         newest = checkpoint.latest(self.checkpoints) if resumed else None
         states = _blank(jax.eval_shape(start)) if newest and env.on_host else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
-        self.episodes = EpisodeWindow()
+        self.episodes = RecentEpisodes()
         self.iteration = 0
         self.saved: int | None = None
         if newest:
             self._restore(newest)
         elif resumed:
-            self.notes.append(f"no checkpoint in {run_dir}: it starts anew")
+            self.notes.append(f"no checkpoint in {run_dir}: the run starts from the beginning")
         self.env_snapshot = env.snapshot()
         with disk_errors(self.run_dir, "--run_dir"):
-            _replace_text(self.run_dir / "config.json", self.config.to_json())
+            write_text_atomically(self.run_dir / "spec.json", json.dumps(env.spec.to_json(), indent=2) + "\n")
+            write_text_atomically(self.run_dir / "config.json", self.config.to_json())
 
     @property
     def checkpoints(self) -> Path:
@@ -145,14 +147,13 @@ class _Run:
         return self.iteration * self.config.batch_size
 
     def _fit(self, config: Config, resumed: bool) -> Config:
-        """The configuration as this environment has it run, which is what `config.json` keeps."""
-        limit = self.env.spec.max_episode_steps
-        window = min(config.trxl_memory_length, limit)
+        """The configuration fitted to this environment, which is what `config.json` holds."""
+        fitted = config.fitted_to(self.env.spec.max_episode_steps)
+        window = fitted.trxl_memory_length
         if window < config.trxl_memory_length:
             self.notes.append(
                 f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
             )
-        fitted = config.replace(max_episode_steps=limit, trxl_memory_length=window)
         if resumed:
             _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
         return fitted
@@ -161,24 +162,24 @@ class _Run:
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, self.rollout_state = states
         self.iteration = self.saved = int(run["iteration"])
-        self.episodes = EpisodeWindow(run["episodes"])
+        self.episodes = RecentEpisodes(run["episodes"])
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
         if not self._put_back(run["env"]):
             fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
             self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append(
-                "warning: the environments could not be put back where they were by the same seeds and actions; "
-                "they start fresh episodes, and the run is not the one that never stopped"
+                "warning: the environments could not be put back into their episodes by the same seeds and actions; "
+                "they start new episodes, and the run differs from one that was never interrupted"
             )
 
     def start_logger(self) -> None:
-        """Opens the sinks of metrics and tells what there is to say of the start."""
+        """Opens the logger and prints the notes of the start."""
         with disk_errors(self.run_dir, "--run_dir"):
             self.logger = Logger(self.run_dir, self.config, self.iteration)
         for note in self.notes:
             self.logger.say(note)
 
-    def loop(self, monitor: Monitor, stop: StopSignals) -> Outcome:
+    def loop(self, monitor: Monitor, stop: StopSignals) -> RunResult:
         row: dict[str, float] = {}
         stop.deferred = True
         train_step = self._compile()
@@ -190,13 +191,13 @@ class _Run:
                 self.save()
         self.save()
         unfinished = self.iteration < self.config.num_iterations
-        return Outcome(self.run_dir, self.global_step, row, stop.received[0] if stop and unfinished else None)
+        return RunResult(self.run_dir, self.global_step, row, stop.received[0] if stop and unfinished else None)
 
     def _compile(self) -> TrainStep:
         started = time.perf_counter()
         states = (self.train_state, self.rollout_state)
         if self.config.debug:
-            collect, learn = make_phases(self.config, self.env, self.agent)
+            collect, learn = make_collect_and_learn(self.config, self.env, self.agent)
             self.logger.say("debug: every result is checked, which is slow")
             return checked_train_step(jax.jit(collect), jax.jit(learn), self.env.spec)
         train_step = compile_train_step(self.config, self.env, self.agent, states, self.key)
@@ -208,11 +209,11 @@ class _Run:
         try:
             with original_errors(self.env):
                 states = train_step(self.train_state, self.rollout_state, self.key)
-                train_state, rollout_state, report = jax.block_until_ready(states)
-            _check_finite(report.metrics, train_state.params, self.iteration + 1)
+                train_state, rollout_state, output = jax.block_until_ready(states)
+            _check_finite(output.metrics, train_state.params, self.iteration + 1)
         except Divergence as error:
             raise self._with_rollout(self._with_saved_state(error)) from None
-        except (FloatingPointError, AssertionError):  # of --debug, whose traceback tells where
+        except (FloatingPointError, AssertionError):  # raised by --debug, whose traceback shows where
             self.logger.say(str(self._with_saved_state(Divergence("the update in hand went wrong"))))
             raise
         except UserError as error:
@@ -221,17 +222,16 @@ class _Run:
         seconds = time.perf_counter() - started
         self.iteration += 1
         self.env_snapshot = self.env.snapshot()
-        results = self.env.drain_results()
-        if results is None:
-            seconds_per_step = seconds / self.config.num_steps
-            results = [result | {"t": result["l"] * seconds_per_step} for result in from_stats(report.episode)]
-        self.episodes.results.extend(results)
-        row = self.episodes.means() | {name: float(value) for name, value in report.metrics.items()}
+        # Device environments don't know how long an episode took: its length times the mean time of a step.
+        seconds_per_step = seconds / self.config.num_steps
+        for result in self.env.pop_episode_results(output.episode):
+            self.episodes.results.append({"t": result["l"] * seconds_per_step} | result)
+        row = self.episodes.means() | {name: float(value) for name, value in output.metrics.items()}
         row["charts/SPS"] = self.config.batch_size / seconds
         return row
 
     def _report(self, row: dict[str, float], monitor: Monitor, stopped: Callable[[], bool]) -> dict[str, float]:
-        """Logs an update, with what an evaluation after it adds; returns the whole row."""
+        """Logs an update and the evaluation after it, if one is due; returns the whole row."""
         policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
         try:
             row = row | monitor.evaluate(policy, self.iteration, stopped)
@@ -245,7 +245,7 @@ class _Run:
         return row
 
     def save(self) -> None:
-        """Writes a checkpoint of the state between two updates, unless there is one."""
+        """Writes a checkpoint of the current state, unless it has been saved already."""
         if self.saved == self.iteration:
             return
         run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
@@ -254,7 +254,7 @@ class _Run:
         self.saved = self.iteration
 
     def _with_saved_state(self, error: UserError) -> UserError:
-        """The error, told where the last state is."""
+        """The error, with the path of the last state added."""
         if self.iteration == 0 and not isinstance(error, Divergence):
             return type(error)(f"{error}; no update was done yet")
         try:
@@ -264,28 +264,28 @@ class _Run:
         return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
 
     def _with_rollout(self, error: UserError) -> UserError:
-        """The error, told where the rollout is on which the update was done; it is collected once more."""
+        """The error, with the path of the failed update's rollout added, which is collected a second time."""
         path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
         try:
             if not self._put_back(self.env_snapshot):
-                raise EnvironmentFailure("the environments don't repeat themselves")
-            collect, _ = make_phases(self.config, self.env, self.agent)
+                raise EnvironmentFailure("the environments could not be put back")
+            collect, _ = make_collect_and_learn(self.config, self.env, self.agent)
             rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
             with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
                 _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
                 write_rollout(path, collected)
         except UserError as failed:
-            return type(error)(f"{error}; its rollout can't be had: {failed}")
+            return type(error)(f"{error}; its rollout could not be collected again: {failed}")
         return type(error)(f"{error}, its rollout in {path}")
 
     def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
-        """Whether the environments show again what the rollout that comes next begins with."""
+        """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
         return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
 
 
 def _new_run_dir(config: Config) -> Path:
-    """Where a new run goes; a run without a checkpoint may be started anew in its place."""
+    """The directory of a new run; it may contain a run without a checkpoint, which starts over."""
     name = f"{config.env_id}__{config.exp_name}__{config.seed}__{int(time.time())}".replace("/", "_")
     run_dir = Path(config.run_dir or Path("runs") / name)
     with disk_errors(run_dir, "--run_dir"):
@@ -301,13 +301,6 @@ def _new_run_dir(config: Config) -> Path:
 
 def _blank(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Writes beside and renames: a full disk or a kill leaves the old file."""
-    beside = path.with_suffix(".tmp")
-    beside.write_text(text)
-    beside.replace(path)
 
 
 def _check_finite(metrics: Metrics, params: Any, iteration: int) -> None:

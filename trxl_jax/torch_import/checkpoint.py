@@ -14,8 +14,9 @@ import numpy as np
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.positions import position_frequencies
 from trxl_jax.config import Config
-from trxl_jax.envs.base import IMAGE_SHAPE, EnvSpec
+from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.registry import make_env
+from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
 from trxl_jax.errors import CheckpointError, UserError
 from trxl_jax.torch_import.archive import read_torch_file
 from trxl_jax.torch_import.arguments import config_from_args
@@ -133,11 +134,11 @@ def _spec_of_weights(file: TorchFile, max_episode_steps: int) -> EnvSpec:
     weights = file.weights
     with _told_of(file.path):
         branches = sum(re.fullmatch(r"actor_branches\.\d+\.weight", name) is not None for name in weights)
-        nvec = tuple(_size(weights, f"actor_branches.{i}.weight", 0) for i in range(branches))
+        action = DiscreteActions(tuple(_size(weights, f"actor_branches.{i}.weight", 0) for i in range(branches)))
         if "encoder.weight" in weights:
             shape = (_size(weights, "encoder.weight", 1),)
-            return EnvSpec(shape, np.dtype(np.float32), nvec, max_episode_steps)
-    return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), nvec, max_episode_steps)
+            return EnvSpec(shape, np.dtype(np.float32), action, max_episode_steps)
+    return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), action, max_episode_steps)
 
 
 def _ask_environment(file: TorchFile) -> EnvSpec:
@@ -154,12 +155,13 @@ def _ask_environment(file: TorchFile) -> EnvSpec:
 def fit_to_task(file: TorchFile, config: Config, spec: EnvSpec) -> TorchCheckpoint:
     """The file's parameters as those of a configuration and a task."""
     notes = file.notes
-    window = min(config.trxl_memory_length, spec.max_episode_steps)
-    if window < config.trxl_memory_length:
-        cut = f"trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
-        notes = [*notes, cut]
     with _told_of(file.path):
-        config = config.replace(trxl_memory_length=window, max_episode_steps=spec.max_episode_steps)
+        fitted = config.fitted_to(spec.max_episode_steps)
+        if fitted.trxl_memory_length < config.trxl_memory_length:
+            window = fitted.trxl_memory_length
+            cut = f"trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
+            notes = [*notes, cut]
+        config = fitted
         _check_frequencies(file.weights, config)
         params = params_from_torch(file.weights, make_agent(config, spec))
     return TorchCheckpoint(config, spec, params, tuple(notes))

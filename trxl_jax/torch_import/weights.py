@@ -73,7 +73,7 @@ def _shape_there(place: _Place, ours: tuple[int, ...]) -> tuple[int, ...]:
 def _places(agent: ActorCritic) -> dict[str, _Place]:
     """Every parameter of the original's agent of these sizes, by its name."""
     places: dict[str, _Place] = {}
-    if len(agent.spec.obs_shape) > 1:
+    if agent.spec.is_pixels:
         for i in range(3):
             places |= _pair(f"encoder.{2 * i}", ("encoder", f"conv_{i}"), (2, 3, 1, 0))
         places |= _pair("encoder.7", ("encoder", "dense"), (1, 0), _channels_of_columns_last)
@@ -84,7 +84,7 @@ def _places(agent: ActorCritic) -> dict[str, _Place]:
     for i in range(agent.num_layers):
         places |= _layer(f"transformer.transformer_layers.{i}", ("transformer", f"layers_{i}"))
     places |= _pair("hidden_post_trxl.0", ("post_transformer",), (1, 0))
-    for i in range(len(agent.spec.action_nvec)):
+    for i in range(agent.spec.action.num_branches):
         places |= _pair(f"actor_branches.{i}", (f"actor_{i}",), (1, 0))
     places |= _pair("critic", ("critic",), (1, 0))
     if agent.reconstruction:

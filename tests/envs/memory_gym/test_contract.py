@@ -100,7 +100,7 @@ from trxl_jax import Config, make_env
 from trxl_jax.envs.tasks import memory_gym
 for name in memory_gym.NAMES:
     env = make_env(Config(env_id=f"jax/{name}", num_envs=2))
-    jax.eval_shape(env.step, env.reset(jax.random.key(0))[0], jax.numpy.zeros((2, len(env.spec.action_nvec)), int))
+    jax.eval_shape(env.step, env.reset(jax.random.key(0))[0], jax.numpy.zeros((2, len(env.spec.action.nvec)), int))
 print(sorted({"pygame", "memory_gym"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)

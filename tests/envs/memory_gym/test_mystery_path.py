@@ -79,7 +79,7 @@ class Batch:
         self.env, self.params = TASKS[task].from_options(RANDOM_PLAY[task][0])
         self.reset = jax.jit(jax.vmap(self.env.reset, (0, None)))
         self.step = jax.jit(jax.vmap(self.env.step, (0, 0, 0, None)))
-        self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action_nvec)
+        self.branches = np.array(DeviceEnvironment(self.env, self.params, 1).spec.action.nvec)
 
     def keys(self, seed: int) -> jax.Array:
         return jax.random.split(jax.random.key(seed), LANES_PLAYED)

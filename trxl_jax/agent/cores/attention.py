@@ -1,14 +1,14 @@
-"""Transformer-XL over cached hidden states: positions, attention with shared heads, pre-LN layers.
+"""Attention of queries to cached hidden states, with query, key and value matrices that all heads share.
 
-Attention is written so that its work falls on queries, not on slots (design, section 9, identities 1 to 3). With n
-the normalised slots, keys and values are linear in kv = g * n + b, and heads share their matrices, so
+The work falls on queries, not on slots. Let n_s be the normalised slots (layer norm without gain and bias). Keys and
+values are linear in kv_s = g * n_s + b, and heads share their matrices, therefore
 
-    (W_q q) . (W_k kv_s)  =  (g * W_k^T W_q q) . n_s + a term that is the same for every slot and leaves the softmax,
+    (W_q q) . (W_k kv_s)  =  (g * W_k^T W_q q) . n_s + a term that is equal for all slots, which softmax ignores,
     sum_s a_s W_v kv_s    =  W_v (g * sum_s a_s n_s + b).
 
-What is left on the memory's side, n, has no parameters unless positions are learned. Matrices that follow one another,
-W_k^T W_q and, behind the weighted sum, W_v and the output's, are multiplied first: two products with queries in place
-of four.
+What remains on the side of the memory, n_s, has no parameters unless positions are learned: it is computed once, not
+once a query. Consecutive matrices, W_k^T W_q and, after the weighted sum, W_v and the output's, are multiplied first:
+two products with queries instead of four.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from trxl_jax.agent.cpu.products import product
 from trxl_jax.agent.initializers import torch_bias, torch_default
+from trxl_jax.agent.numerics import Numerics
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
 Slots = list[jax.Array]
-"""What queries attend to: for each layer normalised slots [N, H, S, D / H], positions added, in the products' dtype."""
-_PRODUCTS_WORTH_A_LOOP = 2**15  # multiplications of one head; with fewer, the loop costs more than it saves
+"""For each layer the cached hidden states as keys and values: [N, H, S, D / H], positions added, normalised, in the
+products' dtype."""
+_MIN_PRODUCTS_OF_A_LOOP = 2**15  # of one head; below, a loop costs more than it saves
 
 
 def normalise(x: jax.Array) -> jax.Array:
@@ -40,7 +40,7 @@ def normalise(x: jax.Array) -> jax.Array:
 
 
 def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Softmax attention in which slots are keys and values at once.
+    """Softmax attention in which slots are both keys and values.
 
     Args:
         query: f32[N, Q, H, d], scaled.
@@ -48,21 +48,29 @@ def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.
         visible: bool[N, Q, S].
 
     Returns:
-        f32[N, Q, H, d], anything where a query sees nothing, and the weights f32[N, H, Q, S].
+        f32[N, Q, H, d], undefined where no slot is visible, and the weights f32[N, H, Q, S].
     """
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     energy = product("nqhd,nhsd->nhqs", query.astype(slots.dtype), slots)
-    # A finite mask: a row that sees nothing has no NaN.
+    # A finite mask, so that a row without a visible slot has no NaN.
     weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
     return product("nhqs,nhsd->nqhd", weights.astype(slots.dtype), slots), weights
 
 
 @jax.custom_vjp
-def attend_to_constants(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
-    """`attend` without its weights and without a gradient for the slots, one environment and head at a time.
+def attend_frozen_keys(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend` without the weights and without a gradient for the keys, one environment and head at a time.
 
     On a CPU plain matrix products run at about twice the rate of batched ones, an environment's weights stay in cache
-    from one product to the next, and computing them again costs less than reading them back.
+    from one product to the next, and recomputing them for the gradient costs less than reading them back.
+
+    Args:
+        query: f32[N, Q, H, d], scaled.
+        slots: f32[N, H, S, d].
+        visible: bool[N, Q, S].
+
+    Returns:
+        f32[N, Q, H, d].
     """
 
     def environment(q: jax.Array, n: jax.Array, see: jax.Array) -> list[jax.Array]:
@@ -72,7 +80,7 @@ def attend_to_constants(query: jax.Array, slots: jax.Array, visible: jax.Array) 
 
 
 def _attend_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
-    return attend_to_constants(query, slots, visible), (query, slots, visible)
+    return attend_frozen_keys(query, slots, visible), (query, slots, visible)
 
 
 def _attend_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
@@ -90,37 +98,37 @@ def _attend_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None
     return _each_environment(environment, query, slots, visible, cotangent), None, None
 
 
-attend_to_constants.defvjp(_attend_fwd, _attend_bwd)
+attend_frozen_keys.defvjp(_attend_fwd, _attend_bwd)
 
 
 @jax.custom_vjp
-def attend_alone(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
-    """`attend_to_constants` for one query an environment, Q = 1.
+def attend_single_query(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
+    """`attend_frozen_keys` for a single query per environment, Q = 1.
 
-    Slots are the left factor wherever they are multiplied along d: as the right one XLA would transpose them first.
+    Slots are the left factor of products over d: as the right one XLA would transpose them first.
     """
-    return _attend_alone_fwd(query, slots, visible)[0]
+    return _attend_single_query_fwd(query, slots, visible)[0]
 
 
-def _attend_alone_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
+def _attend_single_query_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
     energy = jnp.einsum("nhsd,nqhd->nhs", slots, query)
     weights = jax.nn.softmax(jnp.where(visible, energy, _MASKED), axis=-1)
     return jnp.einsum("nhs,nhsd->nhd", weights, slots)[:, None], (weights, slots)
 
 
-def _attend_alone_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+def _attend_single_query_bwd(saved: Any, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
     weights, slots = saved
     d_weights = jnp.einsum("nhsd,nqhd->nhs", slots, cotangent)
     d_energy = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
     return jnp.einsum("nhs,nhsd->nhd", d_energy, slots)[:, None], None, None
 
 
-attend_alone.defvjp(_attend_alone_fwd, _attend_alone_bwd)
+attend_single_query.defvjp(_attend_single_query_fwd, _attend_single_query_bwd)
 
 
-def takes_plain_products(num_queries: int, num_slots: int, head_dim: int, platform: str) -> bool:
-    """Whether queries attend to constant slots by `attend_to_constants`."""
-    return platform == "cpu" and num_queries * num_slots * head_dim >= _PRODUCTS_WORTH_A_LOOP
+def loops_over_environments(num_queries: int, num_slots: int, head_dim: int) -> bool:
+    """Whether Q queries attend to S slots with heads of size d by `attend_frozen_keys`."""
+    return num_queries * num_slots * head_dim >= _MIN_PRODUCTS_OF_A_LOOP
 
 
 def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
@@ -142,7 +150,7 @@ class _Dense(NamedTuple):
 
 
 class _DenseWeights(nn.Module):
-    """Weights of `initializers.dense` from D to D, not applied."""
+    """The parameters of `initializers.dense` from D to D, without applying them."""
 
     dim: int
 
@@ -157,15 +165,13 @@ class MemoryAttention(nn.Module):
 
     Fields:
         num_heads: H, a divisor of D.
-        constant_slots: whether the slots need no gradient.
-        platform: what it is compiled for: cpu, gpu or tpu.
-        dtype: of the factors of products; everything else is float32.
+        frozen_keys: whether the slots need no gradient.
+        numerics: platform and precision.
     """
 
     num_heads: int
-    constant_slots: bool
-    platform: str
-    dtype: DTypeLike = jnp.float32
+    frozen_keys: bool
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
@@ -173,9 +179,9 @@ class MemoryAttention(nn.Module):
 
         Args:
             query: f32[N, Q, D], normalised.
-            slots: [N, H, S, D / H], normalised memories without the gain and bias of their layer norm.
+            slots: [N, H, S, D / H], one layer of `Slots`: normalised without the gain and bias of their layer norm.
             visible: bool[N, Q, S].
-            empty: f32[D], the mean of the window's empty entries, which a query that sees nothing gets.
+            empty: f32[D], the context of a query without a visible slot: the mean of the window's empty entries.
 
         Returns:
             f32[N, Q, D].
@@ -191,23 +197,23 @@ class MemoryAttention(nn.Module):
             self.param(name, torch_default, (head_dim, head_dim)) for name in ("queries", "keys", "values")
         )
 
-        to_keys = (w_query @ w_key.T).astype(self.dtype)
-        projected = product(query.reshape(n, q, *heads).astype(self.dtype), to_keys) * (scale / np.sqrt(dim))
-        own_products = self.constant_slots and self.platform == "cpu" and self.dtype == jnp.float32
-        if self.is_mutable_collection("intermediates") or not own_products:
+        to_keys = w_query @ w_key.T
+        projected = self.numerics.product(query.reshape(n, q, *heads), to_keys) * (scale / np.sqrt(dim))
+        weights_wanted = self.is_mutable_collection("intermediates")
+        if weights_wanted or not self.frozen_keys or not self.numerics.cpu_float32:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
         elif q == 1:
-            context = attend_alone(projected, slots, visible)
-        elif takes_plain_products(q, s, head_dim, self.platform):
-            context = attend_to_constants(projected, slots, visible)
+            context = attend_single_query(projected, slots, visible)
+        elif loops_over_environments(q, s, head_dim):
+            context = attend_frozen_keys(projected, slots, visible)
         else:
             context, _ = attend(projected, slots, visible)
-        sees_any = visible.any(axis=-1)[..., None, None]
-        context = jnp.where(sees_any, context, empty.reshape(heads))
+        any_visible = visible.any(axis=-1)[..., None, None]
+        context = jnp.where(any_visible, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()
-        # A copy a head, or else the product comes out transposed and is copied in every step of a rollout.
+        # One copy a head: otherwise the product comes out transposed and is copied in every step of a rollout.
         w_values = jnp.broadcast_to(w_value, (self.num_heads, head_dim, head_dim))
         combined = (w_values @ out.kernel.reshape(*heads, dim)).reshape(dim, dim)
-        values = (context * scale + bias).reshape(n, q, dim).astype(self.dtype)
-        return product(values, combined.astype(self.dtype)) + out.bias
+        values = (context * scale + bias).reshape(n, q, dim)
+        return self.numerics.product(values, combined) + out.bias

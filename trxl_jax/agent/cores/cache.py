@@ -1,7 +1,7 @@
-"""The cache of hidden states, and who may see what.
+"""The cache of hidden states, and the rule that says which cached slots a query may attend to.
 
-Between updates it holds the W newest slots of every environment; a rollout extends it by T. Nothing is sized by the
-length of an episode. Slots are never cleared: an earlier episode's entries are out of every later query's sight.
+Between updates the cache holds the W newest slots of every environment; a rollout appends T. Nothing is sized by the
+length of an episode. Slots are never cleared: the visibility rule hides the entries of earlier episodes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 @struct.dataclass
 class EpisodicMemory:
-    """Hidden states of N environments in order of time.
+    """Cached hidden states of N environments, oldest first.
 
     Fields:
         hidden: [N, S, L, D] in the memory's dtype; for each layer its *input* at that step, detached.
@@ -39,7 +39,7 @@ def init(num_envs: int, window: int, num_layers: int, dim: int, dtype: DTypeLike
 
 
 def start_rollout(memory: EpisodicMemory, num_steps: int) -> EpisodicMemory:
-    """Adds `num_steps` empty slots behind the W carried ones."""
+    """Appends `num_steps` empty slots to the W carried ones."""
     return dataclasses.replace(
         memory,
         hidden=jnp.pad(memory.hidden, ((0, 0), (0, num_steps), (0, 0), (0, 0))),
@@ -48,7 +48,7 @@ def start_rollout(memory: EpisodicMemory, num_steps: int) -> EpisodicMemory:
 
 
 def append(memory: EpisodicMemory, slot: ArrayLike, hidden: jax.Array) -> EpisodicMemory:
-    """Writes the hidden states of the present step.
+    """Writes the hidden states of the current step.
 
     Args:
         memory: S slots.
@@ -74,36 +74,31 @@ def _write(hidden: jax.Array, entry: jax.Array, slot: ArrayLike) -> jax.Array:
         bits, entry_bits = (jax.lax.bitcast_convert_type(x, jnp.uint16) for x in (hidden, entry))
         return jax.lax.bitcast_convert_type(write(bits, entry_bits, slot), jnp.bfloat16)
 
-    # XLA's CPU backend emulates the update of a bfloat16 array (1.8 ms a step at the defaults, as integers 0.1); its
-    # TPU backend copies the whole array to reinterpret it.
+    # XLA's CPU backend emulates the update of a bfloat16 array: 1.8 ms a step at the defaults, and 0.1 as integers. Its
+    # TPU backend would copy the whole array to reinterpret it.
     return jax.lax.platform_dependent(hidden, entry, slot, cpu=as_integers, default=write)
 
 
 def advance(memory: EpisodicMemory, done: jax.Array) -> EpisodicMemory:
-    """Goes on to the next step: 0 where the episode ended, bool[N], else one further."""
+    """Advances the episode step: 0 where the episode ended, bool[N] `done`, else one more."""
     chex.assert_shape(done, memory.episode_step.shape)
     return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step + 1))
 
 
 def end_rollout(memory: EpisodicMemory, window: int) -> EpisodicMemory:
-    """Keeps the W newest slots."""
+    """Drops all slots but the W newest."""
     return dataclasses.replace(memory, hidden=memory.hidden[:, -window:], position=memory.position[:, -window:])
 
 
-def ring_slots(slot: jax.Array, window: int) -> jax.Array:
-    """The slots i32[W] that a ring holds just before `slot`, i32[], is written; slot s has place s modulo W."""
-    return slot - 1 - (slot - 1 - jnp.arange(window)) % window
-
-
 def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Array, window: int) -> jax.Array:
-    """Which slots each query sees: the v = min(k, W - 1) just before its own, all of its own episode.
+    """Which slots each query may attend to: the min(k, W - 1) just before its own, all from its own episode.
 
-    W - 1, not W: the original always masks the last place of its window, and published window lengths count it.
+    W - 1, not W: the original always masks the last entry of its window, and published window lengths count it.
 
     Args:
         query_slot: i32[N, Q], the slot in which the query's own step is, or would be, written.
         episode_step: i32[N, Q], the query's step k in its episode.
-        slots: i32[S], the slots that are looked at, or i32[N, Q, S], those of each query.
+        slots: i32[S], the numbers of the slots in question, or i32[N, Q, S], different ones for each query.
         window: W.
 
     Returns:
@@ -117,5 +112,5 @@ def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Arr
 
 
 def window_slots(query_slot: jax.Array, window: int) -> jax.Array:
-    """The W - 1 slots just before each query's own, i32[N, Q] to i32[N, Q, W - 1]; no query sees any other."""
+    """The W - 1 slots just before each query's own, i32[N, Q] to i32[N, Q, W - 1]; no other can be visible to it."""
     return query_slot[..., None] - jnp.arange(window - 1, 0, -1)

@@ -7,9 +7,9 @@ import numpy as np
 
 
 def position_frequencies(dim: int) -> np.ndarray:
-    """Of absolute positions, f32[D / 2]: 10000^(-j / D) for even j."""
-    # The exponent is rounded to float32 before the power, as in the original: at step 1,000 a frequency's last bit is
-    # worth 6e-5 in the sine.
+    """Frequencies of absolute positions, f32[D / 2]: 10000^(-j / D) for even j (Vaswani et al. 2017)."""
+    # The exponent is rounded to float32 before the power, as in the original: at step 1,000 the last bit of a frequency
+    # changes the sine by 6e-5.
     exponent = -np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
     return (10000.0 ** exponent.astype(np.float64)).astype(np.float32)
 

@@ -4,11 +4,11 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from trxl_jax.agent.cores.attention import LAYER_NORM_EPS, MemoryAttention, Slots, normalise
 from trxl_jax.agent.cores.positions import PositionalEncoding
 from trxl_jax.agent.initializers import dense
+from trxl_jax.agent.numerics import Numerics
 
 
 class TransformerLayer(nn.Module):
@@ -16,25 +16,23 @@ class TransformerLayer(nn.Module):
 
     Fields:
         num_heads: H.
-        constant_slots: see `MemoryAttention`.
-        platform: see `MemoryAttention`.
-        dtype: see `MemoryAttention`.
+        frozen_keys: whether the slots need no gradient.
+        numerics: platform and precision.
     """
 
     num_heads: int
-    constant_slots: bool
-    platform: str
-    dtype: DTypeLike = jnp.float32
+    frozen_keys: bool
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
         """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
         dim = x.shape[-1]
         query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
-        attention = MemoryAttention(self.num_heads, self.constant_slots, self.platform, self.dtype, name="attention")
+        attention = MemoryAttention(self.num_heads, self.frozen_keys, self.numerics, name="attention")
         x = x + attention(query, slots, visible, empty)
         attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
-        return x + nn.relu(dense(dim, dim, dtype=self.dtype, name="projection")(attended))
+        return x + nn.relu(dense(dim, dim, self.numerics, name="projection")(attended))
 
 
 class TransformerXL(nn.Module):
@@ -47,8 +45,7 @@ class TransformerXL(nn.Module):
         window: W.
         positional_encoding: absolute, learned or none.
         max_episode_steps: E.
-        platform: see `MemoryAttention`.
-        dtype: see `MemoryAttention`.
+        numerics: platform and precision.
     """
 
     num_layers: int
@@ -57,18 +54,15 @@ class TransformerXL(nn.Module):
     window: int
     positional_encoding: str
     max_episode_steps: int
-    platform: str = "cpu"
-    dtype: DTypeLike = jnp.float32
+    numerics: Numerics
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
-        constant = self.positional_encoding != "learned"
-        self.layers = [
-            TransformerLayer(self.num_heads, constant, self.platform, self.dtype) for _ in range(self.num_layers)
-        ]
+        frozen = self.positional_encoding != "learned"
+        self.layers = [TransformerLayer(self.num_heads, frozen, self.numerics) for _ in range(self.num_layers)]
 
     def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
-        """Positions added, normalised: what queries attend to.
+        """Adds positions to cached hidden states and normalises them: the keys and values of all layers.
 
         Args:
             hidden: [N, S, L, D], cached hidden states.
@@ -79,11 +73,11 @@ class TransformerXL(nn.Module):
         """
         chex.assert_shape(position, hidden.shape[:2])
         slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
-        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1).astype(self.dtype)
+        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1).astype(self.numerics.dtype)
         return [jnp.moveaxis(slots[:, :, layer], 1, 2) for layer in range(self.num_layers)]
 
     def __call__(self, x: jax.Array, slots: Slots, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Lets Q queries per environment attend to the slots they may see.
+        """Lets Q queries per environment attend to the slots that are visible to them.
 
         Args:
             x: f32[N, Q, D].
@@ -91,8 +85,8 @@ class TransformerXL(nn.Module):
             visible: bool[N, Q, S].
 
         Returns:
-            The last layer's output f32[N, Q, D], and every layer's input f32[N, Q, L, D], detached: what the memory
-            is to keep.
+            The last layer's output f32[N, Q, D], and every layer's input f32[N, Q, L, D], detached, for
+            the memory.
         """
         # The original's softmax over a window in which everything is masked: the mean of W empty entries.
         empty = normalise(self.positions(jnp.arange(self.window))).mean(axis=0)

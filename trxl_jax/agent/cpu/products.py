@@ -1,4 +1,4 @@
-"""Products of rows with a weight matrix, whose gradients cost on CPUs what the product itself does."""
+"""Products of rows with a weight matrix whose gradients cost, on XLA's CPU backend, no more than the product itself."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import jax
 
 @jax.custom_vjp
 def product(rows: jax.Array, weight: jax.Array) -> jax.Array:
-    """`rows @ weight`, [..., in] and [in, out] to [..., out]; reverse mode only.
+    """`rows @ weight`, [..., in] and [in, out] to [..., out]; reverse-mode differentiation only.
 
-    Both gradients multiply something transposed. XLA's CPU backend would fold the transposition into the product, which
+    Both gradients multiply a transposed matrix. XLA's CPU backend would fold the transposition into the product, which
     then takes up to twice as long where matrices are small.
     """
     return rows @ weight
@@ -22,9 +22,7 @@ def _forward(rows: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.A
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     rows, weight = saved
     flat_rows, flat_gradient = (x.reshape(-1, x.shape[-1]) for x in (rows, gradient))
-    rows_t, weight_t = jax.lax.platform_dependent(
-        flat_rows.T, weight.T, cpu=lambda *matrices: jax.lax.optimization_barrier(matrices), default=lambda *m: m
-    )
+    rows_t, weight_t = jax.lax.optimization_barrier((flat_rows.T, weight.T))
     return gradient @ weight_t, rows_t @ flat_gradient
 
 
@@ -32,7 +30,7 @@ product.defvjp(_forward, _backward)
 
 
 def dot_general(rows: jax.Array, weight: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
-    """`product` where a Flax layer asks for `jax.lax.dot_general` over the last axis of its inputs."""
+    """`product` for Flax layers, which ask for `jax.lax.dot_general` over the last axis of their inputs."""
     assert dimension_numbers == (((rows.ndim - 1,), (0,)), ((), ())), dimension_numbers
     assert precision is None
     return product(rows, weight)

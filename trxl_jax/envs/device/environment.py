@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
+from trxl_jax.envs.results import EpisodeResult, results_from_stats
+from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError
 
 
@@ -30,8 +32,8 @@ class DeviceEnvironment:
     """N copies of a gymnax environment as pure functions of arrays.
 
     Args:
-        env: a gymnax environment. Its `step` may return six values (gymnax 1.x), or five or four as older ones
-            do (obs, state, reward, done[, info]), whose ends then all count as terminations.
+        env: a gymnax environment. Its `step` may return six values (gymnax 1.x), or five or four as in older releases
+            (obs, state, reward, done[, info]), in which case every end counts as a termination.
         params: its parameters; None for its defaults.
         num_envs: N.
         max_episode_steps: E; None asks the parameters.
@@ -40,12 +42,13 @@ class DeviceEnvironment:
     Raises:
         ConfigError: spaces that the agent can't take, or no final observation where one is asked for.
 
-    Beside gymnax's interface an environment may offer `result_names`, entries of its infos that are numbers of an
-    episode in its last step; `render_debug(state, params)`, a picture for people; `fps`; and `x_first`, which says that
+    In addition to gymnax's interface an environment may offer `result_names`, entries of its infos that are results of
+    an episode in its last step; `render_debug(state, params)`, a picture for people; `fps`; and `x_first`, whether
     observations have their columns first.
     """
 
     on_host = False
+    failure: BaseException | None = None
 
     def __init__(
         self,
@@ -83,8 +86,7 @@ class DeviceEnvironment:
 
     def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
         """Steps each environment; see `Environment.step`."""
-        # Discrete tasks get scalars: gymnax environments index and compare with them.
-        action = action if len(self.spec.action_nvec) > 1 else jnp.squeeze(action, axis=1)
+        action = self.spec.action.for_environment(action)
         keys = jax.vmap(jax.random.split)(env_state.key)
         values = jax.vmap(self._env.step, (0, 0, 0, None))(keys[:, 1], env_state.inner, action, self._params)
         obs, inner, reward = values[:3]
@@ -117,18 +119,19 @@ class DeviceEnvironment:
         )
 
     def draw(self, env_state: DeviceEnvState) -> jax.Array:
-        """Pictures of the whole task for people, u8[N, height, width, 3] with rows first; only where it `draws`."""
+        """Pictures of the whole task for people, u8[N, height, width, 3] with rows first; only if `draws`."""
         return jax.vmap(self._env.render_debug, (0, None))(env_state.inner, self._params)
 
-    def drain_results(self) -> None:
-        """None: `TimeStep.episode` holds all there is."""
+    def pop_episode_results(self, episode: EpisodeStats) -> list[EpisodeResult]:
+        """Results of the episodes that ended in `episode`, statistics [T, N]."""
+        return results_from_stats(episode)
 
     def snapshot(self) -> dict[str, Any]:
-        """Empty: the state's arrays are everything."""
+        """Empty: the state's arrays are the whole state."""
         return {}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Nothing to restore."""
 
     def close(self) -> None:
         """Nothing to free."""
@@ -136,28 +139,12 @@ class DeviceEnvironment:
     def _num_step_values(self) -> int:
         def one_step(key: jax.Array) -> tuple[Any, ...]:
             _, state = self._env.reset(key, self._params)
-            action = jnp.zeros((len(self.spec.action_nvec),) if len(self.spec.action_nvec) > 1 else (), jnp.int32)
+            action = self.spec.action.for_environment(self.spec.action.zeros())
             return tuple(self._env.step(key, state, action, self._params))
 
         return len(jax.eval_shape(one_step, jax.random.key(0)))
 
 
 def _spec(env: Any, params: Any, max_episode_steps: int) -> EnvSpec:
-    observation, action = env.observation_space(params), env.action_space(params)
-    # By name: suites with gymnax's interface bring space classes of their own.
-    if type(action).__name__ == "Discrete":
-        nvec: tuple[int, ...] = (int(action.n),)
-    elif type(action).__name__ == "MultiDiscrete":
-        nvec = tuple(int(n) for n in np.asarray(action.nvec))
-    else:
-        raise ConfigError(f"--env_id: {env.name} has the action space {type(action).__name__}; only Discrete is known")
-    shape = tuple(int(n) for n in getattr(observation, "shape", ()))
-    dtype = np.dtype(getattr(observation, "dtype", np.float32))
-    known = len(shape) == 1 or (shape == IMAGE_SHAPE and dtype == np.uint8)
-    if type(observation).__name__ != "Box" or not known:
-        raise ConfigError(
-            f"--env_id: {env.name} has observations {type(observation).__name__}{shape} of {dtype}; "
-            "only vectors and 84x84x3 uint8 images are known"
-        )
-    obs_dtype = np.dtype(np.uint8 if shape == IMAGE_SHAPE else np.float32)
-    return EnvSpec(shape, obs_dtype, nvec, max_episode_steps)
+    shape, dtype = read_observation_space(env.name, env.observation_space(params))
+    return EnvSpec(shape, dtype, read_action_space(env.name, env.action_space(params)), max_episode_steps)

@@ -8,15 +8,18 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import gymnasium
 import jax
 import numpy as np
 from jax.experimental import io_callback
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, IMAGE_SHAPE, EnvSpec, EpisodeStats, TimeStep
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
 from trxl_jax.envs.host.episode import EpisodeWrapper, env_name
 from trxl_jax.envs.host.thread import DaemonThread
-from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
+from trxl_jax.envs.host.vector import VectorBatch
+from trxl_jax.envs.host.worker import EnvFactory
+from trxl_jax.envs.results import EpisodeResult
+from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
 _A_MOMENT = 1.0  # seconds
@@ -31,8 +34,8 @@ class HostEnvironment:
 
     The state is a counter of steps, passed through so that calls keep their order. Callbacks work in NumPy only.
 
-    Pictures take long to draw: environments that draw them are of two parts where N is even. A thread steps one while
-    the agent acts in the other, which changes nothing but the rounding of products of other sizes.
+    Environments with image observations are slow. If N is even they are double-buffered: a thread steps one half while
+    the agent acts in the other. This changes only the rounding of products, whose sizes differ.
 
     Args:
         make: makes one environment.
@@ -41,7 +44,7 @@ class HostEnvironment:
         options: reset options of every episode.
         max_episode_steps: E; None asks the environment.
         asynchronous: one process for each environment.
-        timeout: seconds after which a step or a reset of the batch is taken to hang; None: never.
+        timeout: seconds after which a step or a reset of the batch counts as hanging; None: never.
         send_final_obs: return the last observation of ended episodes too.
 
     Raises:
@@ -64,12 +67,12 @@ class HostEnvironment:
     ) -> None:
         self.num_envs = num_envs
         name, self.spec = _inspect(make, seed, options, max_episode_steps)
-        self.num_parts = 2 if len(self.spec.obs_shape) > 1 and num_envs % 2 == 0 else 1
+        self.num_buffers = 2 if self.spec.is_pixels and num_envs % 2 == 0 else 1
         self.failure: BaseException | None = None
         self._timeout = timeout
         self._send_final_obs = send_final_obs
-        self._results: list[dict[str, float]] = []
-        self._parts = [
+        self._results: list[EpisodeResult] = []
+        self._groups = [
             VectorBatch(
                 make,
                 name,
@@ -81,13 +84,13 @@ class HostEnvironment:
                 asynchronous=asynchronous,
                 send_final_obs=send_final_obs,
             )
-            for indices in np.split(np.arange(num_envs), self.num_parts)
+            for indices in np.split(np.arange(num_envs), self.num_buffers)
         ]
-        # What hangs in a thread of its own can be given up.
+        # A call that hangs in a separate thread can be abandoned.
         self._thread: DaemonThread | None = None
         self._begun: Future[Any] | None = None
-        self._stepping: list[Future[TimeStep] | None] = [None] * self.num_parts
-        self._newest: list[Any] = [None] * self.num_parts
+        self._stepping: list[Future[TimeStep] | None] = [None] * self.num_buffers
+        self._newest: list[Any] = [None] * self.num_buffers
         logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -98,49 +101,49 @@ class HostEnvironment:
         """Steps each environment; see `Environment.step`."""
         return env_state + 1, io_callback(self._host_step, self._shapes(self.num_envs), action, ordered=True)
 
-    def exchange(self, env_state: jax.Array, part: int, action: jax.Array) -> tuple[jax.Array, TimeStep]:
-        """Begins a step of one part and waits for the next one's; see `InParts.exchange`."""
-        # One callback: a second one would wait for Python's lock until the step that the first began has ended.
-        shapes = self._shapes(self.num_envs // self.num_parts)
-        return env_state + 1, io_callback(partial(self._host_exchange, part), shapes, action, ordered=True)
+    def send_and_receive(self, env_state: jax.Array, buffer: int, action: jax.Array) -> tuple[jax.Array, TimeStep]:
+        """Starts a step of one group and waits for the next group's; see `DoubleBuffered.send_and_receive`."""
+        # One callback: a second one would wait for Python's lock until the step that the first one started has ended.
+        shapes = self._shapes(self.num_envs // self.num_buffers)
+        return env_state + 1, io_callback(partial(self._host_send_and_receive, buffer), shapes, action, ordered=True)
 
-    def receive(self, env_state: jax.Array, part: int) -> tuple[jax.Array, TimeStep]:
-        """What came of a part's newest step; see `InParts.receive`."""
-        shapes = self._shapes(self.num_envs // self.num_parts)
-        return env_state, io_callback(partial(self._host_receive, part), shapes, ordered=True)
+    def receive(self, env_state: jax.Array, buffer: int) -> tuple[jax.Array, TimeStep]:
+        """The result of a group's newest step; see `DoubleBuffered.receive`."""
+        shapes = self._shapes(self.num_envs // self.num_buffers)
+        return env_state, io_callback(partial(self._host_receive, buffer), shapes, ordered=True)
 
-    def drain_results(self) -> list[dict[str, float]]:
-        """Numbers of the episodes that ended since the last call: r, l, t and the environment's own."""
+    def pop_episode_results(self, episode: EpisodeStats | None = None) -> list[EpisodeResult]:
+        """Results of the episodes that ended since the last call, as the environments reported them."""
         results = self._results.copy()
         self._results.clear()
         return results
 
     def snapshot(self) -> dict[str, Any]:
         """The number of episodes started in each environment, and the actions since the last one's start."""
-        actions = [taken for part in self._parts for taken in part.actions() or ()]
-        return {"episodes": np.concatenate([part.episodes for part in self._parts]).tolist(), "actions": actions}
+        actions = [taken for group in self._groups for taken in group.actions() or ()]
+        return {"episodes": np.concatenate([group.episodes for group in self._groups]).tolist(), "actions": actions}
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
-        """Begins the episodes that were going on again and plays their actions; see `Environment.restore`.
+        """Restarts the episodes that were interrupted and repeats their actions; see `Environment.restore`.
 
-        Where that fails, or nothing was going on, counting goes on, so that the next `reset` starts new episodes.
+        If that fails, or no episode was interrupted, only their count is restored: the next `reset` starts new ones.
         """
         self.close()
         self.failure = None
-        for part, episodes in zip(self._parts, self._of_parts(np.asarray(snapshot["episodes"], np.int64)), strict=True):
-            part.episodes = episodes.copy()
-        branches = len(self.spec.action_nvec)
+        for group, episodes in zip(self._groups, self._split(np.asarray(snapshot["episodes"], np.int64)), strict=True):
+            group.episodes = episodes.copy()
+        branches = self.spec.action.num_branches
         actions = [np.array(taken, np.int32).reshape(-1, branches) for taken in snapshot.get("actions", ())]
         if not actions:
             return None
-        size = self.num_envs // self.num_parts
+        size = self.num_envs // self.num_buffers
 
         def replay() -> list[TimeStep]:
-            return [part.replay(actions[i * size : (i + 1) * size]) for i, part in enumerate(self._parts)]
+            return [group.replay(actions[i * size : (i + 1) * size]) for i, group in enumerate(self._groups)]
 
         try:
             self._newest = self._wait_for(self._begin(replay), timeout=None)
-        except Exception as error:  # whatever it is, it didn't come of these actions before
+        except Exception as error:  # of any kind: these actions did not raise it before
             self.failure = error
             return self.restore(snapshot | {"actions": ()})
         return np.concatenate([step.obs for step in self._newest])
@@ -152,12 +155,12 @@ class HostEnvironment:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
-        self._stepping = [None] * self.num_parts
-        for part in self._parts:
-            part.close(failed=self.failure is not None, stepping=stepping)
+        self._stepping = [None] * self.num_buffers
+        for group in self._groups:
+            group.close(failed=self.failure is not None, stepping=stepping)
 
     def _shapes(self, n: int) -> Any:
-        """Of the `TimeStep` of n environments."""
+        """Shapes of the `TimeStep` of n environments."""
         obs = jax.ShapeDtypeStruct((n, *self.spec.obs_shape), self.spec.obs_dtype)
         flag, number = jax.ShapeDtypeStruct((n,), np.bool_), jax.ShapeDtypeStruct((n,), np.float32)
         return _HostTimeStep(
@@ -171,16 +174,16 @@ class HostEnvironment:
             ),
         )
 
-    def _of_parts(self, x: np.ndarray) -> list[np.ndarray]:
-        return np.split(x, self.num_parts)
+    def _split(self, x: np.ndarray) -> list[np.ndarray]:
+        return np.split(x, self.num_buffers)
 
     def _host_reset(self) -> np.ndarray:
         def reset() -> np.ndarray:
-            for i in range(self.num_parts):
+            for i in range(self.num_buffers):
                 self._take(i)
-            for part in self._parts:
-                self._wait_for(self._begin(part.make), timeout=None)
-            self._newest = self._wait_for(self._begin(lambda: [part.reset() for part in self._parts]))
+            for group in self._groups:
+                self._wait_for(self._begin(group.make), timeout=None)
+            self._newest = self._wait_for(self._begin(lambda: [group.reset() for group in self._groups]))
             self._results.clear()
             return np.concatenate([step.obs for step in self._newest])
 
@@ -188,31 +191,31 @@ class HostEnvironment:
 
     def _host_step(self, action: jax.Array) -> TimeStep:
         # A copy: the program may use the memory again.
-        part_actions = self._of_parts(np.array(action))
+        actions = self._split(np.array(action))
 
         def step() -> TimeStep:
-            taken = zip(self._parts, part_actions, strict=True)
-            self._newest = self._wait_for(self._begin(lambda: [part.step(part_action) for part, part_action in taken]))
+            taken = zip(self._groups, actions, strict=True)
+            self._newest = self._wait_for(self._begin(lambda: [group.step(given) for group, given in taken]))
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._newest)
 
         return self._guard(step)
 
-    def _host_exchange(self, part: int, action: jax.Array) -> TimeStep:
-        def exchange() -> TimeStep:
+    def _host_send_and_receive(self, buffer: int, action: jax.Array) -> TimeStep:
+        def send_and_receive() -> TimeStep:
             # A copy: the program may use the memory again while the thread reads it.
-            self._stepping[part] = self._begin(partial(self._parts[part].step, np.array(action)))
-            return self._take((part + 1) % self.num_parts)
+            self._stepping[buffer] = self._begin(partial(self._groups[buffer].step, np.array(action)))
+            return self._take((buffer + 1) % self.num_buffers)
 
-        return self._guard(exchange)
+        return self._guard(send_and_receive)
 
-    def _host_receive(self, part: int) -> TimeStep:
-        return self._guard(partial(self._take, part))
+    def _host_receive(self, buffer: int) -> TimeStep:
+        return self._guard(partial(self._take, buffer))
 
-    def _take(self, part: int) -> Any:
-        stepping, self._stepping[part] = self._stepping[part], None
+    def _take(self, buffer: int) -> Any:
+        stepping, self._stepping[buffer] = self._stepping[buffer], None
         if stepping is not None:
-            self._newest[part] = self._wait_for(stepping)
-        return self._newest[part]
+            self._newest[buffer] = self._wait_for(stepping)
+        return self._newest[buffer]
 
     def _begin(self, call: Callable[[], Any]) -> Future[Any]:
         if self._thread is None:
@@ -221,19 +224,19 @@ class HostEnvironment:
         return self._begun
 
     def _wait_for(self, future: Future[Any], timeout: float | None = math.inf) -> Any:
-        """Its result; by default it may take `--env_timeout` seconds."""
+        """The result of a call, for which by default it waits `--env_timeout` seconds."""
         timeout = self._timeout if timeout == math.inf else timeout
         done, _ = concurrent.futures.wait([future], timeout)
-        if not done:  # once more, because a process that was stopped and goes on finds that time has passed
+        if not done:  # again, because a process that was stopped and continued sees that time has passed
             done, _ = concurrent.futures.wait([future], _A_MOMENT)
         if done:
             return future.result()
         assert timeout is not None
-        failures = (part.hanging(timeout) for part in self._parts)
+        failures = (group.hanging(timeout) for group in self._groups)
         raise next(filter(None, failures), EnvironmentFailure("the environments hang"))
 
     def _guard(self, call: Callable[[], Any]) -> Any:
-        # JAX turns an exception into its own, with a traceback; the first one is kept for whoever catches that.
+        # JAX turns an exception into one of its own, with a traceback; `original_errors` raises the first one instead.
         if self.failure is not None:
             raise self.failure
         try:
@@ -247,27 +250,27 @@ class HostEnvironment:
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, EOFError | ConnectionError):
-            dead = next(filter(None, (part.dead() for part in self._parts)), None)
+            dead = next(filter(None, (group.dead() for group in self._groups)), None)
             if dead is not None:
                 return str(dead)
         return "the environments failed: " + " ".join(f"{type(error).__name__} {error}".split())
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Drops JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
+    """Filters out JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
 
 
 def _inspect(
     make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None
 ) -> tuple[str, EnvSpec]:
-    """Makes one environment, resets it with the run's options and reads its name and what the agent must know of it."""
+    """Makes one environment, resets it with the run's options, and returns its name and `EnvSpec`."""
     env = make()
     wrapped = EpisodeWrapper(env, seed, 0, options)
     try:
         name = env_name(env)
-        nvec = _action_nvec(name, env.action_space)
-        shape, dtype = _observation(name, env.observation_space)
+        action = read_action_space(name, env.action_space)
+        shape, dtype = read_observation_space(name, env.observation_space)
         try:
             wrapped.reset()
         except EnvironmentFailure as error:
@@ -280,25 +283,6 @@ def _inspect(
             getattr(env.unwrapped, "max_episode_steps", None),
         )
         limit = next((n for n in limits if n is not None and n > 0), ENDLESS_MAX_EPISODE_STEPS)
-        return name, EnvSpec(shape, dtype, nvec, int(limit))
+        return name, EnvSpec(shape, dtype, action, int(limit))
     finally:
         wrapped.close()
-
-
-def _action_nvec(name: str, space: gymnasium.Space[Any]) -> tuple[int, ...]:
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return (int(space.n),)
-    if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return tuple(int(n) for n in space.nvec)
-    raise ConfigError(f"--env_id {name}: action space {space} is not supported; only Discrete and MultiDiscrete are")
-
-
-def _observation(name: str, space: gymnasium.Space[Any]) -> tuple[tuple[int, ...], np.dtype]:
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
-        return space.shape, np.dtype(np.float32)
-    if isinstance(space, gymnasium.spaces.Box) and space.shape == IMAGE_SHAPE and space.dtype == np.uint8:
-        return space.shape, np.dtype(np.uint8)
-    kind = f"{type(space).__name__}{space.shape or ''} of {space.dtype}"
-    raise ConfigError(
-        f"--env_id {name}: observation space {kind} is not supported; only vectors and 84x84x3 uint8 images are"
-    )

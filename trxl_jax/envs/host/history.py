@@ -1,38 +1,40 @@
-"""What was done in the episodes that go on. Knows nothing of JAX."""
+"""The actions of the current episodes, for replaying them. Doesn't use JAX."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from trxl_jax.envs.spaces import DiscreteActions
+
 
 class ActionHistory:
-    """Actions of n environments since the beginning of each one's episode.
+    """Actions of n environments since the start of each one's current episode.
 
     Args:
         num_envs: n.
-        action_nvec: number of choices of each action branch.
+        action: the action space.
     """
 
-    def __init__(self, num_envs: int, action_nvec: Sequence[int]) -> None:
-        # [steps, n, A], and after it what came since it was last asked for.
-        self._past = np.zeros((0, num_envs, len(action_nvec)), np.min_scalar_type(max(action_nvec)))
+    def __init__(self, num_envs: int, action: DiscreteActions) -> None:
+        # [steps, n, A]; newer steps are in `_recent` until `of_each` is called.
+        self._past = np.zeros((0, num_envs, action.num_branches), action.storage_dtype)
         self._recent: list[np.ndarray] = []
         self._began = np.zeros(num_envs, np.int64)
 
     def append(self, action: np.ndarray) -> None:
-        """Takes i32[n, A], which must not change any more."""
+        """Adds a step's actions i32[n, A]; the array must not be changed afterwards."""
         self._recent.append(action)
 
     def restart(self, done: np.ndarray) -> None:
-        """A new episode begins where bool[n] `done`."""
+        """Starts a new episode where bool[n] `done`."""
         self._began[done] = len(self._past) + len(self._recent)
 
     def steps(self, i: int) -> int:
-        """Steps in the episode of one environment."""
+        """Number of steps in the current episode of environment i."""
         return len(self._past) + len(self._recent) - int(self._began[i])
 
     def of_each(self) -> list[np.ndarray]:
-        """Of each environment [steps, A]; what nobody needs any more is forgotten."""
+        """The actions [steps, A] of each environment; forgets the actions of finished episodes."""
         over = self._began.min()
         recent = np.array(self._recent, self._past.dtype).reshape(-1, *self._past.shape[1:])
         self._past, self._recent = np.concatenate([self._past, recent])[over:], []

@@ -1,0 +1,117 @@
+"""Observation and action spaces of Gymnasium and gymnax, read into what the agent needs to know of them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trxl_jax.errors import ConfigError
+
+IMAGE_SHAPE = (84, 84, 3)
+
+Array = jax.Array | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteActions:
+    """Actions i32[..., A]: in each of A branches a choice, counted from 0.
+
+    Fields:
+        nvec: number of choices of each branch.
+    """
+
+    nvec: tuple[int, ...]
+
+    @property
+    def num_branches(self) -> int:
+        """A: columns of an action array, each with its own log-probability."""
+        return len(self.nvec)
+
+    @property
+    def storage_dtype(self) -> np.dtype[Any]:
+        """The smallest dtype that holds every action."""
+        return np.min_scalar_type(max(self.nvec))
+
+    def __str__(self) -> str:
+        return str(self.nvec)
+
+    def for_environment(self, action: Any) -> Any:
+        """Actions [..., A] as environments take them: those of a single branch as scalars [...].
+
+        Strict environments refuse arrays of one element, and gymnax's index with scalars.
+        """
+        return action if self.num_branches > 1 else action.reshape(action.shape[:-1])
+
+    def contains(self, action: Array) -> Any:
+        """bool[...]: whether actions [..., A] lie in the space."""
+        inside: Array = (action >= 0) & (action < np.array(self.nvec))
+        return inside.all(axis=-1)
+
+    def zeros(self, shape: Sequence[int] = ()) -> jax.Array:
+        """Valid actions i32[*shape, A]."""
+        return jnp.zeros((*shape, self.num_branches), jnp.int32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Inverse of `actions_from_json`."""
+        return {"kind": "discrete", "nvec": list(self.nvec)}
+
+
+def actions_from_json(value: Any) -> DiscreteActions:
+    """An action space from what `to_json` wrote.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    match value:
+        case {"kind": "discrete", "nvec": [*nvec]} if nvec and all(type(n) is int and n > 0 for n in nvec):
+            return DiscreteActions(tuple(nvec))
+    raise ConfigError(f"unknown action space {value!r}")
+
+
+def read_action_space(name: str, space: Any) -> DiscreteActions:
+    """The action space of a Gymnasium or gymnax environment.
+
+    Args:
+        name: of the environment, for the error message.
+        space: a space of Gymnasium, of gymnax, or of a suite that has gymnax's interface and its own space classes.
+
+    Raises:
+        ConfigError: the agent can't act in it.
+    """
+    kinds = _kinds(space)
+    if "Discrete" in kinds:
+        return DiscreteActions((int(space.n),))
+    if "MultiDiscrete" in kinds and np.asarray(space.nvec).ndim == 1:
+        return DiscreteActions(tuple(int(n) for n in np.asarray(space.nvec)))
+    raise ConfigError(f"--env_id {name}: action space {space} is not supported; only Discrete and MultiDiscrete are")
+
+
+def read_observation_space(name: str, space: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of the observations: float32 vectors or 84x84x3 uint8 images.
+
+    Args:
+        name: of the environment, for the error message.
+        space: as for `read_action_space`.
+
+    Raises:
+        ConfigError: the agent can't take them.
+    """
+    shape = tuple(int(n) for n in getattr(space, "shape", None) or ())
+    dtype = np.dtype(getattr(space, "dtype", None) or np.float32)
+    if "Box" in _kinds(space) and len(shape) == 1 and math.prod(shape) > 0:
+        return shape, np.dtype(np.float32)
+    if "Box" in _kinds(space) and shape == IMAGE_SHAPE and dtype == np.uint8:
+        return shape, dtype
+    raise ConfigError(
+        f"--env_id {name}: observation space {type(space).__name__}{shape or ''} of {dtype} is not supported; "
+        "only vectors and 84x84x3 uint8 images are"
+    )
+
+
+def _kinds(space: Any) -> set[str]:
+    """Names of a space's class and its bases: suites with gymnax's interface bring classes of their own."""
+    return {kind.__name__ for kind in type(space).__mro__}

@@ -1,0 +1,173 @@
+"""The observations of a rollout: how they are recorded, encoded while acting, and encoded again while learning.
+
+On CPUs equal frames are encoded once (`agent/cpu/frames.py`); elsewhere each observation is encoded by itself. This
+module is the only place that knows which of the two happens: `make_recorder` chooses.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.cpu import frames
+from trxl_jax.agent.cpu.frames import FrameTable, UniqueIndices
+
+_NEW_FRAMES_A_CHUNK = 16
+
+
+class MinibatchObservations(Protocol):
+    """The observations of Q steps of each of N environments."""
+
+    def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
+        """f32[N, Q, D]."""
+        ...
+
+    def all(self) -> jax.Array:
+        """[N, Q, *obs_shape]."""
+        ...
+
+
+class RolloutObservations(Protocol):
+    """The observations of T steps of N environments.
+
+    Fields:
+        obs: [T, N, *obs_shape].
+    """
+
+    obs: jax.Array
+
+    def take(self, steps: jax.Array) -> MinibatchObservations:
+        """Those of the steps i32[N, Q] of each environment."""
+        ...
+
+
+class Recorder(Protocol):
+    """Encodes observations while acting and collects them; its state is carried through the rollout's scan."""
+
+    def start(self) -> Any:
+        """The state before the first step."""
+        ...
+
+    def record(self, state: Any, t: jax.Array, first_env: int, obs: jax.Array) -> tuple[Any, jax.Array, Any]:
+        """Encodes the observations [n, *obs_shape] of step t of the environments `first_env`, `first_env` + 1, ...
+
+        Returns:
+            The next state, features f32[n, D], and what the scan is to stack over time, in arrays [n, ...].
+        """
+        ...
+
+    def finish(self, state: Any, stacked: Any) -> RolloutObservations:
+        """All observations, from the last state and what the scan stacked, [T, N, ...]."""
+        ...
+
+
+def make_recorder(agent: ActorCritic, params: Any, obs: jax.Array, num_steps: int) -> Recorder:
+    """The recorder of a rollout of T = `num_steps` steps whose observations are like `obs`, [N, *obs_shape]."""
+    if agent.shares_frames:
+        return _SharedFrameRecorder(agent, params, obs, num_steps)
+    return _PlainRecorder(agent, params)
+
+
+@struct.dataclass
+class PlainObservations:
+    """Observations that are encoded one by one; [T, N, *obs_shape] of a rollout, [N, Q, *obs_shape] of a minibatch."""
+
+    obs: jax.Array
+
+    def take(self, steps: jax.Array) -> "PlainObservations":
+        """See `RolloutObservations`."""
+        return PlainObservations(self.obs[steps, jnp.arange(steps.shape[0])[:, None]])
+
+    def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
+        """See `MinibatchObservations`."""
+        return agent.apply(params, self.obs, method="encode")
+
+    def all(self) -> jax.Array:
+        """See `MinibatchObservations`."""
+        return self.obs
+
+
+class _PlainRecorder(NamedTuple):
+    agent: ActorCritic
+    params: Any
+
+    def start(self) -> None:
+        return None
+
+    def record(self, state: None, t: jax.Array, first_env: int, obs: jax.Array) -> tuple[None, jax.Array, jax.Array]:
+        return None, self.agent.apply(self.params, obs, method="encode"), obs
+
+    def finish(self, state: None, stacked: jax.Array) -> PlainObservations:
+        return PlainObservations(stacked)
+
+
+@struct.dataclass
+class SharedFrames:
+    """The frames of a rollout, of which equal ones are encoded once.
+
+    Fields:
+        obs: u8[T, N, 84, 84, 3].
+        first_index: i32[T, N], for each frame the index t * N + n of the first equal one.
+    """
+
+    obs: jax.Array
+    first_index: jax.Array
+
+    def take(self, steps: jax.Array) -> "SharedMinibatchFrames":
+        """See `RolloutObservations`."""
+        envs = jnp.arange(steps.shape[0])[:, None]
+        frames_of_rollout = self.obs.reshape(-1, *self.obs.shape[2:])
+        unique = frames.unique_indices(self.first_index[steps, envs].reshape(-1))
+        return SharedMinibatchFrames(self.obs, frames_of_rollout, steps, unique)
+
+
+class SharedMinibatchFrames(NamedTuple):
+    """The frames of a minibatch, of which equal ones are encoded once.
+
+    Fields:
+        obs: u8[T, N, 84, 84, 3], all frames of the rollout.
+        flat: u8[T * N, 84, 84, 3], the same.
+        steps: i32[N, Q], the minibatch's.
+        unique: the distinct frames among them; `inverse` has N * Q elements.
+    """
+
+    obs: jax.Array
+    flat: jax.Array
+    steps: jax.Array
+    unique: UniqueIndices
+
+    def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
+        """See `MinibatchObservations`."""
+        features = agent.apply(params, self.flat, self.unique.indices, self.unique.num_unique, method="encode_at")
+        return features[self.unique.inverse].reshape(*self.steps.shape, -1)
+
+    def all(self) -> jax.Array:
+        """See `MinibatchObservations`."""
+        return self.obs[self.steps, jnp.arange(self.steps.shape[0])[:, None]]
+
+
+class _SharedFrameRecorder(NamedTuple):
+    agent: ActorCritic
+    params: Any
+    obs: jax.Array
+    num_steps: int
+
+    def start(self) -> FrameTable:
+        return frames.empty_frame_table(self.num_steps * self.obs.shape[0], self.obs, self.agent.dim)
+
+    def record(
+        self, state: FrameTable, t: jax.Array, first_env: int, obs: jax.Array
+    ) -> tuple[FrameTable, jax.Array, None]:
+        state, encoded = frames.add_step(state, t * self.obs.shape[0] + first_env, obs, self._encode)
+        return state, encoded, None
+
+    def finish(self, state: FrameTable, stacked: None) -> SharedFrames:
+        shape = (self.num_steps, self.obs.shape[0])
+        return SharedFrames(state.obs.reshape(*shape, *self.obs.shape[1:]), state.first_index.reshape(shape))
+
+    def _encode(self, new: jax.Array, count: jax.Array) -> jax.Array:
+        return self.agent.apply(
+            self.params, new, jnp.arange(new.shape[0]), count, _NEW_FRAMES_A_CHUNK, method="encode_at"
+        )

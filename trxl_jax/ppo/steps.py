@@ -1,0 +1,28 @@
+"""T steps of N environments as they come out of the scan, before they are named for learning."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from trxl_jax.ppo.acting import ActorState, ActorStep, StepResult
+from trxl_jax.ppo.observations import RolloutObservations
+
+
+class CollectedSteps(NamedTuple):
+    """The result of T steps.
+
+    Fields:
+        env_state: the environments' own state.
+        state: observations and memory after the last step.
+        observations: those before each step.
+        actions: each [T, N, ...].
+        results: each [T, N, ...].
+        last_value: f32[N], of the observations after the last step.
+    """
+
+    env_state: Any
+    state: ActorState
+    observations: RolloutObservations
+    actions: ActorStep
+    results: StepResult
+    last_value: jax.Array
