@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert trxl_jax.__version__ == version
     assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert re.search(rf"^## \[{re.escape(version)}\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_the_changelog_names_modules_that_exist() -> None:
+    unreleased = (ROOT / "CHANGELOG.md").read_text().split("## [0.1.0]")[0]
+    rows = re.findall(r"^\| `.* \| (`.*`) \|$", unreleased, re.MULTILINE)
+    modules = {module for row in rows for module in re.findall(r"`(.*?)`", row)}
+    assert len(modules) > 50
+    assert {module for module in modules if find_spec(module) is None} == set()
 
 
 def test_license_files_exist() -> None:

@@ -11,7 +11,6 @@ from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
 from trxl_jax.errors import ConfigError
 
 _MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
-_ONLY_ON_HOST = ("MortarMayhemB-v0", "MortarMayhemB-Grid-v0")
 
 
 def find_gymnasium(env_id: str) -> Callable[..., Any]:
@@ -51,12 +50,10 @@ def _register_memory_gym(env_id: str) -> None:
             raise
         name = env_id.removeprefix("memory_gym:")
         if name in memory_gym.NAMES:
-            twin = f"; or step it on the device: --backend device, or --env_id jax/{name}"
-        elif name in _ONLY_ON_HOST:
-            twin = ""
-        else:
-            return
-        raise ConfigError(f"--env_id {env_id} needs memory-gym: {_MEMORY_GYM_INSTALL}{twin}") from None
+            raise ConfigError(
+                f"--env_id {env_id} needs memory-gym: {_MEMORY_GYM_INSTALL}; "
+                f"or step it on the device: --backend device, or --env_id jax/{name}"
+            ) from None
 
 
 def _make(env_id: str, **kwargs: Any) -> Any:
