@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -17,6 +18,14 @@ import tyro
 from trxl_jax.errors import UserError
 
 USAGE_ERROR = 2
+_MODULES = {
+    "train": "trxl_jax.commands.train",
+    "enjoy": "trxl_jax.commands.enjoy",
+    "experiments": "trxl_jax.experiments",
+    "plot": "trxl_jax.plot",
+    "import": "trxl_jax.torch_import",
+}
+_SCRIPTS = ("train.py", "enjoy.py")
 _BOX = "─│╭╮╰╯"
 
 Arguments = TypeVar("Arguments")
@@ -46,6 +55,26 @@ def parse_flags(
         if error.code in (None, 0):
             raise
         raise UserError(_one_line(stderr.getvalue())) from None
+
+
+def command_line(name: str) -> str:
+    """What to type to start one of the commands, in the form in which this process was started.
+
+    Args:
+        name: train, enjoy, experiments, plot or import.
+
+    Returns:
+        `trxl-<name>` in a process that a console script started, `python train.py` or `python enjoy.py` in one that a
+        script of the repository started, and else `python -m <module>`, which works wherever the package is installed.
+    """
+    typed = Path(sys.argv[0])
+    if typed.stem.startswith("trxl-"):
+        return f"trxl-{name}"
+    script = f"{name}.py"
+    is_module = getattr(sys.modules["__main__"], "__spec__", None) is not None
+    if typed.name in _SCRIPTS and script in _SCRIPTS and not is_module:
+        return shlex.join(["python", str(typed.with_name(script))])
+    return f"python -m {_MODULES[name]}"
 
 
 def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:

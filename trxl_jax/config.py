@@ -299,6 +299,6 @@ def load_config(path: Path) -> Config:
     try:
         return Config.from_json(path.read_text(), str(path))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; name the directory of a run of train.py") from None
+        raise ConfigError(f"{path}: {error.strerror}; name the directory of a training run") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a configuration of trxl_jax (not text)") from None

@@ -37,7 +37,7 @@ def load(path: str | Path) -> Policy:
         return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
     run_dir = path if (path / "config.json").is_file() else path.parent.parent
     if not (run_dir / "config.json").is_file():
-        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name a directory that train.py wrote")
+        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name the directory of a training run")
     newest = checkpoint.latest(run_dir / "checkpoints") if path == run_dir else path
     if newest is None:
         raise CheckpointError(f"{run_dir} has no checkpoint yet")

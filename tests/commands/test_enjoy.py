@@ -248,7 +248,7 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
         page = (out / "episode_0.html").read_text()
         record = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
         assert record["steps"] == told["episodes"][0]["length"]
-        assert record["command"].startswith("python enjoy.py --name")
+        assert record["command"].startswith("python -m trxl_jax.commands.enjoy --name")
         assert (record["pictures"] is None) == (run_dir == device_run)
 
 
@@ -256,7 +256,7 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
     ("flags", "words"),
     [
         ([], ["--name"]),
-        (["--name", "nowhere"], ["nowhere", "train.py"]),
+        (["--name", "nowhere"], ["nowhere", "training run"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),
         (["--name", "RUN", "--max_steps", "0"], ["--max_steps 0"]),

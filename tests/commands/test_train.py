@@ -96,7 +96,7 @@ def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert err == ""
-    assert f"--resume {run_dir}" in out
+    assert f"go on with: python {ROOT / 'train.py'} --resume {run_dir}" in out
     assert checkpoint.latest(run_dir / "checkpoints").name == str(rows(run_dir)[-1]["iteration"])  # type: ignore[union-attr]
 
 
@@ -135,7 +135,7 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--env_options", "{"], ["--env_options", "JSON"]),
         (["--env_options", '{"command_cuont": [3]}'], ["--env_options", "command_cuont"]),
         (["proof-of-memory", "--reconstruction_coef", "0.1"], ["--reconstruction_coef", "pixels"]),
-        (["--resume", "nowhere"], ["nowhere", "train.py"]),
+        (["--resume", "nowhere"], ["nowhere", "training run"]),
         (["proof-of-memory", "--resume", "somewhere"], ["proof-of-memory", "--resume"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith(("-", "m", "p")) else "",

@@ -1,5 +1,6 @@
 """Gymnasium environments behind callbacks, real ones."""
 
+import sys
 import time
 from functools import partial
 from typing import Any
@@ -295,6 +296,22 @@ def test_options_that_the_environment_refuses_name_the_flag() -> None:
 def test_unknown_ids_list_near_names(env_id: str, near: str) -> None:
     with pytest.raises(ConfigError, match=near):
         make_env(Config(env_id=env_id, **SMALL))
+
+
+@pytest.mark.parametrize("env_id", ["MortarMayhem-Grid-v0", "memory_gym:MysteryPath-v0"])
+def test_without_memory_gym_its_tasks_name_the_install_command(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "memory_gym", None)
+    with pytest.raises(ConfigError, match=r": pip install --no-deps memory-gym==1\.0\.2; .*--backend device"):
+        make_env(Config(env_id=env_id, **SMALL))
+
+
+def test_without_memory_gym_other_tasks_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "memory_gym", None)
+    for env_id in ("ProofofMemory-v0", "MiniGrid-MemoryS9-v0", "CartPole-v1"):
+        make_single(env_id).close()
+    monkeypatch.setattr(gymnasium, "registry", {"CartPole-v1": gymnasium.registry["CartPole-v1"]})
+    with pytest.raises(ConfigError, match="did you mean MortarMayhem-Grid-v0"):
+        make_env(Config(env_id="MortarMayhemGrid-v0", **SMALL))
 
 
 def test_whole_numbers_become_float32() -> None:

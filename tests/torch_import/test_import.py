@@ -243,7 +243,7 @@ def test_an_imported_run_is_fine_tuned(env_id: str, tmp_path: Path, capsys: pyte
     run_dir = tmp_path / "run"
     assert import_run(POLICY, run_dir, "--env_id", env_id, *SMALL) == 0
     printed = capsys.readouterr()
-    assert f"python train.py --resume {run_dir}" in printed.out
+    assert f"python -m trxl_jax.commands.train --resume {run_dir}" in printed.out
     assert printed.err == ""
     assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json"]
     config = load_config(run_dir / "config.json")

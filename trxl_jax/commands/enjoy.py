@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import JsonObject
 from trxl_jax.errors import ConfigError, disk_errors
 
 DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
 
-python enjoy.py --name runs/... --render video html"""
+{prog} --name runs/... --render video html"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,8 @@ def parse(flags: Sequence[str]) -> Arguments:
     Raises:
         UserError: an unknown flag or an invalid value.
     """
-    given = parse_flags(Arguments, Arguments(), flags, prog="enjoy.py", description=DESCRIPTION)
+    prog = command_line("enjoy")
+    given = parse_flags(Arguments, Arguments(), flags, prog=prog, description=DESCRIPTION.format(prog=prog))
     if not given.name:
         raise ConfigError("--name is missing: give a run directory, or with --hub a file on the hub")
     if given.episodes < 1:
@@ -106,7 +107,7 @@ def main(flags: Sequence[str]) -> int:
             max_steps=given.max_steps,
             driver=driver,
             model=str(given.name),
-            command=shlex.join(["python", "enjoy.py", *flags]),
+            command=f"{command_line('enjoy')} {shlex.join(flags)}",
         )
         for episode in shown:
             results.append(_statistics(episode.result))

@@ -1,6 +1,7 @@
 """Trains PPO with Transformer-XL: `python train.py [PRESET] [--flags]`."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.registry import on_backend
 from trxl_jax.errors import ConfigError
@@ -28,7 +29,7 @@ class Arguments:
 
 DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
 
-python train.py [PRESET] [--flags]; flags override the preset, or the defaults if no preset is given.
+{{prog}} [PRESET] [--flags]; flags override the preset, or the defaults if no preset is given.
 Presets: {", ".join(PRESETS)}."""
 
 
@@ -46,7 +47,9 @@ def parse(flags: Sequence[str]) -> Arguments:
     if resume is not None:
         config = load_config(resume / "config.json")
     flags = flags[1:] if name is not None else flags
-    arguments = parse_flags(Arguments, Arguments(config), flags, prog="train.py", description=DESCRIPTION)
+    prog = command_line("train")
+    description = DESCRIPTION.format(prog=prog)
+    arguments = parse_flags(Arguments, Arguments(config), flags, prog=prog, description=description)
     if arguments.backend is not None:
         env_id = on_backend(arguments.config.env_id, arguments.backend)
         arguments = dataclasses.replace(arguments, config=arguments.config.replace(env_id=env_id))
@@ -71,7 +74,8 @@ def main(flags: Sequence[str]) -> int:
     arguments = parse(flags)
     outcome = train(arguments.config, resume=arguments.resume)
     if outcome.signal is not None:
-        print(f"stopped at step {outcome.global_step:,}; continue with: python train.py --resume {outcome.run_dir}")
+        resume = f"{command_line('train')} --resume {shlex.quote(str(outcome.run_dir))}"
+        print(f"stopped at step {outcome.global_step:,}; continue with: {resume}")
         return 128 + outcome.signal
     score = outcome.metrics.get("episode/r_mean")
     score_text = "" if score is None else f", mean return {score:.2f} over the last 100 episodes"

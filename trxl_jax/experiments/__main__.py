@@ -1,7 +1,7 @@
 """Trains named experiments with several seeds; finished runs are skipped, interrupted runs are resumed.
 
 python -m trxl_jax.experiments list
-python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- FLAGS OF TRAIN.PY]
+python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- TRAINING FLAGS]
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ from pathlib import Path
 
 import tyro
 
-from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, disk_errors
 from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
 from trxl_jax.experiments.jobs import Job, default_jobs, run_all
 
-PROG = "python -m trxl_jax.experiments"
 TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
 
 
@@ -48,27 +47,29 @@ class RunArguments:
     """number of runs at the same time; None: half the number of cores"""
 
 
-DESCRIPTION = f"""Trains named experiments with several seeds.
+DESCRIPTION = """Trains named experiments with several seeds.
 
-{PROG} run NAME... --seeds 1 2 3 [-- FLAGS OF TRAIN.PY]
-{PROG} list
+{prog} run NAME... --seeds 1 2 3 [-- TRAINING FLAGS]
+{prog} list
 
 Finished runs are skipped, interrupted runs are resumed."""
 
 
 def main(flags: Sequence[str]) -> int:
     """Lists or runs experiments; returns 0, or 128 plus the signal number if stopped by a signal."""
+    prog = command_line("experiments")
     match list(flags):
         case ["list", *rest]:
+            description = DESCRIPTION.format(prog=prog)
             return _list(
-                parse_flags(ListArguments, ListArguments(), rest, prog=f"{PROG} list", description=DESCRIPTION)
+                parse_flags(ListArguments, ListArguments(), rest, prog=f"{prog} list", description=description)
             )
         case ["run", *rest]:
             return _run(rest)
         case ["-h" | "--help", *_]:
-            print(DESCRIPTION)
+            print(DESCRIPTION.format(prog=prog))
             return 0
-    raise ConfigError(f"missing command: use {PROG} list, or {PROG} run NAME... --seeds 1 2 3")
+    raise ConfigError(f"missing command: use {prog} list, or {prog} run NAME... --seeds 1 2 3")
 
 
 def _list(given: ListArguments) -> int:
@@ -116,9 +117,11 @@ def _process(run: Run) -> list[str] | None:
 def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Parses the flags before `--`; those after it are flags of train.py."""
     split = list(flags).index("--") if "--" in flags else len(flags)
-    given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{PROG} run", description=DESCRIPTION)
+    prog = command_line("experiments")
+    description = DESCRIPTION.format(prog=prog)
+    given = parse_flags(RunArguments, RunArguments(), flags[:split], prog=f"{prog} run", description=description)
     if not given.names:
-        raise ConfigError(f"give at least one experiment; {PROG} list shows their names")
+        raise ConfigError(f"give at least one experiment; {prog} list shows their names")
     if not given.seeds:
         raise ConfigError("--seeds: give at least one")
     if given.jobs is not None and given.jobs < 1:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trxl_jax.cli import parse_flags
+from trxl_jax.cli import command_line, parse_flags
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import preset
@@ -100,7 +100,7 @@ def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence
     flags = (*(train if base is None else train[1:]), *extra)
     name = f"{experiment.name}__{seed}"
     default = (base or Config()).replace(seed=seed, run_dir=str(directory / name))
-    config = parse_flags(Config, default, flags, prog="train.py", description="Flags of every run.")
+    config = parse_flags(Config, default, flags, prog=command_line("train"), description="Flags of every run.")
     for own, remedy in (("seed", "--seeds"), ("run_dir", "--dir")):
         if getattr(config, own) != getattr(default, own):
             raise ConfigError(f"--{own} {getattr(config, own)}: set per run; use {remedy} instead")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from trxl_jax.cli import parse_flags, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, disk_errors
 from trxl_jax.plot.curves import Run, final, group_runs, read_runs, write_csv
 from trxl_jax.plot.figure import SUFFIXES, draw, save, table
@@ -25,7 +25,7 @@ class Arguments:
     metric: tuple[str, ...] = ("episode/r_mean",)
     """metrics, one panel each"""
     group_by: tuple[str, ...] = ()
-    """flags of train.py whose values make the groups; none: the task, and what differs but for the seed"""
+    """training flags whose values make the groups; none: the task, and what differs but for the seed"""
     out: Path = Path("curves.png")
     """the plot: .png, .svg or .pdf"""
     smooth: int = 1
@@ -36,7 +36,7 @@ class Arguments:
 
 DESCRIPTION = """Plots learning curves, the mean over seeds and its 95% interval, and prints a Markdown table.
 
-python -m trxl_jax.plot RUN... --out curves.png"""
+{prog} RUN... --out curves.png"""
 
 
 def parse(flags: Sequence[str]) -> Arguments:
@@ -45,7 +45,8 @@ def parse(flags: Sequence[str]) -> Arguments:
     Raises:
         UserError: an unknown flag, or a value that can't be.
     """
-    given = parse_flags(Arguments, Arguments(), flags, prog="python -m trxl_jax.plot", description=DESCRIPTION)
+    prog = command_line("plot")
+    given = parse_flags(Arguments, Arguments(), flags, prog=prog, description=DESCRIPTION.format(prog=prog))
     if not given.runs:
         raise ConfigError("name at least one run's directory or CSV file")
     if not given.metric:

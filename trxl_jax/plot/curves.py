@@ -186,7 +186,7 @@ def group_runs(runs: Iterable[Run], group_by: Sequence[str] | None = None) -> di
     runs = list(runs)
     for name in group_by or ():
         if name not in Config.__dataclass_fields__:
-            raise ConfigError(f"--group_by {name}: it is not a flag of train.py")
+            raise ConfigError(f"--group_by {name}: it is not a training flag")
     settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         if run.config is not None:

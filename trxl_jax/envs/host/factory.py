@@ -6,8 +6,11 @@ from functools import partial
 from typing import Any
 
 from trxl_jax.envs.near_names import near_names
+from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
 from trxl_jax.errors import ConfigError
+
+_MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
 
 
 def find_gymnasium(env_id: str) -> Callable[..., Any]:
@@ -22,15 +25,35 @@ def find_gymnasium(env_id: str) -> Callable[..., Any]:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     import gymnasium
-    import memory_gym  # noqa: F401 - registers its tasks
     import minigrid  # noqa: F401 - registers its tasks
 
     import trxl_jax.envs.tasks.proof_of_memory.host  # noqa: F401 - registers its task
 
+    _register_memory_gym(env_id)
     # Gymnasium's module:id imports the module first.
     if ":" not in env_id and env_id not in gymnasium.registry:
-        raise ConfigError(f"--env_id: unknown environment {env_id}; {near_names(env_id, list(gymnasium.registry))}")
+        near = near_names(env_id, sorted({*gymnasium.registry, *memory_gym.NAMES}))
+        raise ConfigError(f"--env_id: unknown environment {env_id}; {near}")
     return partial(_make, env_id)
+
+
+def _register_memory_gym(env_id: str) -> None:
+    """Registers Memory Gym's tasks if its package is installed. It can't be a dependency; see pyproject.toml.
+
+    Raises:
+        ConfigError: it is not installed, and `env_id` is one of its tasks.
+    """
+    try:
+        import memory_gym as _  # noqa: F401 - registers its tasks
+    except ModuleNotFoundError as error:
+        if error.name != "memory_gym":
+            raise
+        name = env_id.removeprefix("memory_gym:")
+        if name in memory_gym.NAMES:
+            raise ConfigError(
+                f"--env_id {env_id} needs memory-gym: {_MEMORY_GYM_INSTALL}; "
+                f"or step it on the device: --backend device, or --env_id jax/{name}"
+            ) from None
 
 
 def _make(env_id: str, **kwargs: Any) -> Any:

@@ -1,0 +1,25 @@
+"""Messages name commands in the form in which the process was started."""
+
+import sys
+
+import pytest
+
+from trxl_jax.cli import command_line
+
+
+@pytest.mark.parametrize(
+    ("argv0", "is_module", "train", "plot"),
+    [
+        ("/env/bin/trxl-import", False, "trxl-train", "trxl-plot"),
+        ("trxl-import.exe", False, "trxl-train", "trxl-plot"),
+        ("enjoy.py", False, "python train.py", "python -m trxl_jax.plot"),
+        ("../a clone/train.py", False, "python '../a clone/train.py'", "python -m trxl_jax.plot"),
+        ("/env/trxl_jax/commands/train.py", True, "python -m trxl_jax.commands.train", "python -m trxl_jax.plot"),
+        ("notebook", False, "python -m trxl_jax.commands.train", "python -m trxl_jax.plot"),
+    ],
+)
+def test_forms(argv0: str, is_module: bool, train: str, plot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [argv0])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", "a spec" if is_module else None)
+    assert command_line("train") == train
+    assert command_line("plot") == plot
