@@ -1,19 +1,21 @@
 """Plots: groups, grids, the interval of the mean, and files that can be read again."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from tests.support.command import told
 from tests.support.paths import ROOT
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.plot import __main__ as plot
-from trxl_jax.plot.curves import Run, common_curve, final, group_runs, mean_interval, read_runs
+from trxl_jax.plot.curves import common_curve, read_runs
+from trxl_jax.plot.figure import bootstrap_interval, draw, table
 
 RETURN = "episode/r_mean"
 
@@ -37,107 +39,140 @@ def write_run(
     return directory
 
 
-def a_run(name: str, steps: Any, returns: Any) -> Run:
-    return Run(name, "1", None, "", {"global_step": np.array(steps, float), RETURN: np.array(returns, float)})
+def group(path: Path, *curves: tuple[Any, Any], name: str = "group") -> pd.DataFrame:
+    """Runs of one group with the given steps and returns."""
+    rows = [
+        f"{seed},{name},{step!r},{value!r}\n"
+        for seed, curve in enumerate(curves)
+        for step, value in zip(*(np.asarray(part, float).tolist() for part in curve), strict=True)
+    ]
+    path.write_text(f"seed,group,global_step,{RETURN}\n{''.join(rows)}")
+    return read_runs([path])
+
+
+def cells(markdown: str) -> list[dict[str, str]]:
+    """The rows of a Markdown table."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
 
 
 def test_the_interval_of_two_and_three_values_by_hand() -> None:
     # Means of two draws of {0, 1}: 0 and 1 with 1/4 each. Of three draws of {0, 0, 3}: 3 with 1/27, which is more than
     # the 2.5% left above the interval. Of {0, 0, 0, 3}: 3 with 1/256, 2.25 with 12/256, so that 2.25 is its end.
     for values, low, high in (([0, 1], 0, 1), ([0, 0, 3], 0, 3), ([0, 0, 0, 3], 0, 2.25), ([2, 2, 2], 2, 2)):
-        assert np.allclose(mean_interval(np.array(values, float)[:, None]), [[low], [high]])
+        assert bootstrap_interval(np.array(values, float)) == (low, high)
 
 
 def test_the_interval_of_many_values_is_that_of_the_normal_distribution() -> None:
-    values = np.random.default_rng(1).normal(3.0, 2.0, (400, 1))
-    low, high = mean_interval(values)
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    low, high = bootstrap_interval(values)
     half = 1.96 * values.std(ddof=1) / 20
     assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert mean_interval(values) == (low, high)
+    assert bootstrap_interval(values) == (low, high)
 
 
-def test_the_interval_of_one_run_is_unknown() -> None:
-    low, high = mean_interval(np.ones((1, 3)))
-    assert np.isnan(low).all()
-    assert np.isnan(high).all()
+def test_runs_are_interpolated_where_all_have_points(tmp_path: Path) -> None:
+    curve = common_curve(group(tmp_path / "a.csv", ([10, 20, 40], [1, 2, 4]), ([5, 15, 30], [0, 1, 4])), RETURN)
+    assert curve.index.tolist() == [10, 15, 20, 30]
+    assert np.allclose(curve.T, [[1, 1.5, 2, 3], [0.5, 1, 2, 4]])
 
 
-def test_runs_are_interpolated_where_all_have_points() -> None:
-    curve = common_curve([a_run("a", [10, 20, 40], [1, 2, 4]), a_run("b", [5, 15, 30], [0, 1, 4])], RETURN)
-    assert curve.x.tolist() == [10, 15, 20, 30]
-    assert np.allclose(curve.values, [[1, 1.5, 2, 3], [0.5, 1, 2, 4]])
-
-
-def test_many_points_are_thinned_to_even_ones() -> None:
+def test_many_points_are_thinned_to_even_ones(tmp_path: Path) -> None:
     steps = np.arange(1, 5001)
-    curve = common_curve([a_run("a", steps, steps / 2), a_run("b", steps[:4000], steps[:4000])], RETURN)
-    assert len(curve.x) == 200
-    assert (curve.x[0], curve.x[-1]) == (1, 4000)
-    assert np.allclose(curve.values, [curve.x / 2, curve.x])
+    curve = common_curve(group(tmp_path / "a.csv", (steps, steps / 2), (steps[:4000], steps[:4000])), RETURN)
+    assert np.allclose(curve.index, np.linspace(1, 4000, 200))
+    assert np.allclose(curve.T, [curve.index / 2, curve.index])
 
 
-def test_the_running_mean_looks_back() -> None:
-    curve = common_curve([a_run("a", [1, 2, 3, 4], [0, 2, 4, 9])], RETURN, smooth=2)
-    assert curve.values.tolist() == [[0, 1, 3, 6.5]]
+def test_the_running_mean_looks_back(tmp_path: Path) -> None:
+    curve = common_curve(group(tmp_path / "a.csv", ([1, 2, 3, 4], [0, 2, 4, 9])), RETURN, smooth=2)
+    assert curve[0].tolist() == [0, 1, 3, 6.5]
 
 
-def test_the_final_mean_is_over_the_last_tenth_of_the_common_steps() -> None:
+def test_the_final_mean_is_over_the_last_tenth_of_the_common_steps(tmp_path: Path) -> None:
     steps = np.arange(10, 110, 10)
-    runs = [a_run("a", steps, steps), a_run("b", [*steps, 200], [*(steps + 2), 999])]
-    end = final(runs, RETURN)
-    assert (end.seeds, end.mean, end.low, end.high) == (2, 101, 100, 102)
-    assert (end.step, end.longest) == (100, 200)
+    runs = group(tmp_path / "a.csv", (steps, steps), ([*steps, 200], [*(steps + 2), 999]))
+    markdown, _, cut = table(runs, [RETURN]).partition("\n\n")
+    assert cells(markdown) == [
+        {"group": "group", "metric": RETURN, "seeds": "2", "final mean": "101", "95% interval": "100 to 102",
+         "steps": "100"}
+    ]  # fmt: skip
+    assert cut == "group: cut where its shortest run ends, at 100 of 200 steps."
+
+
+def test_four_seeds_have_an_interquartile_mean(tmp_path: Path) -> None:
+    runs = [group(tmp_path / f"{n}.csv", *(([1], [value]) for value in (1, 2, 4, 900)[:n]), name=n) for n in (3, 4)]
+    three, four = cells(table(read_runs([tmp_path / "3.csv", tmp_path / "4.csv"]), [RETURN]))
+    assert (three["IQM"], three["95% interval of the IQM"]) == ("", "")
+    assert (four["IQM"], four["final mean"]) == ("3.00", "227")
+    assert "IQM" not in table(runs[0], [RETURN])
+
+
+def test_one_run_has_no_interval(tmp_path: Path) -> None:
+    [row] = cells(table(group(tmp_path / "a.csv", ([1, 2], [1, 2])), [RETURN]))
+    assert row["95% interval"] == ""
 
 
 def test_hours_are_steps_through_speed(tmp_path: Path) -> None:
-    [run] = read_runs(write_run(tmp_path / "a", [None, 1.0, 2.0], sps=50))
-    assert np.allclose(run.columns["hours"] * 3600, [20, 40, 60])
-    assert np.allclose(common_curve([run], RETURN, "hours").x * 3600, [40, 60])
-    assert common_curve([run], RETURN, "updates").x.tolist() == [2, 3]
+    runs = read_runs([write_run(tmp_path / "a", [None, 1.0, 2.0], sps=50)])
+    assert np.allclose(runs["hours"] * 3600, [20, 40, 60])
+    assert np.allclose(common_curve(runs, RETURN, "hours").index * 3600, [40, 60])
+    assert common_curve(runs, RETURN, "updates").index.tolist() == [2, 3]
 
 
-def test_groups_are_told_by_what_differs_within_a_task(tmp_path: Path) -> None:
-    runs = []
-    for i, changes in enumerate(
-        [{"seed": 1}, {"seed": 2, "save_every": 3}, {"seed": 1, "trxl_memory_length": 2}, {"env_id": "MysteryPath-v0"}]
-    ):
-        runs += read_runs(write_run(tmp_path / str(i), [0.0], **changes))
-    groups = group_runs(runs)
-    assert {label: [run.name for run in members] for label, members in groups.items()} == {
-        "ProofofMemory-v0, trxl_memory_length 119": ["0", "1"],
-        "ProofofMemory-v0, trxl_memory_length 2": ["2"],
+def test_groups_are_what_differs_within_a_task(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path / str(i), [0.0], **changes)
+        for i, changes in enumerate(
+            [{"seed": 1}, {"seed": 2, "save_every": 3}, {"trxl_memory_length": 2}, {"env_id": "MysteryPath-v0"}]
+        )
+    ]
+    runs = read_runs(paths)
+    assert {label: list(members["run"]) for label, members in runs.groupby("group", observed=True)} == {
         "MysteryPath-v0": ["3"],
+        "ProofofMemory-v0, trxl_memory_length 2": ["2"],
+        "ProofofMemory-v0, trxl_memory_length 119": ["0", "1"],
     }
-    assert list(group_runs(runs, ["save_every", "gamma"])) == [
-        "save_every 25, gamma 0.995",
+    assert list(read_runs(paths, ["save_every", "gamma"])["group"].cat.categories) == [
         "save_every 3, gamma 0.995",
+        "save_every 25, gamma 0.995",
     ]
 
 
 def test_a_plot_its_table_and_the_way_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "runs"
     for seed in (1, 2):
-        write_run(tmp_path / f"long__{seed}", [None, 0.0, 0.5, 1.0 * seed], seed=seed)
-        write_run(tmp_path / f"short__{seed}", [0.25] * (4 + seed), seed=seed, trxl_memory_length=1)
-        (tmp_path / f"short__{seed}.log").write_text("not a run")
-    write_run(tmp_path / "new", [])
-    runs = sorted(path for path in tmp_path.iterdir())
-    assert command(*runs, "--out", tmp_path / "a.png", "--csv", tmp_path / "a.csv") == 0
+        write_run(folder / f"long__{seed}", [None, 0.0, 0.5, 1.0 * seed], seed=seed)
+        write_run(folder / f"short__{seed}", [0.25] * (4 + seed), seed=seed, trxl_memory_length=1)
+        (folder / f"short__{seed}.log").write_text("not a run")
+    write_run(folder / "new", [])
+    write_run(folder / "early", [None], seed=3)
+    assert command(folder, "--out", tmp_path / "a.png", "--csv", tmp_path / "a.csv") == 0
     out, err = capsys.readouterr()
     assert out == (
         "| group | metric | seeds | final mean | 95% interval | steps |\n"
-        "|---|---|---|---|---|---|\n"
-        "| ProofofMemory-v0, trxl_memory_length 119 | episode/r_mean | 2 | 1.50 | 1.00 to 2.00 | 4,000 |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
         "| ProofofMemory-v0, trxl_memory_length 1 | episode/r_mean | 2 | 0.250 | 0.250 to 0.250 | 5,000 |\n"
+        "| ProofofMemory-v0, trxl_memory_length 119 | episode/r_mean | 2 | 1.50 | 1.00 to 2.00 | 4,000 |\n"
         "\n"
         "ProofofMemory-v0, trxl_memory_length 1: cut where its shortest run ends, at 5,000 of 6,000 steps.\n"
     )
-    assert f"{tmp_path / 'new'}: no update yet" in err
+    assert f"{folder / 'new'}: no update yet, left out" in err
+    assert "early: no episode/r_mean yet, left out" in err
 
-    assert command(tmp_path / "a.csv", "--out", tmp_path / "b.png") == 0
-    assert capsys.readouterr().out == out
-    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    for runs in ([tmp_path / "a.csv"], [*sorted(folder.iterdir()), folder]):
+        assert command(*runs, "--out", tmp_path / "b.png") == 0
+        assert capsys.readouterr().out == out
+        assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     assert command(tmp_path / "a.csv", "--out", tmp_path / "h.png", "--x", "hours") == 0
+
+
+def test_a_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [0.1, 1 / 3])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"global_step": 3000, "itera')
+    assert read_runs([run])[RETURN].tolist() == [0.1, 1 / 3]
 
 
 def test_a_csv_keeps_rare_metrics(tmp_path: Path) -> None:
@@ -148,17 +183,40 @@ def test_a_csv_keeps_rare_metrics(tmp_path: Path) -> None:
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["--metric", RETURN, "eval/r_mean", "--csv", tmp_path / "a.csv", "--out", tmp_path / "a.svg"]
     assert command(run_dir, *flags) == 0
-    [run] = read_runs(tmp_path / "a.csv")
-    evaluations = run.columns["eval/r_mean"]
-    assert np.allclose(evaluations[~np.isnan(evaluations)], np.arange(50, 1001, 50) / 3, rtol=1e-5)
+    evaluations = read_runs([tmp_path / "a.csv"])["eval/r_mean"]
+    assert np.allclose(evaluations.dropna(), np.arange(50, 1001, 50) / 3, rtol=1e-5)
     assert len(evaluations) <= 220
+
+
+def test_names_in_a_csv_are_no_formulas(tmp_path: Path) -> None:
+    write_run(tmp_path / "=1+1", [0.0, 1.0])
+    write_run(tmp_path / "@sum", [0.0, 1.0], trxl_memory_length=1)
+    assert command(tmp_path, "--out", tmp_path / "a.png", "--csv", tmp_path / "a.csv") == 0
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert [line[0] for line in lines] == ["r", *"''''"]
+    assert set(read_runs([tmp_path / "a.csv"])["run"]) == {"=1+1", "@sum"}
+
+
+def test_labels_are_shown_as_they_are(tmp_path: Path) -> None:
+    for i, label in enumerate(["_task, $\\frac", "_task, __", "_task"]):
+        group(tmp_path / f"{i}.csv", ([1, 2], [1, 2]), name=f'"{label}"')
+    runs = read_runs(sorted(tmp_path.iterdir()))
+    grid = draw(runs, [RETURN])
+    grid.savefig(tmp_path / "a.png")
+    assert grid.figure.get_suptitle() == "_task"
+    assert [text.get_text() for text in grid.legend.get_texts()] == ["(1 seed)", "$\\frac (1 seed)", "__ (1 seed)"]
+    grid = draw(read_runs([tmp_path / "0.csv", ROOT / "benchmarks" / "proof_of_memory_original.csv"]), [RETURN])
+    labels = [text.get_text() for text in grid.legend.get_texts()]
+    assert labels == ["_task, $\\frac (1 seed)", "proof_of_memory_original (10 seeds)"]
 
 
 def test_curves_of_the_original_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / "benchmarks" / "proof_of_memory_original.csv"
     for suffix in ("svg", "pdf"):
         assert command(path, "--metric", RETURN, "episode/l_mean", "--out", tmp_path / f"a.{suffix}") == 0
-    assert "| proof_of_memory_original | episode/r_mean | 10 | 1.2" in capsys.readouterr().out
+    assert (
+        "| proof_of_memory_original | episode/r_mean | 10 | 1.20 | 1.19 to 1.20 | 24,576 |" in capsys.readouterr().out
+    )
     assert (tmp_path / "a.pdf").stat().st_size > 1000
 
 
@@ -171,26 +229,37 @@ def test_a_real_run_is_plotted(device_run: Path, tmp_path: Path) -> None:
 def test_what_can_not_be_plotted_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", [0.0, 1.0])
     new = write_run(tmp_path / "new", [])
+    early = write_run(tmp_path / "early", [None, None])
     files = {
         "empty": "",
         "text": "a,b\n1,2\n",
         "word": "seed,global_step\n1,x\n",
         "back": "seed,global_step\n1,2\n1,1\n",
         "long": "seed,global_step\n1,2,3\n",
+        "longer": "seed,global_step\n1,2\n1,2,3\n",
+        "none": "seed,global_step\n1,\n",
+        "inf": "seed,global_step\n1,inf\n",
         "short": "seed,global_step,return_mean\n1,2\n",
         "original": "seed,global_step,return_mean\n1,5,2.0\n",
     }
     for name, text in files.items():
         (tmp_path / f"{name}.csv").write_text(text)
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    rows = {"stepless": '{"iteration": 1}', "list": "[1, 2]", "number": "5", "nested": '{"global_step": {"a": 1}}',
+            "damaged": '{"global_step": 1, "x"', "words": '{"global_step": "x"}'}  # fmt: skip
+    for name, row in rows.items():
+        (write_run(tmp_path / name, []) / "metrics.jsonl").write_text(row + "\n")
     late = write_run(tmp_path / "late", [None, None, 1.0], seed=2)
+    (tmp_path / "bare").mkdir()
     for flags, words in (
         ([], ["run"]),
         ([tmp_path / "nowhere"], ["nowhere", "No such file"]),
-        ([tmp_path], ["config.json"]),
+        ([tmp_path / "bare"], ["config.json"]),
         ([new], ["update"]),
+        ([early], [f"--metric {RETURN}", "charts/SPS"]),
         ([run, late], ["in common"]),
         ([run, "--metric", "episode/r"], ["--metric episode/r", RETURN]),
+        ([run, "--metric", "seed"], ["--metric seed", RETURN]),
         ([run, "--metric"], ["--metric"]),
         ([run, "--group_by", "gama"], ["--group_by gama"]),
         ([run, "--smooth", 0], ["--smooth 0"]),
@@ -201,9 +270,12 @@ def test_what_can_not_be_plotted_gets_one_line(tmp_path: Path, capsys: pytest.Ca
         ([tmp_path / "original.csv", "--x", "hours"], ["--x hours", "--x steps"]),
         *(
             ([tmp_path / f"{name}.csv"], [f"{name}.csv"])
-            for name in ("empty", "text", "word", "back", "binary", "long")
+            for name in ("empty", "text", "word", "back", "binary", "long", "longer", "none", "inf")
         ),
-        ([tmp_path / "short.csv"], ["--metric", "short"]),
+        *(([tmp_path / name], [name]) for name in rows),
+        ([tmp_path / "stepless"], ["global_step"]),
+        ([tmp_path / "none.csv"], ["global_step"]),
+        ([tmp_path / "short.csv"], [f"--metric {RETURN}"]),
     ):
         capsys.readouterr()
         assert command(*flags) == 2, flags
@@ -213,9 +285,21 @@ def test_what_can_not_be_plotted_gets_one_line(tmp_path: Path, capsys: pytest.Ca
             assert word in line
 
 
-def test_without_matplotlib_a_line_says_what_to_install(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert command(write_run(tmp_path / "run", [0.0])) == 2
-    assert "pip install matplotlib" in told(capsys)
+def run_python(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_without_a_plotting_library_a_line_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['seaborn'] = None; from trxl_jax.plot.__main__ import cli; sys.exit(cli())"
+    process = run_python(code, write_run(tmp_path / "run", [0.0]), "--out", tmp_path / "a.png")
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: plots need seaborn: pip install matplotlib")
+    assert process.stderr.count("\n") == 1
+
+
+def test_flags_need_no_plotting_library() -> None:
+    process = run_python("import sys; from trxl_jax.plot.__main__ import parse; parse(['run']); print(*sys.modules)")
+    assert "trxl_jax.plot.__main__" in process.stdout.split()
+    assert not {"pandas", "seaborn", "scipy", "matplotlib"} & set(process.stdout.split())

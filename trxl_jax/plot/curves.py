@@ -1,300 +1,207 @@
-"""Learning curves: read from runs or CSV files, grouped, put on a common grid, averaged over seeds."""
+"""Learning curves: read from runs or CSV files, grouped, and interpolated to common steps."""
 
-import csv
 import json
-import math
-from collections import defaultdict
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.errors import ConfigError
 
-AXES = {"steps": "global_step", "hours": "hours", "updates": "iteration"}
-"""What a curve can be drawn over, and the name it has in `Run.columns`."""
+AXES = {"steps": "global_step", "updates": "iteration", "hours": "hours"}
+"""The column that holds each x axis."""
 
 _GRID_POINTS = 200
-_RESAMPLES = 2000
-_LAST = 0.1
 _REMEDY = "name runs' directories or CSV files"
 _NOT_GROUPED = RESUMABLE_FIELDS | {"seed", "run_dir"}
 # Names that curves of the original have in CSV files.
 _SYNONYMS = {"return_mean": "episode/r_mean", "length_mean": "episode/l_mean"}
+_TEXT = ["run", "seed", "group"]
+# Spreadsheets compute cells that begin so; an apostrophe before them marks text.
+_FORMULA = r"([=+\-@\t\r])"
 
 
-class Run(NamedTuple):
-    """A run's metrics, one element an update.
-
-    Fields:
-        name: of its directory or its file.
-        seed: as text.
-        config: None of a run that comes from a CSV file.
-        group: of a run that comes from a CSV file; empty otherwise.
-        columns: f64[U] by name: `global_step`, rising; `iteration`; `hours` of wall clock; metrics. NaN where a row
-            lacks one.
-    """
-
-    name: str
-    seed: str
-    config: Config | None
-    group: str
-    columns: Mapping[str, np.ndarray]
-
-
-class Curve(NamedTuple):
-    """A metric of a group of runs.
-
-    Fields:
-        x: f64[P], from where all runs have the metric to where the first one ends.
-        values: f64[S, P], each run's.
-    """
-
-    x: np.ndarray
-    values: np.ndarray
-
-
-class Final(NamedTuple):
-    """A metric at the end of a group's runs.
-
-    Fields:
-        seeds: number of runs S.
-        mean: over runs, of each one's mean over the last tenth of the steps that all have.
-        low: lower end of the mean's interval; NaN of a single run.
-        high: upper end.
-        step: where the shortest run ends.
-        longest: where the longest one does.
-    """
-
-    seeds: int
-    mean: float
-    low: float
-    high: float
-    step: int
-    longest: int
-
-
-def read_runs(path: Path) -> list[Run]:
-    """The run of a directory, or those of a CSV file; none of a run that has no row yet.
-
-    Raises:
-        ConfigError: it is neither, or damaged.
-    """
-    try:
-        return _read_directory(path) if path.is_dir() else _read_csv(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; {_REMEDY}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise ConfigError(f"{path}: it is not text; {_REMEDY}") from None
-
-
-def _read_directory(path: Path) -> list[Run]:
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{path}: no config.json in it; {_REMEDY}")
-    config = load_config(path / "config.json")
-    rows, file = [], path / "metrics.jsonl"
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line, while it is being written
-            break
-    if not rows:
-        return []
-    columns = _columns(rows)
-    if "charts/SPS" in columns:
-        steps = np.diff(columns["global_step"], prepend=0)
-        columns["hours"] = np.cumsum(steps / columns["charts/SPS"]) / 3600
-    return [Run(path.resolve().name, str(config.seed), config, "", columns)]
-
-
-def _read_csv(path: Path) -> list[Run]:
-    """Runs of a file with the columns seed, global_step, metrics, and perhaps run, group, iteration, hours."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"seed", "global_step"} <= set(reader.fieldnames or ()):
-            raise ConfigError(f"{path}: it lacks the columns seed and global_step; {_REMEDY}")
-        parts: dict[tuple[str, str, str], list[dict[str, float]]] = defaultdict(list)
-        for row in reader:
-            seed, group = row.pop("seed"), row.pop("group", None) or path.stem
-            run = row.pop("run", None) or f"{group}__{seed}"
-            parts[group, run, seed].append(_numbers(row, f"{path}, line {reader.line_num}"))
-    runs = []
-    for (group, name, seed), rows in parts.items():
-        if any(later["global_step"] <= row["global_step"] for row, later in pairwise(rows)):
-            raise ConfigError(f"{path}: global_step of run {name} doesn't rise")
-        runs.append(Run(name, seed, None, group, _columns(rows)))
-    return runs
-
-
-def _numbers(row: Mapping[str, Any], where: str) -> dict[str, float]:
-    try:
-        numbers = {_SYNONYMS.get(name, name): float(text) for name, text in row.items() if text}
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from None
-    if "global_step" not in numbers:
-        raise ConfigError(f"{where}: no global_step")
-    return numbers
-
-
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([row.get(name, math.nan) for row in rows], float) for name in names}
-
-
-def write_csv(path: Path, groups: Mapping[str, Sequence[Run]], metrics: Sequence[str]) -> None:
-    """Writes at most 200 rows a run and metric, evenly spread over those that have it; `read_runs` reads them again."""
-    names = ["global_step", *(AXES[axis] for axis in ("updates", "hours")), *metrics]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["run", "seed", "group", *names])
-        for group, runs in groups.items():
-            for run in runs:
-                empty = np.full(len(run.columns["global_step"]), math.nan)
-                table = np.stack([run.columns.get(name, empty) for name in names], axis=1)
-                kept = np.unique(np.concatenate([_thinned(table[:, names.index(metric)]) for metric in metrics]))
-                for row in table[kept]:
-                    writer.writerow([run.name, run.seed, group, *map(_written, row)])
-
-
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """Indices of at most 200 elements that aren't NaN, the first and the last among them."""
-    known = np.flatnonzero(~np.isnan(values))
-    places = np.linspace(0, len(known) - 1, min(_GRID_POINTS, len(known)))
-    return known[places.round().astype(int)]
-
-
-def _written(value: float) -> str:
-    if math.isnan(value):
-        return ""
-    return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"
-
-
-def group_runs(runs: Iterable[Run], group_by: Sequence[str] | None = None) -> dict[str, list[Run]]:
-    """Runs by label, in the order of their appearance.
+def read_runs(paths: Iterable[Path], group_by: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads runs' directories, folders of such directories, and CSV files; a run without an update gets a notice.
 
     Args:
-        runs: of any tasks. Those from CSV files have their group's name as label.
-        group_by: names of settings. None: the task, and what differs between runs of the same task and alters a
-            number, but for the seed.
+        paths: a CSV file has the columns seed, global_step and metrics, and perhaps run, group, iteration and hours.
+        group_by: names of settings that label a run from a directory. Empty: the task and the settings that differ
+            between runs of the same task, without the seed and those that alter no number.
+
+    Returns:
+        A row an update; level 0 of the index is the run's number. Columns: `run`, its name; `seed`, text; `group`, a
+        label, in order; and as f64 `global_step`, rising in a run; `iteration` and `hours` of wall clock, if known;
+        metrics. NaN where a row lacks one.
 
     Raises:
-        ConfigError: a name is not that of a setting.
+        ConfigError: a path is none of these or damaged, no run has an update, or a name is not that of a setting.
     """
-    runs = list(runs)
-    for name in group_by or ():
+    for name in group_by:
         if name not in Config.__dataclass_fields__:
-            raise ConfigError(f"--group_by {name}: it is not a training flag")
-    settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for run in runs:
-        if run.config is not None:
-            settings[run.config.env_id].append(vars(run.config))
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.config is None:
-            label = run.group
-        elif group_by:
-            label = ", ".join(_told(name, getattr(run.config, name)) for name in group_by)
-        else:
-            of_task = settings[run.config.env_id]
-            differing = [name for name in of_task[0] if name not in _NOT_GROUPED and _differs(name, of_task)]
-            label = ", ".join([run.config.env_id, *(_told(name, getattr(run.config, name)) for name in differing)])
-        groups[label].append(run)
-    return dict(groups)
+            raise ConfigError(f"--group_by {name}: it is not a flag of train.py")
+    found = [run for path in _without_folders(paths) for run in _read(path)]
+    if not found:
+        raise ConfigError("there is nothing to plot: none of the runs has done an update")
+    settings = [own for own, _ in found if own]
+    for own, rows in found:
+        if own:
+            rows["group"] = _label(own, settings, group_by)
+    runs = pd.concat([rows for _, rows in found], keys=range(len(found)), names=["number", "row"])
+    # Numbers in labels are sorted as numbers.
+    labels = sorted(runs["group"].unique(), key=lambda label: re.sub(r"\d+", lambda digits: digits[0].zfill(20), label))
+    return runs.assign(group=pd.Categorical(runs["group"], labels))
 
 
-def _differs(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
-    return any(each[name] != settings[0][name] for each in settings)
+def _without_folders(paths: Iterable[Path]) -> list[Path]:
+    """Each run's directory and each file once."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        runs = [] if (path / "config.json").is_file() else sorted(file.parent for file in path.glob("*/config.json"))
+        found |= {run.resolve(): run for run in runs or [path]}
+    # Logs of `experiments` are in the folder of its runs, where runs/* finds them.
+    return [path for path in found.values() if path.suffix != ".log"]
 
 
-def _told(name: str, value: Any) -> str:
-    return str(value) if name == "env_id" else f"{name} {json.dumps(value) if isinstance(value, dict) else value}"
+def _read(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    """Settings and rows of each run; a CSV file has no settings, a directory no groups."""
+    try:
+        return _read_directory(path) if path.is_dir() else _read_csv(path)
+    except ConfigError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ConfigError(f"{path}: {reason}; {_REMEDY}") from None
 
 
-def common_curve(runs: Sequence[Run], metric: str, axis: str = "steps", smooth: int = 1) -> Curve:
+def _read_directory(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{path}: no config.json in it; {_REMEDY}")
+    config, file = load_config(path / "config.json"), path / "metrics.jsonl"
+    text = file.read_text() if file.is_file() else ""
+    text = text[: text.rfind("\n") + 1]  # the rest is a row that is being written
+    if not text:
+        print(f"{path}: no update yet, left out", file=sys.stderr)
+        return []
+    rows = _numbers(pd.DataFrame([json.loads(line) for line in text.splitlines()]), str(file))
+    if "charts/SPS" in rows:
+        steps = rows["global_step"].diff().fillna(rows["global_step"])
+        rows["hours"] = (steps / rows["charts/SPS"]).cumsum() / 3600
+    return [(_settings(config), rows.assign(run=path.resolve().name, seed=str(config.seed)))]
+
+
+def _read_csv(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    cells = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    if not {"seed", "global_step"} <= set(cells):
+        raise ConfigError(f"{path}: it lacks the columns seed and global_step; {_REMEDY}")
+    if not isinstance(cells.index, pd.RangeIndex):
+        raise ConfigError(f"{path}: its rows have more cells than its header")
+    text = (
+        cells.reindex(columns=_TEXT).astype("string").replace(f"^'{_FORMULA}", r"\1", regex=True).fillna({"seed": ""})
+    )
+    text["group"] = text["group"].fillna(path.stem)
+    text["run"] = text["run"].fillna(text["group"] + "__" + text["seed"])
+    rows = cells.drop(columns=_TEXT, errors="ignore")
+    rows = rows.rename(columns={old: new for old, new in _SYNONYMS.items() if new not in rows})
+    runs = text.groupby(_TEXT, sort=False)
+    return [({}, _numbers(rows.loc[run.index], f"{path}, run {key[0]}").join(run)) for key, run in runs]
+
+
+def _numbers(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows as f64, infinite values as NaN, with a global_step that rises."""
+    rows = rows.astype(float).replace([np.inf, -np.inf], np.nan)
+    if "global_step" not in rows or rows["global_step"].isna().any():
+        raise ConfigError(f"{where}: a row has no global_step; remove it")
+    if (rows["global_step"].diff() <= 0).any():
+        raise ConfigError(f"{where}: global_step doesn't rise")
+    return rows
+
+
+def _settings(config: Config) -> dict[str, str]:
+    """A run's settings by name, as labels show them."""
+    texts = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in vars(config).items()}
+    return {name: str(text) if name == "env_id" else f"{name} {text}" for name, text in texts.items()}
+
+
+def _label(own: Mapping[str, str], settings: Sequence[Mapping[str, str]], group_by: Sequence[str]) -> str:
+    of_task = [each for each in settings if each["env_id"] == own["env_id"]]
+    differing = [name for name in own if name not in _NOT_GROUPED and len({each[name] for each in of_task}) > 1]
+    return ", ".join(own[name] for name in group_by or ("env_id", *differing))
+
+
+def check_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
+    """Prints a notice for each run that lacks one of the metrics.
+
+    Raises:
+        ConfigError: no run has it.
+    """
+    numbers = set(runs) - set(_TEXT)
+    for metric in metrics:
+        if metric not in numbers or runs[metric].isna().all():
+            known = ", ".join(sorted(numbers - set(AXES.values()))) or "none"
+            raise ConfigError(f"--metric {metric}: no run has it yet; metrics are {known}")
+        for _, run in runs.groupby(level=0):
+            if run[metric].isna().all():
+                print(f"{run['run'].iloc[0]}: no {metric} yet, left out", file=sys.stderr)
+
+
+def common_curve(runs: pd.DataFrame, metric: str, axis: str = "steps", smooth: int = 1) -> pd.DataFrame:
     """A metric of several runs on one grid, nowhere extrapolated.
 
-    The grid is made of the runs' own points if these are few, else of evenly spread ones; between a run's points the
+    The grid has the runs' own points if they are at most 200, else 200 evenly spaced ones; between a run's points the
     metric is interpolated linearly.
 
     Args:
-        runs: at least one; each has the metric somewhere.
+        runs: as `read_runs` returns them, of one group; those without the metric are left out.
         metric: its name.
         axis: a key of `AXES`.
         smooth: rows over which a running mean is taken first; the first rows have fewer before them.
 
-    Raises:
-        ConfigError: a run lacks the metric or the axis, or there is no point that all runs have.
-    """
-    points = [_points(run, metric, axis) for run in runs]
-    start, end = max(x[0] for x, _ in points), min(x[-1] for x, _ in points)
-    if start > end:
-        raise ConfigError(f"--metric {metric}: {runs[0].name} and its group have no {axis} in common; leave out a run")
-    own = np.unique(np.concatenate([x for x, _ in points]))
-    own = own[(own >= start) & (own <= end)]
-    x = own if len(own) <= _GRID_POINTS else np.linspace(start, end, _GRID_POINTS)
-    return Curve(x, np.stack([np.interp(x, own_x, _running_mean(y, smooth)) for own_x, y in points]))
-
-
-def _points(run: Run, metric: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    if axis not in AXES or not _has(run, AXES[axis]):
-        raise ConfigError(f"--x {axis}: {run.name} doesn't say; use --x steps")
-    if not _has(run, metric):
-        has = ", ".join(sorted(name for name in run.columns if name not in AXES.values()))
-        raise ConfigError(f"--metric {metric}: {run.name} doesn't have it; it has {has}")
-    x, y = run.columns[AXES[axis]], run.columns[metric]
-    known = ~(np.isnan(x) | np.isnan(y))
-    return x[known], y[known]
-
-
-def _has(run: Run, name: str) -> bool:
-    return name in run.columns and not np.isnan(run.columns[name]).all()
-
-
-def _running_mean(y: np.ndarray, size: int) -> np.ndarray:
-    sums = np.concatenate([[0.0], np.cumsum(y)])
-    ends = np.arange(1, len(y) + 1)
-    starts = np.maximum(ends - size, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
-
-
-def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% interval of the mean over axis 0, by a percentile bootstrap over runs; the same each time.
-
-    Args:
-        values: f64[S, P].
-
     Returns:
-        Lower and upper ends, f64[P]; NaN for a single run, which says nothing of the spread.
-    """
-    if len(values) < 2:
-        unknown = np.full(values.shape[1], math.nan)
-        return unknown, unknown
-    from scipy.stats import bootstrap
-
-    interval = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        batch=100,
-        axis=0,
-        confidence_level=0.95,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return interval.low, interval.high
-
-
-def final(runs: Sequence[Run], metric: str) -> Final:
-    """A metric at the end of several runs, as far as the shortest one goes.
+        f64[P, S]: a column a run; the index holds the points, from where all runs have the metric to where the first
+        run ends.
 
     Raises:
-        ConfigError: as `common_curve`.
+        ConfigError: a run lacks the axis, or there is no point that all runs have.
     """
-    x, values = common_curve(runs, metric)
-    last = values[:, x > (1 - _LAST) * x[-1]].mean(axis=1, keepdims=True)
-    low, high = mean_interval(last)
-    longest = max(int(run.columns["global_step"][-1]) for run in runs)
-    return Final(len(runs), float(last.mean()), float(low[0]), float(high[0]), int(x[-1]), longest)
+    columns = []
+    for _, run in runs.dropna(subset=[metric]).groupby(level=0):
+        if AXES[axis] not in run or run[AXES[axis]].isna().all():
+            raise ConfigError(f"--x {axis}: {run['run'].iloc[0]} has no column {AXES[axis]}; use --x steps")
+        points = pd.DataFrame({"x": run[AXES[axis]], "y": run[metric]}).dropna().drop_duplicates("x").set_index("x")
+        columns.append(points["y"].rolling(smooth, min_periods=1).mean() if smooth > 1 else points["y"])
+    curve = _interpolate(pd.concat(columns, axis=1, keys=range(len(columns))))
+    if curve.empty:
+        name = runs["run"].iloc[0]
+        raise ConfigError(f"--metric {metric}: {name} and its group have no {axis} in common; leave out a run")
+    if len(curve) <= _GRID_POINTS:
+        return curve
+    grid = pd.Index(np.linspace(curve.index[0], curve.index[-1], _GRID_POINTS), name="x")
+    return _interpolate(curve.reindex(curve.index.union(grid))).loc[grid]
+
+
+def _interpolate(curve: pd.DataFrame) -> pd.DataFrame:
+    return curve.sort_index().interpolate("index", limit_area="inside").dropna()
+
+
+def write_csv(path: Path, runs: pd.DataFrame, metrics: Sequence[str]) -> None:
+    """Writes at most 200 rows a run and metric, evenly spread over those that have it; `read_runs` reads them again."""
+    names = list(dict.fromkeys([*AXES.values(), *metrics]))
+    kept = [_thinned(run[metric].dropna()) for _, run in runs.groupby(level=0) for metric in metrics]
+    table = runs.loc[pd.concat(kept).index.unique().sort_values()].reindex(columns=[*_TEXT, *names])
+    table = table.sort_values("group", kind="stable").astype(dict.fromkeys(_TEXT, "string"))
+    table[_TEXT] = table[_TEXT].replace(f"^{_FORMULA}", r"'\1", regex=True)
+    table.to_csv(path, index=False, float_format=_written, lineterminator="\n")
+
+
+def _thinned(values: pd.Series) -> pd.Series:
+    """At most 200 of the values, the first and the last among them."""
+    return values.iloc[np.linspace(0, len(values) - 1, min(_GRID_POINTS, len(values))).round().astype(int)]
+
+
+def _written(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"

@@ -1,8 +1,10 @@
 """Orbax checkpoints of a run: arrays with typed targets, counters as JSON. Nothing is pickled."""
 
+import errno
 import gc
 import io
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ import orbax.checkpoint as ocp
 from trxl_jax.errors import CheckpointError
 
 _STATE, _RUN = "state", "run"
+_CAN_NOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP)  # errors of file systems without that call
 _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 
 
@@ -42,7 +45,7 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
     run = jax.tree.map(lambda leaf: leaf.tolist() if isinstance(leaf, np.ndarray) else leaf, run)
 
     def write() -> None:
-        _probe(directory, sum(leaf.nbytes for leaf in jax.tree.leaves(_with_key_data(state))))
+        _reserve(directory, sum(leaf.nbytes for leaf in jax.tree.leaves(_with_key_data(state))))
         with _manager(directory, keep) as manager:
             items = {_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
             manager.save(iteration, args=ocp.args.Composite(**items), force=True)
@@ -56,10 +59,21 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
     return path
 
 
-def _probe(directory: Path, size: int) -> None:
-    """Fails in one piece where the disk has no room: TensorStore's threads complain for long."""
+def _reserve(directory: Path, size: int) -> None:
+    """Fails at once where the disk has no room for a checkpoint: TensorStore's threads complain for long.
+
+    Raises:
+        OSError: the disk, a quota or the limit on files' sizes leaves less than `size` bytes.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
+        if hasattr(os, "posix_fallocate"):  # macOS lacks it
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            except OSError as error:
+                if error.errno not in _CAN_NOT_RESERVE:
+                    raise
         file.write(bytes(size))
 
 
