@@ -31,6 +31,7 @@ from tests.support.command import (
 )
 from tests.support.paths import ROOT
 from tests.support.probes import Failing
+from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS, make_env
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.host.episode import episode_seed
@@ -93,7 +94,7 @@ def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_
     process = start(*HOST, "--total_timesteps", 10**7, "--save_every", 0, "--run_dir", run_dir)
     wait_for_rows(run_dir, 2)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=time_limit(60))
     assert process.returncode == 128 + number
     assert err == ""
     assert f"go on with: python {ROOT / 'train.py'} --resume {run_dir}" in out
@@ -256,7 +257,7 @@ def test_an_environment_that_raises_leaves_the_state_before_it(
 def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> None:
     flags = ["--env_id", "tests.probes:Failing-v0", *TINY, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run"]
     process = start(*flags)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.startswith("error: environment Failing-v0 failed")
     assert err.count("\n") == 1, err
@@ -279,7 +280,7 @@ def test_other_failures_of_environments_end_in_one_line_too(
 ) -> None:
     flags = ["--env_id", f"tests.probes:{env_id}-v0", *TINY, *flags, "--run_dir", str(tmp_path / "run")]
     process = start(*flags, start_new_session=True)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     # Both environments fail in the same step; which is met first is a matter of time.
@@ -293,7 +294,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
     process = start(*flags, start_new_session=True)
     wait_for_rows(run_dir, 2)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=time_limit(60))
     assert process.returncode == 130
     assert err == ""
     assert checkpoint.latest(run_dir / "checkpoints") is not None
@@ -315,7 +316,7 @@ def test_ctrl_c_while_starting_is_one_line_at_most(tmp_path: Path) -> None:
     while not (tmp_path / "run").exists():  # made when the parts are
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 130
     assert err.count("\n") <= 1, err
 
@@ -335,7 +336,7 @@ def test_an_interrupt_that_is_swallowed_while_starting_still_ends_the_run() -> N
 def test_training_that_diverges_stops_and_keeps_the_updates_inputs(flags: list[str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(*flags, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", run_dir)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     assert "diverged" in err
@@ -362,7 +363,7 @@ def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--debug"]
     process = start(*flags, "--run_dir", run_dir)
-    _, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=time_limit(240))
     assert process.returncode == 1
     assert "Traceback" in err
     assert "invalid value (nan)" in err or "not finite" in err, err[-2000:]
@@ -372,7 +373,7 @@ def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
 def test_a_closed_stdout_does_not_end_a_run(tmp_path: Path) -> None:
     process = start(*DEVICE, "--total_timesteps", 640, "--run_dir", tmp_path / "run")
     process.stdout.close()
-    process.wait(timeout=120)
+    process.wait(timeout=time_limit(120))
     assert checkpoint.latest(tmp_path / "run" / "checkpoints").name == "20"
 
 
@@ -401,7 +402,7 @@ def test_a_full_disk_for_metrics_saves_the_state(tmp_path: Path) -> None:
     run_dir.mkdir()
     (run_dir / "metrics.jsonl").symlink_to("/dev/full")
     process = start(*DEVICE, "--total_timesteps", 10**6, "--run_dir", run_dir)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     assert "No space left on device" in err
@@ -417,7 +418,7 @@ def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     process = start("--resume", run_dir, "--total_timesteps", 96, preexec_fn=limit)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.count("\n") == 1, err
     assert "checkpoint" in err

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import DEVICE, ROOT, rows, told, wait_for_rows
+from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
@@ -74,7 +75,7 @@ def test_a_signal_saves_and_the_next_call_resumes_whatever_else_fails(
     )
     wait_for_rows(tiny, 2)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=time_limit(60))
     assert process.returncode == 128 + signal.SIGTERM
     assert err == ""
     assert f"tiny__1: started, see {tiny}.log" in out
@@ -230,7 +231,7 @@ run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + time_limit(60)
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     parent.kill()

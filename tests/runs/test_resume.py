@@ -15,6 +15,7 @@ import pytest
 from tests.support import probes  # noqa: F401 - registers its environments
 from tests.support.command import DEVICE, HOST, TINY, rows, run, start, wait_for_rows
 from tests.support.probes import Dying, Forgetful
+from tests.support.time_limits import time_limit
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
@@ -129,7 +130,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_numbers(tmp_path: Pat
         process.kill()
         process.communicate()
     process = start("--resume", killed)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=time_limit(300))
     assert process.returncode == 0, err
     assert rows(killed) == rows(whole)
     names = sorted(int(path.name) for path in (killed / "checkpoints").iterdir())

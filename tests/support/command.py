@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.time_limits import time_limit
 from trxl_jax.cli import run_command
 from trxl_jax.commands import train as command
 
@@ -52,7 +53,7 @@ def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
 def wait_for_rows(run_dir: Path, count: int) -> None:
     """Waits until `count` updates have been logged."""
     path = run_dir / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + time_limit(120)
     while time.monotonic() < deadline:
         if path.exists() and path.read_text().count("\n") >= count:
             return
@@ -75,7 +76,7 @@ def session_of(pid: int) -> list[int]:
 
 def assert_all_ended(pid: int) -> None:
     """Asserts that all processes of the session started by process `pid` end within ten seconds."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + time_limit(10)
     while session_of(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not session_of(pid)
