@@ -1,0 +1,89 @@
+"""Applies each mutant to a copy of the project and runs the tests that are to catch it.
+
+    python -m tests.mutants [NAME...] [--list]
+
+Prints one line per mutant and exits with 1 if one survived. About half a minute each; not part of CI.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutants.mutants import MUTANTS, Mutant
+from tests.support.paths import ROOT
+
+_COPIED = ("trxl_jax", "tests", "examples", "benchmarks", "pyproject.toml", "README.md", "train.py", "enjoy.py")
+_TESTS_FAILED = 1  # pytest's exit status
+
+
+def apply(mutant: Mutant, root: Path) -> None:
+    """Changes the copy of the project in `root`."""
+    path = root / "trxl_jax" / mutant.file
+    source = path.read_text()
+    assert source.count(mutant.old) == 1, f"{mutant.name}: its text occurs {source.count(mutant.old)} times"
+    path.write_text(source.replace(mutant.old, mutant.new))
+
+
+def is_caught(mutant: Mutant, root: Path, flags: list[str]) -> bool:
+    """Whether a test fails under a mutant; restores the copy afterwards."""
+    apply(mutant, root)
+    try:
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "--no-header",
+                "-p",
+                "no:cacheprovider",
+                *mutant.tests,
+                *flags,
+            ],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    finally:
+        shutil.copyfile(ROOT / "trxl_jax" / mutant.file, root / "trxl_jax" / mutant.file)
+    return ran.returncode == _TESTS_FAILED
+
+
+def main() -> int:
+    """Runs the mutants; 0 if all were caught."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="parts of the names of mutants to run; none: all")
+    parser.add_argument("--list", action="store_true", help="print the names")
+    parser.add_argument("--pytest", nargs="*", default=[], help="further arguments of pytest")
+    given = parser.parse_args()
+    chosen = [m for m in MUTANTS if not given.names or any(name in m.name for name in given.names)]
+    if given.list:
+        print("\n".join(mutant.name for mutant in chosen))
+        return 0
+    survivors = []
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        for name in _COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+            copy(ROOT / name, root / name)
+        for mutant in chosen:
+            started = time.monotonic()
+            caught = is_caught(mutant, root, given.pytest)
+            survivors += [] if caught else [mutant]
+            print(
+                f"{'caught' if caught else 'SURVIVED'}  {mutant.name} ({time.monotonic() - started:.0f} s)", flush=True
+            )
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,527 @@
+"""Small wrong changes to the source, each of which a test must catch.
+
+To add one: a line below with a name, the file in `trxl_jax/`, the text to replace (it must occur exactly once), the
+replacement, and the tests that are to notice. Keep to changes that a tired author could make.
+"""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A wrong change.
+
+    Fields:
+        name: what is wrong.
+        file: in `trxl_jax/`.
+        old: text that occurs once in the file.
+        new: its replacement.
+        tests: arguments of pytest.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+REFERENCE = ("tests/ppo/test_reference.py",)
+LOSSES = ("tests/ppo/test_losses.py",)
+ROLLOUT = ("tests/ppo/test_rollout.py",)
+TRAINER = ("tests/runs/test_trainer.py",)
+CACHE = ("tests/agent/test_cache.py",)
+CORE = ("tests/agent/test_transformer_xl.py",)
+GOLDEN = ("tests/agent/test_golden.py",)
+FRAMES = ("tests/agent/test_frames.py",)
+INIT = ("tests/agent/test_initialisation.py",)
+POLICY = ("tests/play/test_policy.py",)
+EVALUATION = ("tests/play/test_evaluation.py",)
+DEVICE = ("tests/envs/test_device.py",)
+HOST = ("tests/envs/test_host.py",)
+ENCODER = ("tests/agent/test_pixel_encoder.py",)
+RESUME = ("tests/runs/test_resume.py",)
+
+MUTANTS = [
+    # The update.
+    Mutant("norm_adv is ignored", "ppo/update.py", "if config.norm_adv:", "if False:", REFERENCE),
+    Mutant(
+        "entropy coefficient 0",
+        "ppo/update.py",
+        "loss = policy - ent_coef * entropy",
+        "loss = policy - 0 * entropy",
+        REFERENCE,
+    ),
+    Mutant(
+        "entropy is punished",
+        "ppo/update.py",
+        "loss = policy - ent_coef * entropy",
+        "loss = policy + ent_coef * entropy",
+        REFERENCE,
+    ),
+    Mutant("vf_coef is ignored", "ppo/update.py", "+ config.vf_coef * value", "+ value", REFERENCE),
+    Mutant(
+        "value loss never clipped",
+        "ppo/update.py",
+        "config.clip_coef if config.clip_vloss else None",
+        "None",
+        REFERENCE,
+    ),
+    Mutant(
+        "no weight decay",
+        "ppo/update.py",
+        "optax.add_decayed_weights(0.01)",
+        "optax.add_decayed_weights(0.0)",
+        REFERENCE,
+    ),
+    Mutant("Adam's beta 2", "ppo/update.py", "b2=0.999", "b2=0.99", REFERENCE),
+    Mutant(
+        "the learning rate is not annealed",
+        "ppo/update.py",
+        "(init_lr - config.final_lr) * fraction",
+        "(init_lr - config.final_lr)",
+        REFERENCE,
+    ),
+    Mutant(
+        "the entropy coefficient is not annealed",
+        "ppo/update.py",
+        "(init_ent_coef - config.final_ent_coef) * fraction",
+        "(init_ent_coef - config.final_ent_coef)",
+        REFERENCE,
+    ),
+    Mutant(
+        "gradients are not clipped",
+        "ppo/update.py",
+        "shrink = jnp.minimum(1.0,",
+        "shrink = jnp.maximum(1.0,",
+        REFERENCE,
+    ),
+    Mutant(
+        "grad_norm after clipping",
+        "ppo/update.py",
+        "return params, opt_state, norm",
+        "return params, opt_state, norm * shrink",
+        REFERENCE,
+    ),
+    Mutant("k1 with the wrong sign", "ppo/update.py", "-log_ratio.mean()", "log_ratio.mean()", REFERENCE),
+    Mutant(
+        "k3 without its linear part",
+        "ppo/update.py",
+        "((ratio - 1) - log_ratio).mean()",
+        "(ratio - 1).mean()",
+        REFERENCE,
+    ),
+    Mutant(
+        "clipfrac with twice the range",
+        "ppo/update.py",
+        "(jnp.abs(ratio - 1) > config.clip_coef)",
+        "(jnp.abs(ratio - 1) > 2 * config.clip_coef)",
+        REFERENCE,
+    ),
+    Mutant(
+        "the same permutation in every epoch",
+        "ppo/update.py",
+        "indices = minibatch_indices(epoch_key,",
+        "indices = minibatch_indices(key,",
+        REFERENCE,
+    ),
+    Mutant("target_kl ends nothing", "ppo/update.py", "running & (metrics", "running | (metrics", ROLLOUT),
+    Mutant(
+        "metrics of epochs that did not run count",
+        "ppo/update.py",
+        "(m * ran).sum() / ran.sum()",
+        "m.mean()",
+        REFERENCE,
+    ),
+    Mutant(
+        "the iteration does not advance",
+        "ppo/update.py",
+        "iteration=train_state.iteration + 1",
+        "iteration=train_state.iteration",
+        REFERENCE,
+    ),
+    # Minibatches.
+    Mutant(
+        "all environments share a permutation",
+        "ppo/minibatch.py",
+        "order = permute(jax.random.split(key, num_envs))",
+        "order = permute(jnp.stack([key] * num_envs))",
+        REFERENCE,
+    ),
+    Mutant(
+        "query slots are off by one",
+        "ppo/minibatch.py",
+        "query_slot=window + steps",
+        "query_slot=window + steps + 1",
+        ROLLOUT,
+    ),
+    # Losses and advantages.
+    Mutant(
+        "gamma and lambda swapped",
+        "ppo/train_step.py",
+        "config.gamma, config.gae_lambda",
+        "config.gae_lambda, config.gamma",
+        REFERENCE,
+    ),
+    Mutant(
+        "ends do not cut the advantage",
+        "ppo/advantages.py",
+        "gamma * gae_lambda * going_on_t * following",
+        "gamma * gae_lambda * following",
+        LOSSES,
+    ),
+    Mutant(
+        "ends do not cut the value",
+        "ppo/advantages.py",
+        "gamma * next_value * going_on - value",
+        "gamma * next_value - value",
+        LOSSES,
+    ),
+    Mutant(
+        "the last value is not used",
+        "ppo/advantages.py",
+        "jnp.concatenate([value[1:], last_value[None]])",
+        "jnp.concatenate([value[1:], 0 * last_value[None]])",
+        LOSSES,
+    ),
+    Mutant(
+        "returns without the value",
+        "ppo/advantages.py",
+        "return advantage, advantage + value",
+        "return advantage, advantage",
+        LOSSES,
+    ),
+    Mutant(
+        "the surrogate takes the maximum", "ppo/losses.py", "-jnp.minimum(advantage", "-jnp.maximum(advantage", LOSSES
+    ),
+    Mutant(
+        "value loss takes the better error",
+        "ppo/losses.py",
+        "error = jnp.maximum(error",
+        "error = jnp.minimum(error",
+        LOSSES,
+    ),
+    Mutant("biased standard deviation", "ppo/losses.py", "ddof=1", "ddof=0", LOSSES),
+    # One iteration.
+    Mutant(
+        "rollout and update share a key",
+        "ppo/train_step.py",
+        "return rollout_key, update_key",
+        "return rollout_key, rollout_key",
+        REFERENCE,
+    ),
+    Mutant(
+        "every iteration has the same keys",
+        "ppo/train_step.py",
+        "jax.random.split(jax.random.fold_in(key, iteration))",
+        "jax.random.split(key)",
+        REFERENCE,
+    ),
+    Mutant(
+        "explained variance doubled",
+        "ppo/train_step.py",
+        "explained = 1 - (returns",
+        "explained = 2 - 2 * (returns",
+        REFERENCE,
+    ),
+    Mutant(
+        "value_mean plus 1",
+        "ppo/train_step.py",
+        '"episode/value_mean": steps.value.mean()',
+        '"episode/value_mean": steps.value.mean() + 1',
+        REFERENCE,
+    ),
+    Mutant(
+        "advantage_mean of the returns",
+        "ppo/train_step.py",
+        '"episode/advantage_mean": advantage.mean()',
+        '"episode/advantage_mean": returns.mean()',
+        REFERENCE,
+    ),
+    # The rollout.
+    Mutant(
+        "the last value times 0",
+        "ppo/rollout.py",
+        "last_value=steps.last_value",
+        "last_value=0 * steps.last_value",
+        REFERENCE,
+    ),
+    Mutant(
+        "the bootstrap is not discounted", "ppo/acting.py", "return self.gamma * jnp.where", "return jnp.where", ROLLOUT
+    ),
+    Mutant(
+        "terminated episodes are bootstrapped",
+        "ppo/acting.py",
+        "jnp.where(step.truncated & ~step.terminated, values, 0.0)",
+        "jnp.where(step.truncated, values, 0.0)",
+        ROLLOUT,
+    ),
+    Mutant("the final value at the old slot", "ppo/acting.py", "slot + 1)", "slot)", ROLLOUT),
+    Mutant(
+        "truncation does not end an episode",
+        "ppo/acting.py",
+        "done = step.terminated | step.truncated",
+        "done = step.terminated",
+        REFERENCE,
+    ),
+    Mutant("the ring is not rounded", "ppo/acting.py", "hidden[:, None].astype(dtype)", "hidden[:, None]", ROLLOUT),
+    Mutant(
+        "the same noise in every step",
+        "ppo/rollout.py",
+        "noise = draw(jax.random.split(key, num_steps))",
+        "noise = draw(jnp.stack([key] * num_steps))",
+        REFERENCE,
+    ),
+    Mutant(
+        "late results are not shifted",
+        "ppo/double_buffering.py",
+        "jnp.concatenate([x[1:], y[None]])",
+        "jnp.concatenate([y[None], x[1:]])",
+        ROLLOUT,
+    ),
+    Mutant("late observations count twice", "ppo/double_buffering.py", "is_new=t >= late", "is_new=True", ROLLOUT),
+    # The memory.
+    Mutant("a query sees itself", "agent/cores/cache.py", "& (slots < query)", "& (slots <= query)", CACHE),
+    Mutant(
+        "a query sees the previous episode",
+        "agent/cores/cache.py",
+        "count = jnp.minimum(episode_step, window - 1)[..., None]",
+        "count = jnp.full_like(episode_step, window - 1)[..., None]",
+        CACHE,
+    ),
+    Mutant(
+        "the window is one longer",
+        "agent/cores/cache.py",
+        "jnp.minimum(episode_step, window - 1)",
+        "jnp.minimum(episode_step, window)",
+        CACHE,
+    ),
+    Mutant(
+        "an episode's first step is 1",
+        "agent/cores/cache.py",
+        "jnp.where(done, 0, memory.episode_step + 1)",
+        "jnp.where(done, 1, memory.episode_step + 1)",
+        CACHE,
+    ),
+    Mutant(
+        "the memory passes gradients",
+        "agent/cores/cache.py",
+        "entry = jax.lax.stop_gradient(hidden)[:, None]",
+        "entry = hidden[:, None]",
+        CACHE,
+    ),
+    Mutant(
+        "the oldest slots are kept",
+        "agent/cores/cache.py",
+        "hidden=memory.hidden[:, -window:]",
+        "hidden=memory.hidden[:, :window]",
+        REFERENCE,
+    ),
+    Mutant(
+        "positions are not kept",
+        "agent/cores/cache.py",
+        "position=memory.position[:, -window:]",
+        "position=0 * memory.position[:, -window:]",
+        REFERENCE,
+    ),
+    Mutant(
+        "a ring slot too old",
+        "agent/cores/ring.py",
+        "return slot - 1 - (slot - 1 - jnp.arange",
+        "return slot - 2 - (slot - 2 - jnp.arange",
+        CACHE,
+    ),
+    # The transformer.
+    Mutant(
+        "energies over the square root of d",
+        "agent/cores/attention.py",
+        "(scale / np.sqrt(dim))",
+        "(scale / np.sqrt(head_dim))",
+        GOLDEN,
+    ),
+    Mutant(
+        "no empty entries",
+        "agent/cores/attention.py",
+        "context = jnp.where(any_visible, context, empty.reshape(heads))",
+        "context = jnp.where(any_visible, context, 0.0)",
+        CORE,
+    ),
+    Mutant("Flax's epsilon", "agent/cores/attention.py", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-2", GOLDEN),
+    Mutant(
+        "no residual around attention",
+        "agent/cores/transformer_xl.py",
+        "x = x + attention(query, slots, visible, empty)",
+        "x = attention(query, slots, visible, empty)",
+        GOLDEN,
+    ),
+    Mutant(
+        "no residual around the projection",
+        "agent/cores/transformer_xl.py",
+        "return x + nn.relu(",
+        "return nn.relu(",
+        GOLDEN,
+    ),
+    Mutant(
+        "the memory stores outputs",
+        "agent/cores/transformer_xl.py",
+        "            hidden.append(jax.lax.stop_gradient(x))\n            x = layer(x, layer_slots, visible, empty)",
+        "            x = layer(x, layer_slots, visible, empty)\n            hidden.append(jax.lax.stop_gradient(x))",
+        GOLDEN,
+    ),
+    Mutant(
+        "positions count up", "agent/cores/positions.py", "(self.max_episode_steps - 1 - position)", "position", GOLDEN
+    ),
+    Mutant(
+        "gradient of the single query without its mean",
+        "agent/cores/attention.py",
+        "weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))\n    return jnp.einsum(",
+        "weights * d_weights\n    return jnp.einsum(",
+        CORE,
+    ),
+    # Heads, encoders, initialisation.
+    Mutant(
+        "log-probability of the first branch for all",
+        "agent/distributions.py",
+        "action[..., i : i + 1]",
+        "action[..., 0:1]",
+        LOSSES,
+    ),
+    Mutant(
+        "entropy is averaged over branches",
+        "agent/distributions.py",
+        "return jnp.sum(jnp.stack(",
+        "return jnp.mean(jnp.stack(",
+        LOSSES,
+    ),
+    Mutant(
+        "samples ignore the logits",
+        "agent/distributions.py",
+        "self._split(self.logits + noise)",
+        "self._split(0 * self.logits + noise)",
+        REFERENCE,
+    ),
+    Mutant("the actor's gain", "agent/initializers.py", "ACTOR_GAIN = 0.1", "ACTOR_GAIN = 0.01", INIT),
+    Mutant(
+        "biases start at 0",
+        "agent/initializers.py",
+        "jax.random.uniform(key, shape, dtype, -bound, bound)",
+        "jnp.zeros(shape, dtype)",
+        INIT,
+    ),
+    Mutant(
+        "no ReLU after the transformer",
+        "agent/actor_critic.py",
+        "features = nn.relu(self.post_transformer(x))",
+        "features = self.post_transformer(x)",
+        GOLDEN,
+    ),
+    Mutant(
+        "pixels are not scaled on accelerators",
+        "agent/encoders.py",
+        "x = frames.astype(jnp.float32) / 255.0",
+        "x = frames.astype(jnp.float32)",
+        ENCODER,
+    ),
+    Mutant(
+        "pixels are not scaled on CPUs",
+        "agent/cpu/pixel_encoder.py",
+        ".reshape(2, 2, 48, 32) / 255",
+        ".reshape(2, 2, 48, 32)",
+        ENCODER,
+    ),
+    Mutant(
+        "collisions count as equal",
+        "agent/cpu/frames.py",
+        "first = jnp.where(equal, first, start + own)",
+        "first = jnp.where(first < _NONE, first, start + own)",
+        FRAMES,
+    ),
+    # Playing.
+    Mutant(
+        "evaluation chunks share a key",
+        "play/evaluation.py",
+        "jax.random.fold_in(action_key, chunk)",
+        "action_key",
+        EVALUATION,
+    ),
+    Mutant(
+        "an evaluation favours short episodes",
+        "play/evaluation.py",
+        "if len(played[i]) < share[i]:",
+        "if sum(map(len, played)) < share.sum():",
+        EVALUATION,
+    ),
+    Mutant(
+        "a policy's memory stands still",
+        "play/policy.py",
+        "slot=slot + 1, episode_step=episode_step + 1",
+        "slot=slot, episode_step=episode_step + 1",
+        POLICY,
+    ),
+    Mutant(
+        "a policy's reset does nothing",
+        "play/policy.py",
+        "jnp.where(done, 0, memory.episode_step)",
+        "memory.episode_step",
+        POLICY,
+    ),
+    Mutant(
+        "attention by slot, not by age",
+        "play/policy.py",
+        "(memory.slot - ages) % agent.window",
+        "ages % agent.window",
+        POLICY,
+    ),
+    # Runs.
+    Mutant(
+        "SPS divided by 3",
+        "runs/trainer.py",
+        "self.config.batch_size / seconds",
+        "self.config.batch_size / seconds / 3",
+        TRAINER,
+    ),
+    Mutant(
+        "t_mean is the time of the rollout",
+        "runs/trainer.py",
+        "seconds_per_step = seconds / self.config.num_steps",
+        "seconds_per_step = seconds",
+        TRAINER,
+    ),
+    Mutant("the last 10 episodes", "runs/recent_episodes.py", "NUM_EPISODES = 100", "NUM_EPISODES = 10", TRAINER),
+    Mutant(
+        "a resumed run forgets its last episodes",
+        "runs/trainer.py",
+        'RecentEpisodes(run["episodes"])',
+        "RecentEpisodes()",
+        RESUME,
+    ),
+    # Environments.
+    Mutant(
+        "returns are not reset",
+        "envs/device/environment.py",
+        "episode_return=jnp.where(done, 0.0, episode.episode_return)",
+        "episode_return=episode.episode_return",
+        DEVICE,
+    ),
+    Mutant(
+        "all device environments share a key",
+        "envs/device/environment.py",
+        "key=jax.random.split(state_key, self.num_envs)",
+        "key=jnp.stack([state_key] * self.num_envs)",
+        DEVICE,
+    ),
+    Mutant("the same episode again and again", "envs/host/episode.py", "        self.episode += 1\n", "", HOST),
+    Mutant(
+        "options only once",
+        "envs/host/episode.py",
+        "self.env.reset(seed=self.episode_seed, options=self.options)",
+        "self.env.reset(seed=self.episode_seed, options=self.options if self.episode == 1 else None)",
+        HOST,
+    ),
+    Mutant(
+        "the first of the final observations for all",
+        "envs/host/vector.py",
+        'final_obs[i] = infos["final_obs"][i]',
+        'final_obs[i] = infos["final_obs"][np.flatnonzero(done)[0]]',
+        HOST,
+    ),
+]
