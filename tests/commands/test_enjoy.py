@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import trxl_jax
-from tests.conftest import make_run
 from tests.support.paths import ROOT
 from tests.support.probes import Counter
+from tests.support.runs import make_run
 from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config

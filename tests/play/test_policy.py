@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import trxl_jax
-from tests.conftest import make_run
 from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
+from tests.support.runs import make_run
 from trxl_jax import Config, make_agent, make_env
 from trxl_jax.agent.cores.cache import visible_slots
 from trxl_jax.errors import CheckpointError, ConfigError

@@ -44,6 +44,13 @@ def test_every_room_is_listed() -> None:
     assert {room(name) for name in MODULES if name != "trxl_jax"} == set(ROOMS)
 
 
+def test_tests_import_helpers_from_support_only() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests"):
+                assert (node.module or "").startswith(("tests.support", "tests.mutants")), path
+
+
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"trxl_jax"}))
 def test_imports_point_up(name: str) -> None:
     for imported in imports(name):
@@ -86,3 +93,24 @@ def test_files_and_functions_stay_small() -> None:
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno is not None
                 assert node.end_lineno - node.lineno < 70, f"{name}.{node.name} is long"
+
+
+def test_public_array_functions_state_shapes() -> None:
+    """In brackets, such as f32[N, D], or by reference to the function that does."""
+    for name, path in MODULES.items():
+        for function, owner in public_functions(ast.parse(path.read_text())):
+            arguments = [*function.args.args, *function.args.kwonlyargs]
+            annotations = [ast.unparse(a.annotation) for a in arguments if a.annotation]
+            annotations += [ast.unparse(function.returns)] if function.returns else []
+            if any("jax.Array" in text or "np.ndarray" in text for text in annotations):
+                text = (ast.get_docstring(function) or "").lower()
+                assert any(mark in text for mark in ("[", "see `", "as for")), (
+                    f"{name}.{owner}{function.name}: no shapes"
+                )
+
+
+def public_functions(tree: ast.Module) -> list[tuple[ast.FunctionDef, str]]:
+    found = [(node, "") for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")):
+        found += [(node, f"{cls.name}.") for node in cls.body if isinstance(node, ast.FunctionDef)]
+    return [(node, owner) for node, owner in found if not node.name.startswith("_") or node.name == "__call__"]

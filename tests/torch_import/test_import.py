@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.agent.test_golden import DIRECTORIES, FLOAT32, Golden, assert_close
 from tests.support import torch_archive
+from tests.support.golden import DIRECTORIES, FLOAT32, Golden, assert_close
 from tests.support.paths import GOLDEN
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.cli import run_command

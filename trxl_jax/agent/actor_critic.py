@@ -123,7 +123,7 @@ class ActorCritic(nn.Module):
         return self.positional_encoding == "learned"
 
     def init_params(self, key: jax.Array) -> chex.ArrayTree:
-        """Fresh parameters of every part."""
+        """Fresh parameters f32 of every part, `{"params": ...}`, from a key[]."""
 
         def everything(agent: "ActorCritic") -> None:
             slots = agent.encode_slots(jnp.zeros((1, 1, self.num_layers, self.dim)), jnp.zeros((1, 1), jnp.int32))

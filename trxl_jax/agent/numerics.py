@@ -45,7 +45,7 @@ class Numerics:
         return dot_general(rows, weight, dimension_numbers, precision)
 
     def cast_factors(self, inputs: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any = None) -> Any:
-        """Flax's `promote_dtype` for layers that multiply in `dtype` and return float32.
+        """Flax's `promote_dtype`, arrays [...], for layers that multiply in `dtype` and return float32.
 
         The bias stays float32, unlike with Flax's own: its gradient is a sum over the batch, which XLA takes in the
         cotangent's type. In bfloat16, a sum over 16,384 samples was 6% off.

@@ -49,7 +49,7 @@ class SingleEnv(Protocol):
         ...
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation; images with rows first, as people look at them."""
+        """An observation [*obs_shape]; images with rows first, as people look at them."""
         ...
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class HostSingleEnv:
         return reward, info.get(RESULT)
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation; images with rows first, as people look at them."""
+        """An observation [*obs_shape]; images with rows first, as people look at them."""
         return np.swapaxes(obs, 0, 1) if self._x_first else obs
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class DeviceSingleEnv:
         return step.reward[0].item(), ended[0] if ended else None
 
     def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation; images with rows first, as people look at them."""
+        """An observation [*obs_shape]; images with rows first, as people look at them."""
         return np.swapaxes(obs, 0, 1) if self._x_first else obs
 
     def close(self) -> None:

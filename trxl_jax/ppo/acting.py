@@ -97,7 +97,7 @@ class RolloutActor:
     bootstrap_truncated: bool
 
     def start(self, obs: jax.Array, memory: EpisodicMemory, num_steps: int) -> ActorState:
-        """The state before a rollout of T = `num_steps` steps, from the W slots that were carried here."""
+        """The state before a rollout of T = `num_steps` steps, from obs [N, *obs_shape] and the W carried slots."""
         layers = self.agent.apply(self.params, memory.hidden, memory.position, method="encode_slots")
         return ActorState(obs, cache.start_rollout(memory, num_steps), RingBuffer(layers))
 
@@ -122,7 +122,7 @@ class RolloutActor:
         return ActorState(state.obs, memory, state.ring.write(entry, slot)), step
 
     def observe(self, state: ActorState, step: TimeStep, slot: jax.Array) -> tuple[ActorState, StepResult]:
-        """Takes the environments' answer to the step that was written to `slot`."""
+        """Takes the environments' answer to the step that was written to `slot`, i32[]; results are [n]."""
         done = step.terminated | step.truncated
         reward = step.reward
         if self.bootstrap_truncated:

@@ -8,7 +8,7 @@ _MAX_NEGATIVE_LOG = 100.0  # PyTorch's binary cross-entropy clamps its logarithm
 
 
 def normalise_advantage(advantage: jax.Array) -> jax.Array:
-    """Mean 0 and standard deviation 1 over all elements (n - 1 in the denominator, as PyTorch's `std`)."""
+    """f32[...] with mean 0 and standard deviation 1 over all elements (n - 1 in the denominator, as in PyTorch)."""
     return (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
 
 

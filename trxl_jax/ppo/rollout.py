@@ -74,7 +74,7 @@ class Rollout(NamedTuple):
 def init_rollout_state(
     env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: str = "bfloat16"
 ) -> RolloutState:
-    """Resets the environments and empties the memory."""
+    """Resets the environments with a key[], and empties the memory: W slots of zeros, [N, W, L, D]."""
     env_state, obs = env.reset(key)
     memory = cache.init(env.num_envs, agent.window, agent.num_layers, agent.dim, jnp.dtype(memory_dtype))
     return RolloutState(env_state=env_state, obs=obs, memory=memory)
@@ -91,7 +91,7 @@ def collect_rollout(
     gamma: float = 0.995,
     bootstrap_truncated: bool = False,
 ) -> tuple[RolloutState, Rollout]:
-    """Acts for T = `num_steps` steps.
+    """Acts for T = `num_steps` steps; fields of the result are [T, N, ...].
 
     Args:
         agent: the model.

@@ -45,7 +45,7 @@ def init_states(
     optimizer: optax.GradientTransformation | None = None,
     params: Any = None,
 ) -> tuple[TrainState, RolloutState]:
-    """Fresh parameters (unless given), and environments at the start of their first episodes."""
+    """Fresh parameters (unless given) and environments at the start of their first episodes, from a key[]."""
     params_key, env_key = jax.random.split(key)
     optimizer = optimizer or make_optimizer()
 
@@ -125,7 +125,7 @@ def compile_collect_and_learn(
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
 ) -> tuple[CollectFn, LearnFn]:
-    """`make_collect_and_learn`, compiled now and for states like these.
+    """`make_collect_and_learn`, compiled now for states like these and a key[].
 
     Memory that the compiler freed is returned to the system first: 0.3 GB of the process's peak at the defaults.
     """
@@ -147,7 +147,7 @@ def compile_train_step(
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
 ) -> TrainStep:
-    """`make_train_step`, compiled as by `compile_collect_and_learn`."""
+    """`make_train_step`, compiled now for states like these and a key[]."""
     if env.on_host:
         return chain(*compile_collect_and_learn(config, env, agent, states, key, optimizer))
     train_step = jax.jit(chain(*make_collect_and_learn(config, env, agent, optimizer))).lower(*states, key)
@@ -157,7 +157,7 @@ def compile_train_step(
 
 
 def iteration_keys(key: jax.Array, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The keys of an iteration's rollout and of its update, derived from the run's key."""
+    """The keys, each key[], of an iteration's rollout and update, from the run's key[] and the iteration, i32[]."""
     rollout_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
     return rollout_key, update_key
 

@@ -33,7 +33,7 @@ _MIN_PRODUCTS_OF_A_LOOP = 2**15  # of one head; below, a loop costs more than it
 
 
 def normalise(x: jax.Array) -> jax.Array:
-    """Layer normalisation over the last axis without gain and bias, in float32."""
+    """Layer normalisation f32[..., D] over the last axis of [..., D], without gain and bias (Ba et al. 2016)."""
     x = x.astype(jnp.float32)
     centred = x - x.mean(axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPS)
@@ -103,7 +103,7 @@ attend_frozen_keys.defvjp(_attend_fwd, _attend_bwd)
 
 @jax.custom_vjp
 def attend_single_query(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
-    """`attend_frozen_keys` for a single query per environment, Q = 1.
+    """`attend_frozen_keys` for a single query per environment: f32[N, 1, H, d].
 
     Slots are the left factor of products over d: as the right one XLA would transpose them first.
     """

@@ -30,7 +30,7 @@ product.defvjp(_forward, _backward)
 
 
 def dot_general(rows: jax.Array, weight: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
-    """`product` for Flax layers, which ask for `jax.lax.dot_general` over the last axis of their inputs."""
+    """`product` of [..., in] and [in, out] in the signature of `jax.lax.dot_general`, which Flax layers call."""
     assert dimension_numbers == (((rows.ndim - 1,), (0,)), ((), ())), dimension_numbers
     assert precision is None
     return product(rows, weight)

@@ -66,7 +66,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts the next episode with the run's own seed and options; those of the caller are ignored."""
+        """Starts the next episode with the run's own seed and options, not the caller's; returns obs [*obs_shape]."""
         self.busy = True
         self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
         self.episode += 1
@@ -86,7 +86,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         return obs, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Steps; the last step's info holds the episode's results under `RESULT`, all floats."""
+        """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
         self.busy = True
         try:
             obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)

@@ -42,7 +42,7 @@ class ActionHistory:
         return [self._past[began:, i] for i, began in enumerate(self._began)]
 
     def load(self, actions: Sequence[np.ndarray]) -> None:
-        """Inverse of `of_each`."""
+        """Inverse of `of_each`: takes the actions [steps, A] of each environment."""
         steps = max(map(len, actions))
         self._began = steps - np.array([len(taken) for taken in actions])
         self._past = np.zeros((steps, *self._past.shape[1:]), self._past.dtype)

@@ -20,7 +20,7 @@ _WEBP_MAX_SIDE = 16_383
 
 
 def pack_array(array: np.ndarray, dtype: str) -> str:
-    """Encodes an array of any shape, flattened; `dtype` is a NumPy type code such as f4."""
+    """Encodes an array [...] of any shape, flattened; `dtype` is a NumPy type code such as f4."""
     return _text(np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).tobytes())
 
 

@@ -117,7 +117,7 @@ class EndlessMysteryPath(MemoryGymEnvironment):
     def init_layout(
         self, key: jax.Array, params: EndlessMysteryPathParams, needed: ArrayLike = True
     ) -> EndlessMysteryPathLayout:
-        """Samples the row in which the path starts. Segments are generated when the agent enters them."""
+        """Samples the row i32[] in which the path starts. Segments are generated when the agent enters them."""
         # `_sample_segment` uses the numbers below `_segments`.
         word = jax.random.bits(jax.random.fold_in(key, self._segments))
         return EndlessMysteryPathLayout(key=key, start_row=(word % GRID_SIZE).astype(jnp.int32))
@@ -156,7 +156,7 @@ class EndlessMysteryPath(MemoryGymEnvironment):
     def transition(
         self, state: EndlessMysteryPathState, action: jax.Array, params: EndlessMysteryPathParams
     ) -> tuple[EndlessMysteryPathState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step. Actions: 0 none, 1 right, 2 up, 3 down; after a fall, the agent is moved back to the start."""
+        """One step. Actions i32[]: 0 none, 1 right, 2 up, 3 down; after a fall, the agent returns to the start."""
         state = self._generate_segment(self._move_agent(state, action, params))
         tile = state.centre // TILE
         column, row = tile
@@ -203,11 +203,11 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         return ~state.fallen & (state.tile[0] == state.rewarded.size - 1)
 
     def render(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
-        """The observation: the path behind the agent, and the agent, which stays in one column of the screen."""
+        """The observation u8[84, 84, 3]: the path behind the agent, and the agent in a fixed column."""
         return self._drawing.observation(_scene(state, params))
 
     def render_debug(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
-        """A picture that also shows the path ahead and the stamina bar."""
+        """A picture u8[height, width, 3] that also shows the path ahead and the stamina bar."""
         # The screen may show one segment that has not been generated yet.
         ahead = self._generate_segment(state, True)
         return self._drawing.debug(_scene(ahead, params))

@@ -141,7 +141,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         return env, params
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> EndlessSearingSpotlightsLayout:
-        """Samples spotlights, agent and coin, without a minimum distance; see the base class."""
+        """Samples spotlights, agent and coin from a key[], without a minimum distance; see the base class."""
         where, offsets, lights, turn = split_uniforms(key, (2, 2), (2, 2), (5, self.initial_spawns), ())
         agent, coin = jitter(offsets, jnp.floor(where * SCREEN).astype(jnp.int32))
         return EndlessSearingSpotlightsLayout(
@@ -165,7 +165,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
     def transition(
         self, state: EndlessSearingSpotlightsState, action: jax.Array, params: Any
     ) -> tuple[EndlessSearingSpotlightsState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step; see the base class."""
+        """One step with actions i32[2]; see the base class."""
         state = self._advance(state, action, params)
         health = jnp.asarray(params.health_left)[state.hits]
         dead = health <= 0

@@ -152,7 +152,7 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     def step_env(
         self, key: jax.Array, state: Any, action: ArrayLike, params: Any
     ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step without a reset, in gymnax's interface. `key` is unused: the state holds the random key."""
+        """One step without a reset, obs u8[84, 84, 3], for gymnax. `key` is unused: the state holds the random key."""
         state, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
         return self.render(state, params), state, reward, terminated, info
 

@@ -35,7 +35,7 @@ class MysteryPathGrid(MysteryPathEnvironment):
     def move(
         self, centre: jax.Array, direction: jax.Array, action: jax.Array, params: MysteryPathParams
     ) -> tuple[jax.Array, jax.Array]:
-        """Actions: 0 none, 1 turn left, 2 turn right, 3 one tile forward, within the screen."""
+        """Actions i32[]: 0 none, 1 turn left, 2 turn right, 3 one tile forward, within the screen."""
         direction = (direction + jnp.where(action == 1, 2, 0) - jnp.where(action == 2, 2, 0)) % 8
         forward = jnp.stack(
             [
@@ -63,7 +63,7 @@ class MysteryPath(MysteryPathEnvironment):
     def move(
         self, centre: jax.Array, direction: jax.Array, action: jax.Array, params: MysteryPathParams
     ) -> tuple[jax.Array, jax.Array]:
-        """Actions: (0 none, 1 left, 2 right) and (0 none, 1 up, 2 down); the agent stays within the screen."""
+        """Actions i32[2]: (0 none, 1 left, 2 right) and (0 none, 1 up, 2 down); the agent stays within the screen."""
         towards = movement(action)
         pixels = jnp.where((towards != 0).all(), params.diagonal, params.straight)
         moved = jnp.clip(centre + pixels * towards, RADIUS, SCREEN - RADIUS)

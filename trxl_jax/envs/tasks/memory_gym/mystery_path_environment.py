@@ -145,7 +145,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
         return cls(**flags), params
 
     def init_layout(self, key: jax.Array, params: MysteryPathParams, needed: ArrayLike = True) -> MysteryPathLayout:
-        """Samples both ends on opposite edges, walls, and a path between the ends."""
+        """Samples from a key[] both ends on opposite edges, walls, and a path between the ends."""
         return _sample_layout(needed, key, jnp.asarray(params.origins))
 
     def reset_from_layout(self, layout: MysteryPathLayout, params: MysteryPathParams) -> MysteryPathState:
@@ -182,7 +182,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
     def transition(
         self, state: MysteryPathState, action: jax.Array, params: MysteryPathParams
     ) -> tuple[MysteryPathState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step; after a fall, the action is ignored and the agent is moved back to the start."""
+        """One step with actions i32[...]; after a fall, the action is ignored and the agent returns to the start."""
         centre, direction = self.move(state.centre, state.direction, action, params)
         centre = jnp.where(state.fallen, state.start * TILE + RADIUS, centre)
         direction = jnp.where(state.fallen, state.direction, direction)
@@ -211,7 +211,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
         return state, reward.astype(jnp.float32), at_goal | (time == params.max_steps_in_episode), info
 
     def render(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
-        """The observation: a black screen with the agent and, if options say so, the ends of the path."""
+        """The observation u8[84, 84, 3]: a black screen with the agent and, if options say so, the ends of the path."""
         canvas = jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
         shown = []
         if self._show_goal:
@@ -223,7 +223,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
         return to_rgb(self._with_agent(canvas, state), *(colour for colour, _ in shown))
 
     def render_debug(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
-        """A picture that also shows the path, its ends and the walls."""
+        """A picture u8[height, width, 3] that also shows the path, its ends and the walls."""
         tiles = jnp.full((GRID_SIZE, GRID_SIZE), sprites.colour(0, 0, 0), jnp.uint8)
         for bits, colour in (
             (state.path, sprites.colour(255, 255, 255)),

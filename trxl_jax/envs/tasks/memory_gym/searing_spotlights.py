@@ -155,7 +155,7 @@ class SearingSpotlights(SpotlightsEnvironment):
         return env, params
 
     def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> SearingSpotlightsLayout:
-        """Samples spotlights, agent, coins and exit; see the base class."""
+        """Samples spotlights, agent, coins and exit from a key[]; see the base class."""
         max_count = self.max_coins + 2
         first, offsets, lights, (turn, coins) = split_uniforms(
             key, (2,), (max_count, 2), (5, self.initial_spawns), (2,)
@@ -189,7 +189,7 @@ class SearingSpotlights(SpotlightsEnvironment):
     def transition(
         self, state: SearingSpotlightsState, action: jax.Array, params: Any
     ) -> tuple[SearingSpotlightsState, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step; see the base class."""
+        """One step with actions i32[2]; see the base class."""
         state = self._advance(state, action, params, params.num_spawns)
         health = jnp.asarray(params.health_left)[state.hits]
         dead = health <= 0

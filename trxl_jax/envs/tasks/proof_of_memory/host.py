@@ -44,7 +44,7 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Samples the start cell and the side of the good goal."""
+        """Samples the start cell and the side of the good goal; returns obs f32[3]."""
         super().reset(seed=seed)
         layout = {"cell": int(self.np_random.choice(START_CELLS)), "left_goal": int(self.np_random.choice((-1, 1)))}
         unknown = set(options or {}) - set(layout)
@@ -55,7 +55,7 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._observe(goals_shown=True), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Moves one cell, except while the goals are shown."""
+        """Moves one cell, except while the goals are shown; returns obs f32[3]."""
         frozen = self.time < NUM_SHOW_STEPS
         self.time += 1
         if frozen:

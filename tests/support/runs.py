@@ -1,0 +1,17 @@
+"""Short runs of `train`, whose checkpoints tests load."""
+
+from pathlib import Path
+from typing import Any
+
+from trxl_jax.config import Config
+from trxl_jax.runs.trainer import train
+
+
+def make_run(run_dir: Path, env: Any = None, **changes: Any) -> Path:
+    """Trains a very small agent for one update."""
+    sizes: dict[str, Any] = {
+        "num_envs": 2, "num_steps": 16, "num_minibatches": 2, "update_epochs": 1, "total_timesteps": 32, "trxl_dim": 16,
+        "trxl_num_heads": 2, "trxl_num_layers": 2, "trxl_memory_length": 6,
+    }  # fmt: skip
+    train(Config(**sizes | changes, run_dir=str(run_dir)), env=env)
+    return run_dir
