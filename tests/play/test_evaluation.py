@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import trxl_jax
+from tests.support.device_probes import Remembering
 from tests.support.probes import Counter
 from trxl_jax import Config, make_agent, make_env
 from trxl_jax.errors import ConfigError, EnvironmentFailure
@@ -84,6 +85,14 @@ def test_an_evaluator_starts_over_each_time_and_can_be_stopped(proof_run: Path) 
     first = evaluator(policy)
     assert evaluator(policy, lambda: True) is None
     assert evaluator(policy) == first
+
+
+def test_actions_differ_from_step_to_step_from_chunk_to_chunk_and_between_environments() -> None:
+    """Episodes are as long as a chunk of steps: with the same key in every chunk they would repeat themselves."""
+    evaluation = evaluate(fresh_policy(Config(**SIZES), Remembering()), 6, num_envs=2, env=Remembering())
+    assert [episode["l"] for episode in evaluation.episodes] == [64] * 6
+    assert len({episode["r"] for episode in evaluation.episodes}) == 6
+    assert all(12 < episode["ones"] < 52 for episode in evaluation.episodes)
 
 
 def test_options_and_other_environments_reach_an_evaluation(mortar_run: Path) -> None:
