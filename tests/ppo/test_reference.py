@@ -82,17 +82,19 @@ def test_iterations(name: str) -> None:
     expected = []
     for _ in range(ITERATIONS):
         expected.append(reference.iterate(key))
-        *states, report = train_step(*states, key)
+        *states, output = train_step(*states, key)
         train_state, state = states
-        assert report.metrics.keys() == expected[-1].metrics.keys()
+        assert output.metrics.keys() == expected[-1].metrics.keys()
         for metric, value in expected[-1].metrics.items():
-            assert_close(metric, report.metrics[metric], value, tolerance)
-        done = np.asarray(report.episode.done)
+            assert_close(metric, output.metrics[metric], value, tolerance)
+        done = np.asarray(output.episode.done)
         for statistic, values in expected[-1].episodes.items():
-            assert_close(statistic, getattr(report.episode, statistic) * done, values, 1e-6)
+            assert_close(statistic, getattr(output.episode, statistic) * done, values, 1e-6)
         leaves = jax.tree_util.tree_leaves_with_path(reference.params)
         for (path, value), ours in zip(leaves, jax.tree.leaves(train_state.params["params"]), strict=True):
-            assert_close(jax.tree_util.keystr(path), ours, value, tolerance)
+            # AdamW turns rounding errors of the smallest gradients into fractions of a step.
+            allowed = max(tolerance * np.abs(value).max(), 0.03 * config.init_lr)
+            np.testing.assert_allclose(ours, value, rtol=0, atol=allowed, err_msg=jax.tree_util.keystr(path))
         assert_same_place(state, reference, config, tolerance)
     assert_covered(name, config, expected)
 
@@ -140,6 +142,7 @@ def test_transitions() -> None:
         key = jax.random.key(seed)
         expected, last_value, _ = reference.collect(key)
         state, rollout = collect(state, key)
+        assert_close("obs", rollout.observations.obs, expected.pop("obs"), 0)
         assert rollout.transitions._asdict().keys() == expected.keys()
         for name, values in expected.items():
             assert_close(name, getattr(rollout.transitions, name), values, 1e-5)

@@ -71,12 +71,12 @@ def test_a_run_on_the_device_is_its_iterations(tmp_path: Path) -> None:
     ended: list[tuple[float, float, float]] = []
     assert len(logged) == 3
     for row in logged:
-        *states, report = train_step(*states, key)
-        for name, value in report.metrics.items():
+        *states, output = train_step(*states, key)
+        for name, value in output.metrics.items():
             assert row[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
-        done = np.asarray(report.episode.done)
-        returns = np.asarray(report.episode.episode_return)[done]
-        lengths = np.asarray(report.episode.episode_length)[done]
+        done = np.asarray(output.episode.done)
+        returns = np.asarray(output.episode.episode_return)[done]
+        lengths = np.asarray(output.episode.episode_length)[done]
         seconds_a_step = config.num_envs / row["charts/SPS"]
         ended += [(r, length, length * seconds_a_step) for r, length in zip(returns, lengths, strict=True)]
         means = np.mean(ended[-100:], axis=0)

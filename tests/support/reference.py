@@ -80,7 +80,7 @@ class Reference:
 
     def __init__(self, config: Config, env: Any, params: Tree, env_state: Any, obs: Any) -> None:
         self.config = config
-        self.agent = Agent(config, env.spec.action_nvec, env.spec.max_episode_steps)
+        self.agent = Agent(config, env.spec.action.nvec, env.spec.max_episode_steps)
         self.params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
         self.optimizer = AdamW(jax.tree.leaves(self.params))
         self.iteration = 0
