@@ -75,12 +75,14 @@ def assert_close(name: str, ours: Any, expected: Any, tolerance: float) -> None:
 def test_iterations(name: str) -> None:
     case = CASES[name]
     config = BASE.replace(**case.changes)
-    tolerance = 1e-5 if config.memory_dtype == "float32" else 3e-3
+    first_tolerance = 1e-5 if config.memory_dtype == "float32" else 3e-3
     env, agent, states, reference = start(config, case)
     train_step = make_train_step(config, env, agent)
     key = jax.random.key(1)
     expected = []
-    for _ in range(ITERATIONS):
+    for i in range(ITERATIONS):
+        # Later iterations start from parameters that have been rounded differently.
+        tolerance = first_tolerance * (1 if i == 0 else 10)
         expected.append(reference.iterate(key))
         *states, output = train_step(*states, key)
         train_state, state = states
