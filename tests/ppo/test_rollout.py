@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.probes import Counter, Pictures
+from tests.support.device_probes import Counting
+from tests.support.probes import Counter, Paying, Pictures
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.cache import visible_slots
 from trxl_jax.config import Config
@@ -238,18 +239,27 @@ def test_target_kl_ends_an_update_after_the_epoch_that_passes_it() -> None:
 
 
 def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
-    """Proof of Memory through callbacks learns from its rollout as the compiled one does from the same numbers."""
-    config = Config(env_id="ProofofMemory-v0", **SIZES)
-    env = make_env(config)
-    agent = make_agent(config, env.spec)
-    states = init_states(config, env, agent, jax.random.key(0))
-    train_state, rollout_state, output = make_train_step(config, env, agent)(*states, jax.random.key(1))
-    assert train_state.iteration == 1
-    assert rollout_state.memory.hidden.shape == (4, 6, 2, 16)
-    results = env.pop_episode_results(output.episode)
-    assert len(results) == output.episode.done.sum()
-    returns = output.episode.episode_return[output.episode.done]
-    np.testing.assert_allclose(sorted(result["r"] for result in results), np.sort(returns), atol=1e-5)
+    """The same task behind callbacks and as JAX functions: the same actions, metrics, episodes and parameters."""
+    config = Config(bootstrap_truncated=True, max_episode_steps=5, norm_adv=True, **SIZES)
+    trained = []
+    for task in (Paying, Counting()):
+        env = make_env(config, task)
+        agent = make_agent(config, env.spec)
+        states = init_states(config, env, agent, jax.random.key(0))
+        train_step = make_train_step(config, env, agent)
+        outputs, results = [], []
+        for _ in range(2):
+            *states, output = train_step(*states, jax.random.key(1))
+            outputs.append(jax.block_until_ready(output))
+            results += [(r["r"], r["l"]) for r in env.pop_episode_results(output.episode)]
+        assert env.on_host == (task is Paying)
+        episodes = [(o.episode.done, o.episode.episode_return * o.episode.done) for o in outputs]
+        trained.append((states[0], states[1].memory, [o.metrics for o in outputs], episodes, sorted(results)))
+        env.close()
+    host, device = trained
+    assert len(host[-1]) == 4 * (48 // 5)
+    for ours, theirs in zip(jax.tree.leaves(host), jax.tree.leaves(device), strict=True):
+        np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), rtol=1e-4, atol=1e-6)
 
 
 def test_what_debugging_checks_of_a_rollout_can_fail() -> None:

@@ -109,3 +109,25 @@ class Remembering(gymnax_environment.Environment[RememberingState, gymnax_enviro
 
     def action_space(self, params: Any = None) -> spaces.Discrete:
         return spaces.Discrete(2)
+
+
+class Counting(gymnax_environment.Environment[gymnax_environment.EnvState, gymnax_environment.EnvParams]):
+    """Shows the number of the step, earns by step and action, is truncated after 5; `probes.Paying` on the host."""
+
+    @property
+    def default_params(self) -> gymnax_environment.EnvParams:
+        return gymnax_environment.EnvParams(max_steps_in_episode=5)
+
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, gymnax_environment.EnvState]:
+        return jnp.zeros(1), gymnax_environment.EnvState(time=jnp.int32(0))
+
+    def step_env(self, key: jax.Array, state: Any, action: Any, params: Any) -> tuple:
+        state = state.replace(time=state.time + 1)
+        obs = state.time.astype(jnp.float32)[None]
+        return obs, state, obs[0] * (action + 0.5), jnp.bool_(False), {}
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        return spaces.Box(0.0, 5.0, (1,), jnp.float32)
+
+    def action_space(self, params: Any = None) -> spaces.Discrete:
+        return spaces.Discrete(2)

@@ -30,6 +30,17 @@ class Counter(gymnasium.Env):
         return np.array([float(self.time)]), 1.0, False, ended, info
 
 
+class Paying(Counter):
+    """Earns by step and action, is truncated after 5 steps; `device_probes.Counting` on the device."""
+
+    def __init__(self) -> None:
+        super().__init__(length=5)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, _, _, ended, _ = super().step(action)
+        return obs, self.time * (int(action) + 0.5), False, ended, {}
+
+
 class Pictures(Counter):
     """A picture of its own in every step, from the seed; ends after 3 to 6 steps, or is cut; keeps who stepped it."""
 
