@@ -23,9 +23,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from train import parse
 from trxl_jax import init_states, make_agent, make_env
 from trxl_jax.cli import run_command
+from trxl_jax.commands.train import parse
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.ppo.train_step import compile_collect_and_learn, compile_train_step

@@ -33,9 +33,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from train import parse
 from trxl_jax import init_states, make_agent, make_env, make_train_step
 from trxl_jax.cli import run_command
+from trxl_jax.commands.train import parse
 from trxl_jax.config import Config
 from trxl_jax.errors import UserError
 from trxl_jax.ppo.train_step import make_collect_and_learn

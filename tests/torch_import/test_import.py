@@ -245,7 +245,7 @@ def test_an_imported_run_is_fine_tuned(env_id: str, tmp_path: Path, capsys: pyte
     printed = capsys.readouterr()
     assert f"python -m trxl_jax.commands.train --resume {run_dir}" in printed.out
     assert printed.err == ""
-    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json"]
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "spec.json"]
     config = load_config(run_dir / "config.json")
     assert (config.num_envs, config.seed, config.max_episode_steps, config.clip_coef) == (4, 7, 16, 0.2)
     assert run_command(command.main, ["--resume", str(run_dir)]) == 0
@@ -286,7 +286,7 @@ def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
     for flags, words in (
         ([POLICY, occupied], [str(occupied), "not empty"]),
         ([POLICY, file], [str(file), "is a file"]),
-        ([POLICY, run_dir, "--run_dir", file], ["--run_dir", "leave it out"]),
+        ([POLICY, run_dir, "--run_dir", file], ["--run_dir", "leave this flag out"]),
         ([POLICY, run_dir, "--trxl_dim", 32], [str(POLICY), "encoder.weight", "(64, 3)", "(32, 3)"]),
         ([POLICY, run_dir, "--env_id", "gymnax/CartPole-v1"], [str(POLICY), "(64, 4)"]),
         (
