@@ -97,7 +97,7 @@ def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_
     out, err = process.communicate(timeout=time_limit(60))
     assert process.returncode == 128 + number
     assert err == ""
-    assert f"go on with: python {ROOT / 'train.py'} --resume {run_dir}" in out
+    assert f"continue with: python {ROOT / 'train.py'} --resume {run_dir}" in out
     assert checkpoint.latest(run_dir / "checkpoints").name == str(rows(run_dir)[-1]["iteration"])  # type: ignore[union-attr]
 
 
