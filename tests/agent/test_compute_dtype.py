@@ -89,6 +89,7 @@ def norm(tree: Any) -> float:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_outputs_loss_and_gradient_stay_close(case: str) -> None:
     params, output, loss = make_functions(case, "float32")
     same_params, rounded_output, rounded_loss = make_functions(case, "bfloat16")

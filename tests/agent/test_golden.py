@@ -22,6 +22,8 @@ from trxl_jax.ppo.observations import PlainObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
 from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 
+pytestmark = pytest.mark.optimised
+
 
 def as_rollout(
     agent: ActorCritic, replayed: dict[str, Any], old_log_prob: np.ndarray, old_value: np.ndarray

@@ -8,6 +8,8 @@ from jax import lax
 
 from trxl_jax.agent.cpu import pixel_encoder as pixel_encoder_cpu
 
+pytestmark = pytest.mark.optimised
+
 D = 384
 SHAPES = {"conv_0": (8, 8, 3, 32), "conv_1": (4, 4, 32, 64), "conv_2": (3, 3, 64, 64), "dense": (3136, D)}
 

@@ -60,6 +60,7 @@ def fake_run(directory: Path, updates: int | None, **changes: Any) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_next_call_resumes_whatever_else_fails(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

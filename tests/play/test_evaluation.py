@@ -95,6 +95,7 @@ def test_actions_differ_from_step_to_step_from_chunk_to_chunk_and_between_enviro
     assert all(12 < episode["ones"] < 52 for episode in evaluation.episodes)
 
 
+@pytest.mark.slow
 def test_options_and_other_environments_reach_an_evaluation(mortar_run: Path) -> None:
     policy = trxl_jax.load(mortar_run)
     shown = {count: evaluate(policy, 2, num_envs=2, env_options={"command_count": [count]}) for count in (1, 8)}
@@ -105,6 +106,7 @@ def test_options_and_other_environments_reach_an_evaluation(mortar_run: Path) ->
         evaluate(policy, 2, env_options={"command_cuont": [3]})
 
 
+@pytest.mark.slow
 def test_training_computes_the_same_with_and_without(tmp_path: Path) -> None:
     """Resumed in between, with another schedule."""
     config = Config(env_id="gymnax/ProofofMemory-v0", **SIZES)

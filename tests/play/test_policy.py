@@ -170,6 +170,7 @@ def test_a_run_is_loaded_from_its_newest_checkpoint(run: str, request: pytest.Fi
     assert 0 < max(jax.tree.leaves(moved)) < 0.01  # one update away from where it started
 
 
+@pytest.mark.slow
 def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
     spaces = gymnasium.spaces
     run_dir = make_run(tmp_path / "run", env=lambda: Counter(length=4, action_space=spaces.MultiDiscrete([3, 2])))

@@ -220,6 +220,7 @@ def test_curves_of_the_original_are_read(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "a.pdf").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_real_run_is_plotted(device_run: Path, tmp_path: Path) -> None:
     metrics = ["losses/entropy", "losses/loss", "charts/SPS"]
     assert command(device_run, "--metric", *metrics, "--x", "hours", "--out", tmp_path / "new" / "a.png") == 0

@@ -10,6 +10,8 @@ import pytest
 from trxl_jax import PRESETS, Config, init_states, make_agent, make_env, make_train_step
 from trxl_jax.runs.trainer import train
 
+pytestmark = pytest.mark.optimised
+
 
 def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.ndarray:
     """Mean return of the last episodes of each seed, all seeds in one program."""
@@ -34,6 +36,7 @@ def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.nd
     )
 
 
+@pytest.mark.slow
 def test_proof_of_memory_without_memory_is_not_solved() -> None:
     config = PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0", trxl_memory_length=1)
     # The best memoryless policy earns 0.34: its one informed step, the third, leaves a trace in the position. A
@@ -43,11 +46,13 @@ def test_proof_of_memory_without_memory_is_not_solved() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
 def test_proof_of_memory_on_the_host_is_solved(seed: int, tmp_path: Path) -> None:
     outcome = train(PRESETS["proof-of-memory"].replace(seed=seed, run_dir=str(tmp_path / "run")))
     assert outcome.metrics["episode/r_mean"] >= 1.1
 
 
+@pytest.mark.slow
 def test_memory_chain_is_learned() -> None:
     """One bit shown at the start decides the last step's reward, 6 steps later: 1 with memory, 0 by guessing."""
     config = Config(

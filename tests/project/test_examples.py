@@ -7,9 +7,12 @@ import pytest
 
 from examples import sweep
 
+pytestmark = pytest.mark.optimised
+
 SMALL = {"trxl_num_layers": 1, "trxl_dim": 16, "update_epochs": 2}
 
 
+@pytest.mark.slow
 def test_a_lane_of_a_sweep_is_its_solo_run() -> None:
     config = sweep.CONFIG.replace(total_timesteps=3 * sweep.CONFIG.batch_size, **SMALL)
     lanes = jax.jit(jax.vmap(lambda init_lr, seed: sweep.train_lane(init_lr, seed, config)))

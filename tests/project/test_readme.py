@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.optimised
+
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -15,7 +17,11 @@ def test_there_are_examples() -> None:
     assert any("vmap" in example for example in EXAMPLES)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0].lstrip("# ")[:40])
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(text, marks=[pytest.mark.slow] if "vmap" in text else []) for text in EXAMPLES],
+    ids=lambda text: text.splitlines()[0].lstrip("# ")[:40],
+)
 def test_example(example: str) -> None:
     namespace: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), namespace)

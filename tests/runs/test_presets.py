@@ -11,6 +11,7 @@ from trxl_jax.runs.trainer import train
 
 # One of each agent (see test_resume for MiniGrid); the others differ in the environment alone, which has its own tests.
 @pytest.mark.parametrize("name", ["mystery-path-grid", "endless-searing-spotlights"])
+@pytest.mark.slow
 def test_two_updates(name: str, tmp_path: Path) -> None:
     config = PRESETS[name].replace(
         num_envs=2,

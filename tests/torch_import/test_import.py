@@ -84,6 +84,7 @@ def test_imported_agents_say_what_the_original_says(reference: Path, tmp_path: P
             assert_close(f"rollout{index}/{name}", value, data[name], FLOAT32)
 
 
+@pytest.mark.slow
 def test_a_policy_of_the_original_plays() -> None:
     loaded = load_torch_checkpoint(POLICY)
     assert loaded.notes == ()
@@ -258,6 +259,7 @@ def test_an_imported_run_is_fine_tuned(env_id: str, tmp_path: Path, capsys: pyte
     assert "--gamma" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_imported_run_starts_where_one_from_the_same_parameters_would(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     flags = [POLICY, run_dir, "--env_id", "gymnax/ProofofMemory-v0", *SMALL]

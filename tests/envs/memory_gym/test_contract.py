@@ -22,6 +22,8 @@ from trxl_jax.play.single_env import make_single_env
 from tests.support.command import ROOT, TINY, run, told  # isort: skip
 from trxl_jax.commands import enjoy
 
+pytestmark = pytest.mark.optimised
+
 SHORT = '{"command_count": [1], "command_show_duration": [1], "explosion_delay": [3], "explosion_duration": [1]}'
 
 

@@ -20,6 +20,8 @@ from trxl_jax.envs.tasks.memory_gym.mortar_mayhem import MortarMayhem, MortarMay
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import COMMANDS, NO_COMMAND, MortarMayhemLayout
 from trxl_jax.errors import ConfigError
 
+pytestmark = pytest.mark.optimised
+
 TASKS: dict[str, Any] = {
     "MortarMayhem-Grid-v0": MortarMayhemGrid,
     "MortarMayhem-v0": MortarMayhem,

@@ -25,6 +25,8 @@ from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import MysteryPathL
 from trxl_jax.envs.tasks.memory_gym.path_batch import GROUP_SIZE, only_where_needed
 from trxl_jax.errors import ConfigError
 
+pytestmark = pytest.mark.optimised
+
 TASKS = {task.task: task for task in (MysteryPathGrid, MysteryPath, EndlessMysteryPath)}
 GRID, CONTINUOUS, ENDLESS = TASKS
 SEGMENTS = 64

@@ -19,6 +19,8 @@ from tests.support.replay import EPISODES, SEED, Recording, record, replay
 from trxl_jax.envs.tasks.memory_gym.spotlights import SpotlightDraws
 from trxl_jax.errors import ConfigError
 
+pytestmark = pytest.mark.optimised
+
 MAX_SPAWNS, MAX_COINS = 24, 128
 
 
