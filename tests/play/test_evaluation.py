@@ -120,6 +120,7 @@ def test_training_computes_the_same_with_and_without(tmp_path: Path) -> None:
     assert not any(name.startswith("eval/") for row in rows(plain) for name in row)
 
 
+@pytest.mark.slow
 def test_memory_gym_trains_the_same_while_it_is_evaluated_and_filmed(tmp_path: Path) -> None:
     """Its tasks share one screen of the process, and closing one would close all."""
     config = Config(env_id="MortarMayhem-Grid-v0", **SIZES | {"total_timesteps": 96})
@@ -151,6 +152,7 @@ def test_a_batch_can_not_be_evaluated_in(tmp_path: Path) -> None:
             train(config.replace(**{flag: 1}), env=make_env(config))
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_fails_keeps_the_state(tmp_path: Path) -> None:
     made = []
 

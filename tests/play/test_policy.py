@@ -49,7 +49,8 @@ def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], lis
         ("gymnax/ProofofMemory-v0", "absolute", "bfloat16"),
         ("gymnax/ProofofMemory-v0", "learned", "bfloat16"),
         ("gymnax/ProofofMemory-v0", "none", "float32"),
-        ("MiniGrid-MemoryS9-v0", "absolute", "bfloat16"),  # pixels, whose distinct frames a rollout encodes once
+        # Pixels, whose distinct frames a rollout encodes once.
+        pytest.param("MiniGrid-MemoryS9-v0", "absolute", "bfloat16", marks=pytest.mark.slow),
         ("SearingSpotlights-v0", "absolute", "bfloat16"),  # pixels and two action branches
     ],
 )

@@ -66,7 +66,13 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
 
 @pytest.mark.parametrize(
     "flags",
-    [DEVICE, HOST, [*HOST, "--async_envs"], MORTAR, MINIGRID],
+    [
+        DEVICE,
+        HOST,
+        pytest.param([*HOST, "--async_envs"], marks=pytest.mark.slow),
+        pytest.param(MORTAR, marks=pytest.mark.slow),
+        pytest.param(MINIGRID, marks=pytest.mark.slow),
+    ],
     ids=["device", "host", "host async", "memory gym", "minigrid"],
 )
 def test_a_resumed_run_repeats_every_digit(
