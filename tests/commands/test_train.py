@@ -255,7 +255,7 @@ def test_an_environment_that_raises_leaves_the_state_before_it(
 
 
 def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> None:
-    flags = ["--env_id", "tests.probes:Failing-v0", *TINY, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run"]
+    flags = ["--env_id", "tests.support.probes:Failing-v0", *TINY, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run"]
     process = start(*flags)
     _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
@@ -278,7 +278,7 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
 def test_other_failures_of_environments_end_in_one_line_too(
     env_id: str, word: str, flags: list[str], tmp_path: Path
 ) -> None:
-    flags = ["--env_id", f"tests.probes:{env_id}-v0", *TINY, *flags, "--run_dir", str(tmp_path / "run")]
+    flags = ["--env_id", f"tests.support.probes:{env_id}-v0", *TINY, *flags, "--run_dir", str(tmp_path / "run")]
     process = start(*flags, start_new_session=True)
     _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
@@ -301,7 +301,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
 
 
 def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    flags = ["--env_id", "tests.probes:Hanging-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
+    flags = ["--env_id", "tests.support.probes:Hanging-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
     process = start(*flags, start_new_session=True)
     while len(session_of(process.pid)) < 4:  # the run, a server of forks, its tracker, workers
         time.sleep(0.1)

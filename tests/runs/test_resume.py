@@ -91,7 +91,7 @@ def test_a_resumed_run_repeats_every_digit(
 
 
 def test_environments_that_do_not_replay_start_fresh_episodes_with_a_warning(tmp_path: Path, capsys: Any) -> None:
-    flags = ["--env_id", "tests.probes:Forgetful-v0", *TINY]
+    flags = ["--env_id", "tests.support.probes:Forgetful-v0", *TINY]
     assert run(*flags, "--total_timesteps", 64, "--run_dir", tmp_path / "run") == 0
     capsys.readouterr()
     assert run("--resume", tmp_path / "run", "--total_timesteps", 96) == 0
