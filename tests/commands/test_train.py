@@ -383,7 +383,7 @@ def test_a_run_without_a_checkpoint_can_be_started_anew(tmp_path: Path, capsys: 
     subprocess.run(["rm", "-r", str(run_dir / "checkpoints")], check=True)
     capsys.readouterr()
     assert run("--resume", run_dir, "--total_timesteps", 96) == 0
-    assert "starts anew" in capsys.readouterr().out
+    assert "starts from the beginning" in capsys.readouterr().out
     assert [row["iteration"] for row in rows(run_dir)] == [1, 2, 3]
     subprocess.run(["rm", "-r", str(run_dir / "checkpoints")], check=True)
     assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
