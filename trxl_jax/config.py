@@ -12,8 +12,8 @@ from trxl_jax.errors import ConfigError
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
 
-# Fields that a resumed run may change: none of them alters a number that the run has yet to compute (`debug` may, in
-# the last digits: its programs are others).
+# Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
+# runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
     {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
      "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
@@ -71,15 +71,15 @@ class Config:
     keep: int = 3
     """number of newest checkpoints to keep"""
     eval_every: int = 0
-    """updates between two evaluations in environments of their own, on seeds held out; 0: none"""
+    """updates between two evaluations, in separate environments and with held-out seeds; 0: none"""
     eval_episodes: int = 100
     """episodes of an evaluation, the same ones each time"""
     capture_video: bool = False
-    """film an episode every video_every updates: the whole task beside what the agent sees of it"""
+    """film an episode every video_every updates: the whole task next to the agent's observation"""
     video_every: int = 100
     """updates between two videos"""
     debug: bool = False
-    """stop where the first NaN is computed and check what goes from phase to phase; much slower"""
+    """stop at the first operation that produces NaN, and check values between rollout and update; much slower"""
     track: bool = False
     """also log to Weights & Biases (needs the extra `wandb`)"""
     wandb_project_name: str = "trxl_jax"
@@ -96,7 +96,7 @@ class Config:
     async_envs: bool = False
     """step host environments in one process each"""
     env_timeout: float = 300.0
-    """seconds after which a step of the host environments is taken to hang, and the run ends; 0: never"""
+    """seconds after which a step of the host environments counts as hanging, and the run ends; 0: never"""
 
     total_timesteps: int = 200_000_000
     """environment steps of the whole run, over all environments"""
@@ -105,11 +105,11 @@ class Config:
     final_lr: float = 1.0e-5
     """learning rate after anneal_steps"""
     num_envs: int = 32
-    """environments stepped side by side (N)"""
+    """number of environments (N)"""
     num_steps: int = 512
     """steps of each environment per rollout (T)"""
     anneal_steps: int = 32 * 512 * 10000
-    """environment steps over which learning rate and entropy coefficient fall linearly; 0: they stay"""
+    """environment steps over which learning rate and entropy coefficient fall linearly; 0: constant"""
     gamma: float = 0.995
     """discount factor"""
     gae_lambda: float = 0.95
@@ -133,9 +133,9 @@ class Config:
     max_grad_norm: float = 0.25
     """global norm to which gradients are clipped"""
     target_kl: float | None = None
-    """ends an update after the epoch whose mean approximate KL passes it"""
+    """end an update after an epoch whose mean approximate KL exceeds it"""
     bootstrap_truncated: bool = False
-    """bootstrap truncated episodes with the value of their last observation (the published runs did not)"""
+    """bootstrap truncated episodes with the value of their final observation (the published runs did not)"""
 
     trxl_num_layers: int = 3
     """transformer layers (L)"""
@@ -144,9 +144,9 @@ class Config:
     trxl_dim: int = 384
     """width of the transformer (D)"""
     trxl_memory_length: int = 119
-    """memory window (W) in steps; a query sees at most W - 1 of them, so 1 is no memory"""
+    """memory window (W) in steps; a query attends to at most W - 1 of them, so 1 means no memory"""
     trxl_positional_encoding: PositionalEncodingName = "absolute"
-    """encoding of a memory's step in its episode"""
+    """encoding of the episode step of a cached hidden state"""
     reconstruction_coef: float = 0.0
     """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
     memory_dtype: FloatName = "bfloat16"
@@ -163,7 +163,7 @@ class Config:
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("anneal_steps", "save_every", "eval_every", "env_timeout", "seed", "init_lr", "final_lr",
                      "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
-            value = getattr(self, name)  # a traced number, of a sweep in one program, can't be looked at
+            value = getattr(self, name)  # traced numbers, of sweeps in one program, can't be checked
             self._require(not isinstance(value, int | float) or value >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
             self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")

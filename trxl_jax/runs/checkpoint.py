@@ -29,7 +29,7 @@ _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
     """Writes `directory/<iteration>` and removes all but the newest `keep`; returns its path.
 
-    A save that fails or is killed leaves the earlier checkpoints as they were: Orbax writes beside and renames.
+    A save that fails or is killed leaves the earlier checkpoints as they were: Orbax writes to a temporary directory and renames it.
 
     Args:
         directory: the run's `checkpoints`.
@@ -165,7 +165,7 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 def _manager(directory: Path, keep: int | None) -> ocp.CheckpointManager:
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells every step of a save, and every error
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every step of a save, and every error
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     return ocp.CheckpointManager(directory.absolute(), options=options)
 

@@ -22,7 +22,7 @@ class Monitor:
 
     Args:
         config: eval_every, eval_episodes, capture_video, video_every, and the task.
-        env: an environment object in place of `config.env_id`, as for `make_env`.
+        env: an environment object to use instead of `config.env_id`, as for `make_env`.
         directory: of the videos.
 
     Raises:

@@ -37,7 +37,7 @@ _STORAGES: dict[str, np.dtype[Any]] = {
 
 
 def read_torch_file(path: Path) -> Any:
-    """What was given to `torch.save`, with NumPy arrays in place of tensors.
+    """What was given to `torch.save`, with NumPy arrays instead of tensors.
 
     Arrays are views that can't be written to; tensors that shared a storage share memory. bfloat16 becomes float32.
     Keys of dicts are strings.

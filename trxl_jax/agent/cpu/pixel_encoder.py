@@ -1,13 +1,13 @@
-"""The pixel encoder, forward and backward, at the speed of matrix products on CPU; exact float32.
+"""The pixel encoder, forward and backward, at the speed of matrix products on CPUs; exact float32.
 
 uint8 frames [B, 84, 84, 3] / 255 -> Conv 32 8x8/4 -> Conv 64 4x4/2 -> Conv 64 3x3/1 -> Dense D; no padding, ReLU after
-each. `python benchmarks/encoder.py` measures it beside `lax.conv`. What makes the difference:
+each. `python benchmarks/encoder.py` compares it with `lax.conv`. What makes the difference:
 
-- *A neutral dilation* keeps XLA from handing convolutions to YNNPACK, half as fast or less than its Eigen: see `_conv`.
+- *A neutral dilation* keeps XLA from using YNNPACK for convolutions, which is half as fast as Eigen or less: `_conv`.
 - *Space to depth.* 8x8 stride 4 over 3 channels is 2x2 stride 1 over 48, and 4x4 stride 2 over 32 is 2x2 over 128.
 - *Weight gradients are convolutions too*, with batch and channels exchanged; no patches in memory.
-- *Chunks* of 32 frames keep activations in cache. The dense layer takes 8 chunks in one product, or else its weight
-  gradient, 4.8 MB, would be read and written once a chunk. For the gradient the activations of the second and third
+- *Chunks* of 32 frames keep activations in cache. The dense layer takes 8 chunks in one product; otherwise its weight
+  gradient, 4.8 MB, would be read and written once per chunk. For the gradient the activations of the second and third
   layer are kept; those of the first, 61% of all, are computed again: 5% more time where no frame repeats, and less
   where most do, because buffers are filled with zeros for all.
 
