@@ -255,7 +255,15 @@ def test_an_environment_that_raises_leaves_the_state_before_it(
 
 
 def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> None:
-    flags = ["--env_id", "tests.support.probes:Failing-v0", *TINY, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run"]
+    flags = [
+        "--env_id",
+        "tests.support.probes:Failing-v0",
+        *TINY,
+        "--total_timesteps",
+        10**6,
+        "--run_dir",
+        tmp_path / "run",
+    ]
     process = start(*flags)
     _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2

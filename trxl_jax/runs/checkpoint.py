@@ -29,7 +29,7 @@ _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
     """Writes `directory/<iteration>` and removes all but the newest `keep`; returns its path.
 
-    A save that fails or is killed leaves the earlier checkpoints as they were: Orbax writes to a temporary directory and renames it.
+    A save that fails or is killed leaves the earlier checkpoints unchanged: Orbax writes to a temporary directory first.
 
     Args:
         directory: the run's `checkpoints`.

@@ -49,13 +49,13 @@ class _Saved(NamedTuple):
 _Residuals = tuple[Params, Array, Array, Array, Array, _Saved]
 
 
-def encode(params: Params, pool: Array, places: Array, count: Array | int | None = None, chunk: int = 32) -> Array:
-    """Features of frames picked from a pool, differentiable in `params`.
+def encode(params: Params, pool: Array, indices: Array, count: Array | int | None = None, chunk: int = 32) -> Array:
+    """Features of frames of a pool, differentiable in `params`.
 
     Args:
         params: "conv_0", "conv_1", "conv_2" and "dense", each with "kernel" (HWIO, [3136, D]) and "bias"; float32.
         pool: u8[M, 84, 84, 3].
-        places: i32[B], which frames of the pool.
+        indices: i32[B], which frames of the pool.
         count: only the first `count` of them matter; may be traced, as it sets how often the loops run. Later rows of
             the result are undefined, their cotangents ignored from the next multiple of `chunk` on. None: all.
         chunk: frames to a step, at most; without `count` such that chunks are even.
@@ -63,25 +63,25 @@ def encode(params: Params, pool: Array, places: Array, count: Array | int | None
     Returns:
         f32[B, D].
     """
-    batch = places.shape[0]
+    batch = indices.shape[0]
     chunk = min(chunk, batch)
     total = -(-batch // chunk)
     if count is None:
         count, chunk = batch, -(-batch // total)
     num_chunks = jnp.clip(-(-jnp.asarray(count, jnp.int32) // chunk), 0, total)
-    places = jnp.pad(places, (0, total * chunk - batch))
-    return _encode(params, pool, places.reshape(total, chunk), num_chunks)[:batch]
+    indices = jnp.pad(indices, (0, total * chunk - batch))
+    return _encode(params, pool, indices.reshape(total, chunk), num_chunks)[:batch]
 
 
 @jax.custom_vjp
-def _encode(params: Params, pool: Array, places: Array, count: Array) -> Array:
-    """Features [C' * c, D] of the first `count` chunks of places [C, c]; C' is C made a multiple of a block."""
-    return _features(params, pool, places, count)
+def _encode(params: Params, pool: Array, indices: Array, count: Array) -> Array:
+    """Features [C' * c, D] of the first `count` chunks of indices [C, c]; C' is C made a multiple of a block."""
+    return _features(params, pool, indices, count)
 
 
-def _encode_fwd(params: Params, pool: Array, places: Array, count: Array) -> tuple[Array, _Residuals]:
-    features, saved = _features_and_saved(params, pool, places, count)
-    return features, (params, pool, places, count, features, saved)
+def _encode_fwd(params: Params, pool: Array, indices: Array, count: Array) -> tuple[Array, _Residuals]:
+    features, saved = _features_and_saved(params, pool, indices, count)
+    return features, (params, pool, indices, count, features, saved)
 
 
 def _encode_bwd(residuals: _Residuals, cotangent: Array) -> tuple[Params, None, None, None]:
@@ -94,20 +94,20 @@ _encode.defvjp(_encode_fwd, _encode_bwd)
 # Under vmap (seeds with parameters of their own) one after the other: convolutions batched over kernels become grouped
 # ones, which are slow, and a loop with batched trip counts copies its buffers at every step.
 @sequential_vmap
-def _features(params: Params, pool: Array, places: Array, count: Array) -> Array:
-    return _forward(params, pool, places, count, save=False)[0]
+def _features(params: Params, pool: Array, indices: Array, count: Array) -> Array:
+    return _forward(params, pool, indices, count, save=False)[0]
 
 
 @sequential_vmap
-def _features_and_saved(params: Params, pool: Array, places: Array, count: Array) -> tuple[Array, _Saved]:
-    features, buffers = _forward(params, pool, places, count, save=True)
+def _features_and_saved(params: Params, pool: Array, indices: Array, count: Array) -> tuple[Array, _Saved]:
+    features, buffers = _forward(params, pool, indices, count, save=True)
     return features, _Saved(*buffers)
 
 
-def _forward(params: Params, pool: Array, places: Array, count: Array, save: bool) -> tuple[Array, tuple[Array, ...]]:
+def _forward(params: Params, pool: Array, indices: Array, count: Array, save: bool) -> tuple[Array, tuple[Array, ...]]:
     """Features [C' * c, D] and, to save, activations [C', ...] of all chunks; else only the last block's third."""
     convolutions, dense = _layers(params)
-    chunks, chunk = places.shape
+    chunks, chunk = indices.shape
     block = min(chunks, _CHUNKS_A_BLOCK)
     blocks = -(-chunks // block)
     # Loops need initialised buffers, and zeros for unused ones are not free: 4 to 20 us a sample.
@@ -120,7 +120,7 @@ def _forward(params: Params, pool: Array, places: Array, count: Array, save: boo
         start = i * block if save else 0
 
         def one_chunk(j: Array, buffers: tuple[Array, ...]) -> tuple[Array, ...]:
-            new = _later(convolutions, _first(convolutions, pool[places[i * block + j]]))[-len(buffers) :]
+            new = _later(convolutions, _first(convolutions, pool[indices[i * block + j]]))[-len(buffers) :]
             return jax.tree.map(lambda b, n: lax.dynamic_update_index_in_dim(b, n, start + j, 0), buffers, new)
 
         buffers = lax.fori_loop(0, jnp.minimum(block, count - i * block), one_chunk, buffers)
@@ -135,11 +135,11 @@ def _forward(params: Params, pool: Array, places: Array, count: Array, save: boo
 
 @sequential_vmap
 def _gradient(
-    params: Params, pool: Array, places: Array, count: Array, features: Array, saved: _Saved, cotangent: Array
+    params: Params, pool: Array, indices: Array, count: Array, features: Array, saved: _Saved, cotangent: Array
 ) -> Params:
     """Gradient in the parameters; features and cotangent [C' * c, D]."""
     (convolutions, dense), to_params = jax.vjp(_layers, params)
-    chunks, chunk = places.shape
+    chunks, chunk = indices.shape
     block = min(chunks, _CHUNKS_A_BLOCK)
     processed = jnp.arange(features.shape[0])[:, None] < count * chunk
     cotangent = jnp.where(processed & (features > 0), cotangent, 0)
@@ -151,7 +151,7 @@ def _gradient(
 
         def one_chunk(j: Array, sums: _Convolutions) -> _Convolutions:
             k = i * block + j
-            new = _convolution_gradients(convolutions, pool[places[k]], saved.second[k], d_flat[j])
+            new = _convolution_gradients(convolutions, pool[indices[k]], saved.second[k], d_flat[j])
             return jax.tree.map(jnp.add, sums, new)
 
         new = lax.fori_loop(0, jnp.minimum(block, count - i * block), one_chunk, sums[0])
