@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trxl_jax.agent.cores.attention import attend, attend_frozen_keys, attend_single_query, loops_over_environments
-from trxl_jax.agent.cores.cache import visible_slots, window_slots
+from trxl_jax.agent.cores.visibility import visible_slots, window_slots
 from trxl_jax.config import Config
 from trxl_jax.ppo.minibatch import gathers_windows
 from trxl_jax.presets import PRESETS

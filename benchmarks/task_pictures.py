@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax.config import Config
 from trxl_jax.envs.registry import MEMORY_GYM_PREFIX
 from trxl_jax.envs.tasks import memory_gym
-from trxl_jax.play.pictures import frame
+from trxl_jax.play.frame_layout import frame
 from trxl_jax.play.single_env import make_single_env
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trxl_jax.agent.cores import cache as episodic
-from trxl_jax.agent.cores.cache import visible_slots
 from trxl_jax.agent.cores.ring import RingBuffer
+from trxl_jax.agent.cores.visibility import visible_slots
 
 
 def seen(query_slot: int, episode_step: int, num_slots: int, window: int) -> list[int]:

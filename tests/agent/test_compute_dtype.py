@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
-from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config

@@ -22,7 +22,7 @@ from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config
 from trxl_jax.play.episode import make_record, play_episode
-from trxl_jax.play.pictures import frame
+from trxl_jax.play.frame_layout import frame
 from trxl_jax.play.show import film_episode, show_episode
 from trxl_jax.play.single_env import make_single_env
 from trxl_jax.play.window import DisplayWindow, WindowClosed

@@ -280,17 +280,17 @@ MUTANTS = [
     ),
     Mutant("late observations count twice", "ppo/double_buffering.py", "is_new=t >= late", "is_new=True", ROLLOUT),
     # The memory.
-    Mutant("a query sees itself", "agent/cores/cache.py", "& (slots < query)", "& (slots <= query)", CACHE),
+    Mutant("a query sees itself", "agent/cores/visibility.py", "& (slots < query)", "& (slots <= query)", CACHE),
     Mutant(
         "a query sees the previous episode",
-        "agent/cores/cache.py",
+        "agent/cores/visibility.py",
         "count = jnp.minimum(episode_step, window - 1)[..., None]",
         "count = jnp.full_like(episode_step, window - 1)[..., None]",
         CACHE,
     ),
     Mutant(
         "the window is one longer",
-        "agent/cores/cache.py",
+        "agent/cores/visibility.py",
         "jnp.minimum(episode_step, window - 1)",
         "jnp.minimum(episode_step, window)",
         CACHE,

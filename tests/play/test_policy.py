@@ -18,7 +18,7 @@ from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
 from tests.support.runs import make_run
 from trxl_jax import Config, make_agent, make_env
-from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.play.policy import Policy, PolicyMemory
 from trxl_jax.ppo.rollout import Rollout, collect_rollout, init_rollout_state

@@ -13,7 +13,7 @@ import pytest
 from tests.support.device_probes import Counting
 from tests.support.probes import Counter, Paying, Pictures
 from trxl_jax.agent.actor_critic import make_agent
-from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env

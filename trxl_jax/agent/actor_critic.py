@@ -83,7 +83,7 @@ class ActorCritic(nn.Module):
         Args:
             obs: [N, Q, *obs_shape].
             slots: for each layer [N, H, S, D / H], from `encode_slots`.
-            visible: bool[N, Q, S], from `cores.cache.visible_slots`.
+            visible: bool[N, Q, S], from `cores.visibility.visible_slots`.
         """
         chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
         return self.decide(self.encode(obs), slots, visible)

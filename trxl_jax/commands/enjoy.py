@@ -77,7 +77,7 @@ def main(flags: Sequence[str]) -> int:
 
     from trxl_jax.envs.registry import on_backend
     from trxl_jax.loading import load
-    from trxl_jax.play.pictures import require_pictures
+    from trxl_jax.play.frame_layout import require_pictures
     from trxl_jax.play.show import show_episodes
     from trxl_jax.play.single_env import make_single_env  # imported here because JAX takes seconds to import
     from trxl_jax.torch_import.hub import download

@@ -10,7 +10,7 @@ import numpy as np
 from trxl_jax.envs.results import EpisodeResult as Result
 from trxl_jax.play.episode import StepRecord, make_record, play_episode
 from trxl_jax.play.episode_page import write_page
-from trxl_jax.play.pictures import frame
+from trxl_jax.play.frame_layout import frame
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.single_env import SingleEnv
 from trxl_jax.play.video import Video

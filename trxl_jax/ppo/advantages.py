@@ -11,7 +11,7 @@ def gae(
     """Advantages and returns of a rollout (Schulman et al. 2016, equations 11 to 16, cut at episode ends).
 
     Args:
-        reward: f32[T, N].
+        reward: f32[T, N]; with `bootstrap_truncated` those of truncated steps already include the bootstrap.
         value: f32[T, N], the critic's estimates before each step.
         done: bool[T, N], whether the step ended its episode.
         last_value: f32[N], the critic's estimate after the last step.

@@ -1,7 +1,7 @@
 """Double buffering: while one group of host environments is stepped by a thread, the agent acts in the next group.
 
-Within step t of the scan, for each group i in turn: act in group i, start its step, and receive the step of the next
-group, which was started earlier: for the first group in this step of the scan, for all others in the one before.
+Within step t of the scan, for each group i in turn: act in group i, start its step, then receive the next group's
+answer. Group 0's was started in this step of the scan, every other group's in the previous one.
 
     scan step t:  act 0, start 0, receive 1 (of t - 1) | act 1, start 1, receive 0 (of t)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.cores.attention import Slots
-from trxl_jax.agent.cores.cache import visible_slots, window_slots
+from trxl_jax.agent.cores.visibility import visible_slots, window_slots
 from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
 
@@ -93,7 +93,7 @@ def forward_minibatch(agent: ActorCritic, params: Any, batch: Minibatch, slots: 
 def _forward_windows(
     agent: ActorCritic, params: Any, batch: Minibatch, encoded: jax.Array, slots: Slots
 ) -> AgentOutput:
-    """`forward_minibatch` with each query as an environment of its own, whose slots are its window."""
+    """`forward_minibatch` with each of the N * Q queries as an environment with one query and W - 1 slots."""
     n, q = batch.value.shape
     window_of_query = window_slots(batch.query_slot, agent.window)
     visible = visible_slots(batch.query_slot, batch.episode_step, window_of_query, agent.window)

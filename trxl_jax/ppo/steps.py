@@ -1,4 +1,4 @@
-"""T steps of N environments as they come out of the scan, before they are named for learning."""
+"""What both collectors of steps (plain and double-buffered) return; `collect_rollout` makes a `Rollout` of it."""
 
 from typing import Any, NamedTuple
 

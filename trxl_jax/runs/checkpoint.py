@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. Nothing is pickled."""
+"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. `trainer.py` decides what is saved."""
 
 import errno
 import gc
@@ -29,7 +29,7 @@ _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
     """Writes `directory/<iteration>` and removes all but the newest `keep`; returns its path.
 
-    A save that fails or is killed leaves the earlier checkpoints unchanged: Orbax writes to a temporary directory first.
+    A save that fails or is killed leaves the earlier checkpoints unchanged: Orbax writes to a temporary directory.
 
     Args:
         directory: the run's `checkpoints`.

@@ -3,15 +3,11 @@
 import contextlib
 import json
 import math
-import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -20,8 +16,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
 from trxl_jax.files import write_text_atomically
-
-_SECONDS_BETWEEN_LINES = 10.0
+from trxl_jax.runs.progress import ProgressLine
 
 
 class Logger:
@@ -48,7 +43,7 @@ class Logger:
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
-        self._progress = _ProgressLine(config, iteration)
+        self._progress = ProgressLine(config, iteration)
 
     def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
         """Writes a row. A metric without a finite value is left out: NaN is not JSON.
@@ -91,69 +86,6 @@ class Logger:
         self._events.write_event(event)
         if flush:
             self._events.flush()
-
-
-class _TolerantConsole(Console):
-    """Goes silent when its reader is gone (`train.py | head`), so that the run continues."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _ProgressLine:
-    """Steps, steps per second, return and time left; a live line on a terminal, otherwise a line every 10 seconds."""
-
-    def __init__(self, config: Config, iteration: int) -> None:
-        self._total = config.num_iterations * config.batch_size
-        self._console = _TolerantConsole(file=sys.stdout)
-        self._printed = -math.inf
-        self._progress: Progress | None = None
-        if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.completed:>11,.0f} / {task.total:,.0f} steps"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left"),
-                console=self._console,
-                speed_estimate_period=300,
-            )
-            self._task = self._progress.add_task(
-                "", total=self._total, completed=iteration * config.batch_size, note="compiling"
-            )
-            self._progress.start()
-
-    def show(self, global_step: int, metrics: dict[str, float]) -> None:
-        speed = metrics["charts/SPS"]
-        note = f"{speed:,.0f} steps/s"
-        if "episode/r_mean" in metrics:
-            note += f"  return {metrics['episode/r_mean']:.2f}  length {metrics['episode/l_mean']:.0f}"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=global_step, note=note)
-            return
-        now = time.monotonic()
-        if now - self._printed >= _SECONDS_BETWEEN_LINES or global_step >= self._total:
-            self._printed = now
-            left = (self._total - global_step) / speed
-            self._console.print(
-                f"{global_step:>11,} / {self._total:,} steps  {note}  {_duration(left)} left",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:.0f}:{minutes:02.0f}:{seconds:02.0f}"
 
 
 def _drop_rows_after(path: Path, iteration: int) -> None:

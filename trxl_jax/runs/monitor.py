@@ -9,7 +9,7 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.registry import make_env
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.evaluation import make_evaluator
-from trxl_jax.play.pictures import require_pictures
+from trxl_jax.play.frame_layout import require_pictures
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.show import film_episode
 from trxl_jax.play.single_env import make_single_env

@@ -13,8 +13,8 @@ class StopSignals:
 
     Fields:
         received: numbers of the signals, in order.
-        deferred: whether the first signal only sets the flag. Otherwise it also has its usual effect, and sets the flag
-            because an exception that is raised at an arbitrary place may be swallowed by a library.
+        deferred: whether the first signal only sets the flag. If not, it also acts at once, for example by raising
+            KeyboardInterrupt; the flag is set anyway, because a library may swallow that exception.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.cores.attention import Slots
-from trxl_jax.agent.cores.cache import visible_slots
+from trxl_jax.agent.cores.visibility import visible_slots
 
 
 @struct.dataclass

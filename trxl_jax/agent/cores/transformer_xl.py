@@ -88,7 +88,7 @@ class TransformerXL(nn.Module):
             The last layer's output f32[N, Q, D], and every layer's input f32[N, Q, L, D], detached, for
             the memory.
         """
-        # The original's softmax over a window in which everything is masked: the mean of W empty entries.
+        # Without a visible slot the original's softmax is uniform, and its result is the mean of W empty entries.
         empty = normalise(self.positions(jnp.arange(self.window))).mean(axis=0)
         hidden = []
         for layer, layer_slots in zip(self.layers, slots, strict=True):
