@@ -42,7 +42,7 @@ def initial(obs_shape: tuple[int, ...], encoding: str, reconstruction: float) ->
     config = Config(trxl_dim=DIM, trxl_num_heads=HEADS, trxl_num_layers=LAYERS, trxl_positional_encoding=encoding,
                     reconstruction_coef=reconstruction)  # fmt: skip
     spec = EnvSpec(obs_shape, np.dtype(np.uint8 if len(obs_shape) == 3 else np.float32), DiscreteActions((3, 4)), 64)
-    return make_agent(config, spec).init_params(jax.random.key(0))["params"]
+    return jax.jit(make_agent(config, spec).init_params)(jax.random.key(0))["params"]
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,7 @@ def test_other_width_and_no_gradient() -> None:
     assert_close(jax.jit(encode)(params, frames), reference(params, frames))
 
 
+@pytest.mark.slow
 def test_dynamic_number_of_chunks() -> None:
     """One compiled function for every count; later rows take no part whatever they and their cotangents hold."""
     chunk, batch = 4, 39  # 10 chunks: two blocks, the last frame missing

@@ -341,6 +341,7 @@ def test_an_interrupt_that_is_swallowed_while_starting_still_ends_the_run() -> N
 
 
 @pytest.mark.parametrize("flags", [DEVICE, HOST], ids=["device", "host"])
+@pytest.mark.slow
 def test_training_that_diverges_stops_and_keeps_the_updates_inputs(flags: list[str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(*flags, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", run_dir)
@@ -358,6 +359,7 @@ def test_training_that_diverges_stops_and_keeps_the_updates_inputs(flags: list[s
     assert np.isin(collected["transitions.reward"], np.float32([0, -0.1, 1.6, -1.6])).all()
 
 
+@pytest.mark.slow
 def test_debugging_changes_nothing_and_finds_nothing(tmp_path: Path) -> None:
     assert run(*DEVICE, "--total_timesteps", 64, "--debug", "--run_dir", tmp_path / "debug") == 0
     assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", tmp_path / "plain") == 0
@@ -367,6 +369,7 @@ def test_debugging_changes_nothing_and_finds_nothing(tmp_path: Path) -> None:
     assert run(*pixels, "--total_timesteps", 32, "--debug", "--run_dir", tmp_path / "pixels") == 0
 
 
+@pytest.mark.slow
 def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--debug"]
@@ -434,6 +437,7 @@ def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> Non
     assert run("--resume", run_dir, "--total_timesteps", 96) == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_configuration_whole(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0

@@ -120,6 +120,7 @@ def test_workers_that_die_in_a_replay_give_fresh_episodes() -> None:
     dying.close()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
     kills = int(os.environ.get("TRXL_KILLS", "2"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
