@@ -112,6 +112,10 @@ class ActorCritic(nn.Module):
         """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
         return self.decoder(features)
 
+    def reconstruction_loss_at(self, features: jax.Array, frames: jax.Array, indices: jax.Array) -> jax.Array:
+        """Loss f32[] of features f32[B, D] whose observations are `frames[indices]`; see `PixelDecoder`."""
+        return self.decoder.reconstruction_loss_at(features, frames, indices)
+
     @property
     def shares_frames(self) -> bool:
         """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 from jax.nn.initializers import orthogonal
 
+from trxl_jax.agent.cpu import pixel_decoder
 from trxl_jax.agent.encoders import CONVOLUTIONS, LAST_GRID
 from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
 from trxl_jax.agent.numerics import Numerics
@@ -43,3 +44,13 @@ class PixelDecoder(nn.Module):
                 name=f"deconv_{i}",
             )(x if i == 0 else nn.relu(x))
         return x.reshape(*features.shape[:-1], *x.shape[1:])
+
+    def reconstruction_loss_at(self, features: jax.Array, frames: jax.Array, indices: jax.Array) -> jax.Array:
+        """`reconstruction_loss` of the logits of `features` and `frames[indices]`, for float32 on a CPU only; f32[].
+
+        Args:
+            features: f32[B, D].
+            frames: u8[M, 84, 84, 3].
+            indices: i32[B].
+        """
+        return pixel_decoder.reconstruction_loss(self.variables["params"], features, frames, indices)

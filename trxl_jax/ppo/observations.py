@@ -13,6 +13,7 @@ from flax import struct
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.cpu import frames
 from trxl_jax.agent.cpu.frames import FrameTable, UniqueIndices
+from trxl_jax.ppo.losses import reconstruction_loss
 
 _NEW_FRAMES_A_CHUNK = 16
 
@@ -24,8 +25,8 @@ class MinibatchObservations(Protocol):
         """f32[N, Q, D]."""
         ...
 
-    def all(self) -> jax.Array:
-        """[N, Q, *obs_shape]."""
+    def reconstruction_loss(self, agent: ActorCritic, params: Any, features: jax.Array) -> jax.Array:
+        """The loss f32[] of the observations reconstructed from features f32[N, Q, D]; see `losses`."""
         ...
 
 
@@ -84,9 +85,9 @@ class PlainObservations:
         """See `MinibatchObservations`."""
         return agent.apply(params, self.obs, method="encode")
 
-    def all(self) -> jax.Array:
+    def reconstruction_loss(self, agent: ActorCritic, params: Any, features: jax.Array) -> jax.Array:
         """See `MinibatchObservations`."""
-        return self.obs
+        return reconstruction_loss(agent.apply(params, features, method="reconstruct"), self.obs)
 
 
 class _PlainRecorder(NamedTuple):
@@ -120,20 +121,18 @@ class SharedFrames:
         envs = jnp.arange(steps.shape[0])[:, None]
         frames_of_rollout = self.obs.reshape(-1, *self.obs.shape[2:])
         unique = frames.unique_indices(self.first_index[steps, envs].reshape(-1))
-        return SharedMinibatchFrames(self.obs, frames_of_rollout, steps, unique)
+        return SharedMinibatchFrames(frames_of_rollout, steps, unique)
 
 
 class SharedMinibatchFrames(NamedTuple):
     """The frames of a minibatch, of which equal ones are encoded once.
 
     Fields:
-        obs: u8[T, N, 84, 84, 3], all frames of the rollout.
-        flat: u8[T * N, 84, 84, 3], the same.
+        flat: u8[T * N, 84, 84, 3], all frames of the rollout.
         steps: i32[N, Q], the minibatch's.
         unique: the distinct frames among them; `inverse` has N * Q elements.
     """
 
-    obs: jax.Array
     flat: jax.Array
     steps: jax.Array
     unique: UniqueIndices
@@ -143,9 +142,11 @@ class SharedMinibatchFrames(NamedTuple):
         features = agent.apply(params, self.flat, self.unique.indices, self.unique.num_unique, method="encode_at")
         return features[self.unique.inverse].reshape(*self.steps.shape, -1)
 
-    def all(self) -> jax.Array:
+    def reconstruction_loss(self, agent: ActorCritic, params: Any, features: jax.Array) -> jax.Array:
         """See `MinibatchObservations`."""
-        return self.obs[self.steps, jnp.arange(self.steps.shape[0])[:, None]]
+        flat_features = features.reshape(-1, features.shape[-1])
+        indices = self.unique.indices[self.unique.inverse]
+        return agent.apply(params, flat_features, self.flat, indices, method="reconstruction_loss_at")
 
 
 class _SharedFrameRecorder(NamedTuple):

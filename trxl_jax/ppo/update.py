@@ -10,7 +10,7 @@ from flax import struct
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.cores.attention import Slots
 from trxl_jax.config import Config
-from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
+from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
 from trxl_jax.ppo.minibatch import Minibatch, forward_minibatch, minibatch_indices, take_minibatch
 from trxl_jax.ppo.rollout import Rollout
 
@@ -74,8 +74,7 @@ def ppo_loss(
     loss = policy - ent_coef * entropy + config.vf_coef * value
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
-        logits = agent.apply(params, output.features, method="reconstruct")
-        reconstruction = reconstruction_loss(logits, batch.observations.all())
+        reconstruction = batch.observations.reconstruction_loss(agent, params, output.features)
         loss = loss + config.reconstruction_coef * reconstruction
 
     log_ratio = log_prob - batch.log_prob
