@@ -46,7 +46,7 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
     query, slots = jax.random.normal(keys[0], (n, q, dim)), normalise(jax.random.normal(keys[1], (n, s, dim)))
     visible = jax.random.bernoulli(keys[2], 0.5, (n, q, s)).at[0, 0].set(False)
     empty = normalise(jax.random.normal(keys[3], (4, dim)))
-    module = MemoryAttention(heads, True, "cpu")
+    module = MemoryAttention(heads, True, Numerics("cpu"))
     by_head = jnp.moveaxis(slots.reshape(n, s, heads, -1), 2, 1)
     params = module.init(keys[4], query, by_head, visible, empty.mean(axis=0))["params"]
     # Gain and bias away from 1 and 0, where they would not show.
