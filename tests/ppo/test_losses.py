@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trxl_jax.agent.distributions import MultiCategorical
+from trxl_jax.agent.distributions import MultiCategorical, sampling_noise
 from trxl_jax.config import Config
+from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
 from trxl_jax.ppo.minibatch import minibatch_indices
@@ -64,7 +65,8 @@ def test_multi_categorical() -> None:
     entropy = np.log(2) - 0.2 * np.log(0.2) - 0.3 * np.log(0.3) - 0.5 * np.log(0.5)
     np.testing.assert_allclose(policy.entropy(), [entropy], rtol=1e-6)
     np.testing.assert_array_equal(policy.mode()[0, 1], 2)
-    draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), 4000))
+    noise = sampling_noise(DiscreteActions((2, 3)), jax.random.key(0), (4000, 1))
+    draws = jax.vmap(policy.sample)(noise)
     np.testing.assert_allclose(np.bincount(draws[:, 0, 1]) / 4000, [0.2, 0.3, 0.5], atol=0.03)
     joint = (draws[:, 0, 0] == 0) & (draws[:, 0, 1] == 2)
     assert joint.mean() == pytest.approx(0.25, abs=0.03)  # branches are drawn independently
