@@ -36,6 +36,9 @@ CONFIGURATIONS = {
     "mortar-mayhem-grid": PRESETS["mortar-mayhem-grid"].replace(
         num_envs=4, num_steps=128, num_minibatches=2, trxl_dim=128, trxl_num_layers=2, trxl_memory_length=64
     ),
+    "searing-spotlights": PRESETS["searing-spotlights"].replace(  # with the reconstruction loss
+        num_envs=4, num_steps=128, num_minibatches=2, trxl_dim=128, trxl_num_layers=2, trxl_memory_length=64
+    ),
 }
 
 Counts = dict[str, int]
