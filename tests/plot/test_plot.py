@@ -198,16 +198,16 @@ def test_names_in_a_csv_are_no_formulas(tmp_path: Path) -> None:
 
 
 def test_labels_are_shown_as_they_are(tmp_path: Path) -> None:
-    for i, label in enumerate(["_task, $\\frac", "_task, __", "_task"]):
+    for i, label in enumerate(["_task, $\\frac$", "_task, __", "_task"]):
         group(tmp_path / f"{i}.csv", ([1, 2], [1, 2]), name=f'"{label}"')
     runs = read_runs(sorted(tmp_path.iterdir()))
     grid = draw(runs, [RETURN])
     grid.savefig(tmp_path / "a.png")
     assert grid.figure.get_suptitle() == "_task"
-    assert [text.get_text() for text in grid.legend.get_texts()] == ["(1 seed)", "$\\frac (1 seed)", "__ (1 seed)"]
+    assert [text.get_text() for text in grid.legend.get_texts()] == ["(1 seed)", "$\\frac$ (1 seed)", "__ (1 seed)"]
     grid = draw(read_runs([tmp_path / "0.csv", ROOT / "benchmarks" / "proof_of_memory_original.csv"]), [RETURN])
     labels = [text.get_text() for text in grid.legend.get_texts()]
-    assert labels == ["_task, $\\frac (1 seed)", "proof_of_memory_original (10 seeds)"]
+    assert labels == ["_task, $\\frac$ (1 seed)", "proof_of_memory_original (10 seeds)"]
 
 
 def test_curves_of_the_original_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,9 +180,12 @@ def test_bombs(tmp_path: Path) -> None:
     # Lists of lists that share their parts: 2^60 numbers if anyone walked through them.
     lists = b"\x80\x02(]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60)) + b"t."
     assert len(read_torch_file(write(tmp_path / "file", lists, {}))) == 61
-    # The same of tuples, whose hash would walk.
+    # The same of tuples, whose hash would walk, and one so deep that its hash would overflow the stack.
     tuples = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60))
-    assert "strings" in refusal(write(tmp_path / "file", b"\x80\x02}" + tuples + b"Ns.", {}))
+    for key in (tuples + b"}h\x3c", b"})" + b"\x85" * 500_000):
+        assert "strings" in refusal(write(tmp_path / "file", b"\x80\x02" + key + b"Ns.", {}))
+    # A memo that is a list would get as many places.
+    assert read_torch_file(write(tmp_path / "file", b"\x80\x02Nr\xff\xff\xff\x7f.", {})) is None
     sized = Opcodes(tuples)
     refusal(write(tmp_path / "file", dumps({"x": Tensor("0", 1, sized, sized)}), {"0": bytes(4)}))  # type: ignore[arg-type]
 
