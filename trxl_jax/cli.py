@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import tyro
 
-from trxl_jax.errors import UserError
+from trxl_jax.errors import UserError, printable
+from trxl_jax.values import parse_whole_number
 
 USAGE_ERROR = 2
 _MODULES = {
@@ -29,6 +30,23 @@ _SCRIPTS = ("train.py", "enjoy.py")
 _BOX = "─│╭╮╰╯"
 
 Arguments = TypeVar("Arguments")
+_registry = tyro.constructors.ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _whole_number_flag(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    """Makes integer flags take 1e6 as well."""
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda args: parse_whole_number(args[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def parse_flags(
@@ -50,7 +68,15 @@ def parse_flags(
     stderr = io.StringIO()
     try:
         with redirect_stderr(stderr):
-            return tyro.cli(kind, default=default, args=flags, prog=prog, description=description, use_underscores=True)
+            return tyro.cli(
+                kind,
+                default=default,
+                args=flags,
+                prog=prog,
+                description=description,
+                use_underscores=True,
+                registry=_registry,
+            )
     except SystemExit as error:
         if error.code in (None, 0):
             raise
@@ -89,7 +115,7 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
             jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
         return command(flags)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("error: interrupted; the newest checkpoint, if there is one, can be resumed", file=sys.stderr)
