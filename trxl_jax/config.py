@@ -48,7 +48,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
 } | dict.fromkeys(
     ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
-     "max_grad_norm", "target_kl"), (0, 1e30)
+     "max_grad_norm", "target_kl"), (0.0, 1e30)
 )  # fmt: skip
 _POSITIVE = ("max_grad_norm", "target_kl")
 _HALF_THE_SEEDS = 2**31

@@ -46,7 +46,7 @@ class RunResult(NamedTuple):
     signal: int | None
 
 
-def train(config: Config, *, env: Any = None, resume: Path | None = None) -> RunResult:
+def train(config: Config, *, env: Any = None, resume: str | Path | None = None) -> RunResult:
     """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
 
     During the loop a signal only sets a flag, which is read between updates: a program with host callbacks blocks its
@@ -63,7 +63,8 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Run
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
     with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
-        run_dir = resume or _new_run_dir(config)
+        # Absolute, because an environment may change the working directory.
+        run_dir = (Path(resume) if resume is not None else _new_run_dir(config)).absolute()
         batch = make_env(config, env)
         try:
             monitor = Monitor(config, env, run_dir / "videos")
@@ -161,10 +162,20 @@ class _Run:
     def _restore(self, newest: Path) -> None:
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, self.rollout_state = states
-        self.iteration = self.saved = int(run["iteration"])
-        self.episodes = RecentEpisodes(run["episodes"])
+        try:
+            self.iteration = self.saved = int(newest.name)
+            if run["iteration"] != self.iteration:
+                raise ValueError("they are of another update")
+            self.episodes = RecentEpisodes(run["episodes"])
+            self.episodes.means()
+            put_back = self._put_back(run["env"])
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            reason = f"its counters are damaged ({type(error).__name__}: {error})"
+            raise CheckpointError(
+                f"can't read checkpoint {newest}: {reason}; remove it to use an earlier one"
+            ) from None
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
-        if not self._put_back(run["env"]):
+        if not put_back:
             fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
             self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append(
@@ -250,7 +261,9 @@ class _Run:
             return
         run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
         states = (self.train_state, self.rollout_state)
-        checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        if self.saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
+            checkpoint.check(path)
         self.saved = self.iteration
 
     def _with_saved_state(self, error: UserError) -> UserError:
