@@ -14,9 +14,10 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, printable
 from trxl_jax.files import write_text_atomically
 from trxl_jax.runs.progress import ProgressLine
+from trxl_jax.runs.rows import read_rows
 
 
 class Logger:
@@ -28,22 +29,23 @@ class Logger:
         iteration: updates already done; rows of later ones, written by an interrupted session, are dropped.
 
     Raises:
-        ConfigError: `--track` without the extra `wandb`.
+        ConfigError: `--track` without the extra `wandb`, or a `metrics.jsonl` that is no file.
         OSError: the directory can't be written.
     """
 
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = _start_wandb(run_dir, config) if config.track else None
         path = run_dir / "metrics.jsonl"
-        if path.is_file():
-            _drop_rows_after(path, iteration)
-        self._rows = path.open("a")
+        num_damaged = _drop_rows_after(path, iteration)
+        self._rows = path.open("a", encoding="utf-8")
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
         # Makes TensorBoard discard what an interrupted session wrote from this step on.
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
         self._progress = ProgressLine(config, iteration)
+        if num_damaged:
+            self.say(f"warning: {num_damaged} damaged lines of {path} are left out")
 
     def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
         """Writes a row. A metric without a finite value is left out: NaN is not JSON.
@@ -69,7 +71,7 @@ class Logger:
 
     def say(self, text: str) -> None:
         """Prints a line above the progress line."""
-        self._progress.say(text)
+        self._progress.say(printable(text))
 
     def close(self) -> None:
         """Flushes and closes every sink; errors of a full disk have been reported by `write`."""
@@ -88,17 +90,12 @@ class Logger:
             self._events.flush()
 
 
-def _drop_rows_after(path: Path, iteration: int) -> None:
-    """Removes the rows after an iteration from `metrics.jsonl`."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the last line, if a process was killed while writing it
-            break
-        if row["iteration"] <= iteration:
-            kept.append(line + "\n")
+def _drop_rows_after(path: Path, iteration: int) -> int:
+    """Removes the rows after an iteration from `metrics.jsonl`, and damaged lines; returns the number of those."""
+    rows, lines, num_damaged = read_rows(path)
+    kept = [line + "\n" for row, line in zip(rows, lines, strict=True) if row["iteration"] <= iteration]
     write_text_atomically(path, "".join(kept))
+    return num_damaged
 
 
 def _as_table(config: Config) -> str:
