@@ -111,8 +111,8 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
     try:
         import jax  # imported here because it takes seconds, during which Ctrl-C must be handled
 
-        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (cache := cache_directory()) is not None:
+            jax.config.update("jax_compilation_cache_dir", str(cache))
         return command(flags)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
@@ -122,9 +122,16 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
         return 128 + signal.SIGINT
 
 
-def cache_directory() -> Path:
-    """Default directory of JAX's persistent compilation cache, used unless JAX_COMPILATION_CACHE_DIR is set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
+def cache_directory() -> Path | None:
+    """Default directory of JAX's persistent compilation cache, used unless JAX_COMPILATION_CACHE_DIR is set.
+
+    None for a user without a home directory: others could write to any directory that everybody knows.
+    """
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return caches.absolute() / "trxl_jax"
 
 
 def _one_line(box: str) -> str:

@@ -122,7 +122,8 @@ def train_command(run: Run) -> list[str] | None:
     _check_same(run, stored)
     if int(newest.name) >= run.config.num_iterations:
         return None
-    command = ["--resume", str(run.directory)]
+    # The module of an id was named by the experiment, or by the flags, which are compared above.
+    command = ["--resume", str(run.directory), *(["--allow_import"] if ":" in run.config.env_id else [])]
     for name in sorted(RESUMABLE_FIELDS):
         value = getattr(run.config, name)
         if value != getattr(stored, name):

@@ -15,7 +15,7 @@ import numpy as np
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env
+from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
 from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
@@ -46,7 +46,9 @@ class RunResult(NamedTuple):
     signal: int | None
 
 
-def train(config: Config, *, env: Any = None, resume: str | Path | None = None) -> RunResult:
+def train(
+    config: Config, *, env: Any = None, resume: str | Path | None = None, allow_import: bool = False
+) -> RunResult:
     """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
 
     During the loop a signal only sets a flag, which is read between updates: a program with host callbacks blocks its
@@ -56,12 +58,15 @@ def train(config: Config, *, env: Any = None, resume: str | Path | None = None) 
         config: the run's configuration.
         env: an environment object to use instead of `config.env_id`; see `make_env`.
         resume: a run directory to continue; `config` may differ from it in `RESUMABLE_FIELDS` only.
+        allow_import: with `resume`, whether to import the module of an `env_id` such as `module:id`.
 
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
+    elif resume is not None:
+        require_no_import(config.env_id, allow_import=allow_import)
     with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
         # Absolute, because an environment may change the working directory.
         run_dir = (Path(resume) if resume is not None else _new_run_dir(config)).absolute()
