@@ -37,8 +37,8 @@ from trxl_jax.config import Config, load_config
 from trxl_jax.envs.host.episode import episode_seed
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 from trxl_jax.runs import checkpoint
-from trxl_jax.runs.logger import group_of
 from trxl_jax.runs.signals import stop_signals
+from trxl_jax.runs.tracking import group_of
 from trxl_jax.runs.trainer import train
 
 

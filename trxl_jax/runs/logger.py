@@ -3,10 +3,8 @@
 import contextlib
 import json
 import math
-import re
 import time
 from pathlib import Path
-from typing import Any
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -14,10 +12,11 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
-from trxl_jax.errors import ConfigError, printable
+from trxl_jax.errors import printable
 from trxl_jax.files import write_text_atomically
 from trxl_jax.runs.progress import ProgressLine
 from trxl_jax.runs.rows import read_rows
+from trxl_jax.runs.tracking import WandbRun
 
 
 class Logger:
@@ -29,12 +28,12 @@ class Logger:
         iteration: updates already done; rows of later ones, written by an interrupted session, are dropped.
 
     Raises:
-        ConfigError: `--track` without the extra `wandb`, or a `metrics.jsonl` that is no file.
+        ConfigError: `--track` can't be used, or `metrics.jsonl` is no file.
         OSError: the directory can't be written.
     """
 
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
-        self._wandb = _start_wandb(run_dir, config) if config.track else None
+        self._wandb = WandbRun(run_dir, config) if config.track else None
         path = run_dir / "metrics.jsonl"
         num_damaged = _drop_rows_after(path, iteration)
         self._rows = path.open("a", encoding="utf-8")
@@ -65,9 +64,7 @@ class Logger:
     def write_video(self, global_step: int, path: Path) -> None:
         """Sends a video that is in the run's directory to W&B, if the run is tracked there."""
         if self._wandb is not None:
-            import wandb
-
-            self._wandb.log({"global_step": global_step, "videos": wandb.Video(str(path), format="mp4")})
+            self._wandb.log_video(global_step, path)
 
     def say(self, text: str) -> None:
         """Prints a line above the progress line."""
@@ -101,27 +98,3 @@ def _drop_rows_after(path: Path, iteration: int) -> int:
 def _as_table(config: Config) -> str:
     rows = [f"|{name}|{value}|" for name, value in json.loads(config.to_json()).items()]
     return "\n".join(["|param|value|", "|-|-|", *rows])
-
-
-def group_of(run: str, seed: int) -> str:
-    """The common part of the names of runs that differ only in seed and start time."""
-    return re.sub(rf"__{seed}(__\d+)?$", "", run)
-
-
-def _start_wandb(run_dir: Path, config: Config) -> Any:
-    try:
-        import wandb
-    except ImportError:
-        raise ConfigError("--track needs Weights & Biases: pip install wandb") from None
-    run = wandb.init(
-        project=config.wandb_project_name,
-        entity=config.wandb_entity,
-        config=json.loads(config.to_json()),
-        name=run_dir.name,
-        group=group_of(run_dir.name, config.seed),
-        id=run_dir.name,
-        dir=str(run_dir),
-        resume="allow",
-    )
-    run.define_metric("*", step_metric="global_step")
-    return run
