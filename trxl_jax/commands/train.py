@@ -26,6 +26,8 @@ class Arguments:
     resume: Path | None = None
     """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
     continue the run in run_dir with the same flags if there is one, and else start it"""
+    allow_import: bool = False
+    """with --resume: import the module that the run's env_id names (module:id); only if you trust the run"""
 
 
 DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
@@ -73,9 +75,10 @@ def main(flags: Sequence[str]) -> int:
     from trxl_jax.runs.trainer import train  # imported here because JAX takes seconds to import
 
     arguments = parse(flags)
-    outcome = train(arguments.config, resume=arguments.resume)
+    outcome = train(arguments.config, resume=arguments.resume, allow_import=arguments.allow_import)
     if outcome.signal is not None:
         resume = f"{command_line('train')} --resume {shlex.quote(str(outcome.run_dir))}"
+        resume += " --allow_import" if ":" in arguments.config.env_id else ""
         print(f"stopped at step {outcome.global_step:,}; continue with: {resume}")
         return 128 + outcome.signal
     score = outcome.metrics.get("episode/r_mean")

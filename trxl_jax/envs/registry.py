@@ -8,7 +8,7 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.factory import find_gymnasium
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 DEVICE_PREFIX = "gymnax/"
 MEMORY_GYM_PREFIX = "jax/"
@@ -103,6 +103,24 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
         ConfigError: an unknown id.
     """
     return find_gymnasium(env_id)(**kwargs)
+
+
+def require_no_import(env_id: str, *, allow_import: bool) -> None:
+    """Refuses an id from a file if making its environment runs code that the file chooses.
+
+    Args:
+        env_id: from a run's `config.json`, which may be a stranger's.
+        allow_import: whether the user trusts it.
+
+    Raises:
+        ConfigError: it is `module:id`, whose module is imported, and that isn't allowed.
+    """
+    module, colon, _ = env_id.rpartition(":")
+    if colon and not allow_import:
+        raise ConfigError(
+            f"this run's environment is {brief(env_id)}, which imports the module {brief(module)}; if you trust it, "
+            "add --allow_import (in Python: allow_import=True)"
+        )
 
 
 def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Environment:
