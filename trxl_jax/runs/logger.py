@@ -13,14 +13,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
 from trxl_jax.errors import printable
-from trxl_jax.files import write_text_atomically
 from trxl_jax.runs.progress import ProgressLine
-from trxl_jax.runs.rows import read_rows
+from trxl_jax.runs.rows import RowFile
 from trxl_jax.runs.tracking import WandbRun
 
 
 class Logger:
-    """Writes one row an update to every sink.
+    """Writes one row an update to every sink, and to that row what its evaluation adds.
 
     Args:
         run_dir: the run's directory, which exists.
@@ -35,16 +34,15 @@ class Logger:
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = WandbRun(run_dir, config) if config.track else None
         path = run_dir / "metrics.jsonl"
-        num_damaged = _drop_rows_after(path, iteration)
-        self._rows = path.open("a", encoding="utf-8")
+        self._rows = RowFile(path, iteration)
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
         # Makes TensorBoard discard what an interrupted session wrote from this step on.
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
         self._progress = ProgressLine(config, iteration)
-        if num_damaged:
-            self.say(f"warning: {num_damaged} damaged lines of {path} are left out")
+        if self._rows.num_damaged:
+            self.say(f"warning: {self._rows.num_damaged} damaged lines of {path} are left out")
 
     def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
         """Writes a row. A metric without a finite value is left out: NaN is not JSON.
@@ -52,14 +50,24 @@ class Logger:
         Raises:
             OSError: a file can't be written, for example because the disk is full.
         """
-        metrics = {name: float(value) for name, value in sorted(metrics.items()) if math.isfinite(value)}
-        self._rows.write(json.dumps({"global_step": global_step, "iteration": iteration, **metrics}) + "\n")
-        self._rows.flush()
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._write_event(Event(step=global_step, summary=Summary(value=values)))
-        if self._wandb is not None:
-            self._wandb.log({"global_step": global_step, **metrics})
+        metrics = _finite(metrics)
+        self._rows.append({"global_step": global_step, "iteration": iteration, **metrics})
+        self._write_scalars(global_step, metrics)
         self._progress.show(global_step, metrics)
+
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether the newest row holds an evaluation."""
+        return any(name.startswith("eval/") for name in self._rows.newest)
+
+    def add_to_row(self, global_step: int, metrics: dict[str, float]) -> None:
+        """Adds metrics of the same step to the newest row.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        self._rows.extend(_finite(metrics))
+        self._write_scalars(global_step, _finite(metrics))
 
     def write_video(self, global_step: int, path: Path) -> None:
         """Sends a video that is in the run's directory to W&B, if the run is tracked there."""
@@ -79,6 +87,12 @@ class Logger:
             with contextlib.suppress(OSError):
                 sink.close()
 
+    def _write_scalars(self, global_step: int, metrics: dict[str, float]) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._write_event(Event(step=global_step, summary=Summary(value=values)))
+        if self._wandb is not None:
+            self._wandb.log({"global_step": global_step, **metrics})
+
     def _write_event(self, event: Event, *, flush: bool = True) -> None:
         # The synchronous writer: the usual one's thread swallows the error of a full disk.
         event.wall_time = time.time()
@@ -87,12 +101,8 @@ class Logger:
             self._events.flush()
 
 
-def _drop_rows_after(path: Path, iteration: int) -> int:
-    """Removes the rows after an iteration from `metrics.jsonl`, and damaged lines; returns the number of those."""
-    rows, lines, num_damaged = read_rows(path)
-    kept = [line + "\n" for row, line in zip(rows, lines, strict=True) if row["iteration"] <= iteration]
-    write_text_atomically(path, "".join(kept))
-    return num_damaged
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(metrics.items()) if math.isfinite(value)}
 
 
 def _as_table(config: Config) -> str:
