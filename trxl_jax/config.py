@@ -15,21 +15,19 @@ FloatName = Literal["bfloat16", "float32"]
 # Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
-    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
-     "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
+    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "keep_best",
+     "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
-def _parse_options(text: str) -> dict[str, Any]:
+def _parse_json_object(text: str) -> dict[str, Any]:
     try:
-        options = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'"
-        ) from None
-    if not isinstance(options, dict):
-        raise ValueError("--env_options must be a JSON object, for example '{\"command_count\": [3]}'")
-    return options
+        raise ValueError(f"not JSON ({error}); write for example '{{\"command_count\": [3]}}'") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object, for example '{\"command_count\": [3]}'")
+    return value
 
 
 _HALF_THE_SEEDS = 2**31
@@ -45,7 +43,7 @@ JsonObject = Annotated[
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="JSON",
-        instance_from_str=lambda args: _parse_options(args[0]),
+        instance_from_str=lambda args: _parse_json_object(args[0]),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [json.dumps(value)],
     ),
@@ -74,6 +72,8 @@ class Config:
     """updates between two evaluations, in separate environments and with held-out seeds; 0: none"""
     eval_episodes: int = 100
     """episodes of an evaluation, the same ones each time"""
+    keep_best: bool = False
+    """keep the agent with the highest mean return of an evaluation in <run>/best (needs eval_every)"""
     capture_video: bool = False
     """film an episode every video_every updates: the whole task next to the agent's observation"""
     video_every: int = 100
@@ -88,9 +88,12 @@ class Config:
     """entity (team) of the W&B run"""
 
     env_id: str = "MortarMayhem-Grid-v0"
-    """a Gymnasium id (stepped on the host); on the device: jax/<id of Memory Gym> or gymnax/<id>"""
+    """a Gymnasium id or module:id, which imports the module first (stepped on the host); on the device: jax/<id of
+    Memory Gym> or gymnax/<id>"""
     env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: reset options of a Gymnasium or Memory Gym task, parameter fields of a gymnax one"""
+    env_kwargs: JsonObject = dataclasses.field(default_factory=dict, hash=False)
+    """JSON object: arguments of a Gymnasium environment's constructor, given to gymnasium.make"""
     max_episode_steps: int | None = None
     """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
     async_envs: bool = False
@@ -173,6 +176,7 @@ class Config:
             "norm_adv",
             "needs minibatches of more than one sample; lower --num_minibatches",
         )
+        self._require(not self.keep_best or self.eval_every > 0, "keep_best", "needs evaluations; give --eval_every")
         self._require(self.max_grad_norm > 0, "max_grad_norm", "must be positive")
         self._require(self.target_kl is None or self.target_kl > 0, "target_kl", "must be positive, or left out")
         self._require(
