@@ -82,7 +82,7 @@ def test_nothing_else_reaches_stdout(proof_run: Path, tmp_path: Path) -> None:
 
     process = run("--json", "--render", "video", "--out", str(tmp_path / "out"))
     assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout)["files"] == [str(tmp_path / "out" / "episode_0.mp4")]
+    assert json.loads(process.stdout)["files"] == [str(tmp_path / "out" / "seed_1_episode_0.mp4")]
     process = run("--render", "human")
     assert process.returncode == 2
     assert process.stdout == ""
@@ -101,17 +101,17 @@ def test_what_is_shown_does_not_change_what_is_played(
     assert plain == shown
     assert plain not in others
     for i, episode in enumerate(shown):
-        frames = decode(tmp_path / f"episode_{i}.mp4")
+        frames = decode(tmp_path / f"seed_1_episode_{i}.mp4")
         assert len(frames) == episode["length"] + 1  # and the end
         assert all(picture.shape == (80, 440, 3) and picture.std() > 10 for picture in frames)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"episode_{i}.mp4" for i in range(4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"seed_1_episode_{i}.mp4" for i in range(4)]
 
 
 def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Path, tmp_path: Path) -> None:
     options = ["--env_options", '{"command_count": [2]}']
     flags = ["--name", mortar_run, "--episodes", 1, "--render", "video", "--out", tmp_path]
     assert enjoy(*flags, *options) == 0
-    for picture in decode(tmp_path / "episode_0.mp4"):
+    for picture in decode(tmp_path / "seed_1_episode_0.mp4"):
         assert picture.shape == (336, 680, 3)
         # The target's green circle is only in the first.
         green = [((side[..., 1] > 150) & (side[..., 0] < 100)).sum() for side in (picture[:, :336], picture[:, 344:])]
@@ -164,7 +164,7 @@ def test_gifs(proof_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     flags = ["--name", proof_run, "--episodes", 1, "--render", "video", "--video_format", "gif", "--out", tmp_path]
     assert enjoy(*flags, "--json") == 0
     length = json.loads(capsys.readouterr().out)["episodes"][0]["length"]
-    frames = decode(tmp_path / "episode_0.gif")
+    frames = decode(tmp_path / "seed_1_episode_0.gif")
     assert 1 < len(frames) <= length + 1  # equal ones are one that lasts longer
     assert frames[0].shape == (80, 440, 3)
     assert frames[0].std() > 10
@@ -234,7 +234,7 @@ def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pyt
     assert enjoy(*flags) == 0
     first, _ = json.loads(capsys.readouterr().out)["episodes"]
     assert first == {"return": 0, "length": 45, "cut": 1}
-    assert '"steps":45' in (tmp_path / "episode_0.html").read_text()
+    assert '"steps":45' in (tmp_path / "seed_1_episode_0.html").read_text()
 
 
 def test_pages_of_tasks_with_pictures_and_with_vectors(
@@ -245,8 +245,8 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
         capsys.readouterr()
         assert enjoy("--name", run_dir, "--episodes", 1, "--json", "--render", "html", "--out", out) == 0
         told = json.loads(capsys.readouterr().out)
-        assert told["files"] == [str(out / "episode_0.html")]
-        page = (out / "episode_0.html").read_text()
+        assert told["files"] == [str(out / "seed_1_episode_0.html")]
+        page = (out / "seed_1_episode_0.html").read_text()
         record = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
         assert record["steps"] == told["episodes"][0]["length"]
         assert record["command"].startswith("python -m trxl_jax.commands.enjoy --name")
@@ -256,7 +256,8 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], ["--name"]),
+        ([], ["RUN"]),
+        (["RUN", "--name", "RUN"], ["RUN"]),
         (["--name", "nowhere"], ["nowhere", "training run"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),

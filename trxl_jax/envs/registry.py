@@ -1,6 +1,6 @@
 """Makes a batch of environments from an id or an environment object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trxl_jax.config import Config
@@ -22,7 +22,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
     """The batch of environments that a configuration names.
 
     Args:
-        config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs, env_timeout and
+        config: num_envs, seed, env_id, env_kwargs, env_options, max_episode_steps, async_envs, env_timeout and
             bootstrap_truncated matter.
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. A batch that
@@ -36,7 +36,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
         return env
-    found = find_env(config.env_id, env)
+    found = find_env(config.env_id, env, config.env_kwargs)
     if isinstance(found, tuple):
         return _make_device(config, *found, passed=env is not None)
     from trxl_jax.envs.host.environment import HostEnvironment
@@ -53,14 +53,23 @@ def make_env(config: Config, env: Any = None) -> Environment:
     )
 
 
-def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, Any]:
+def find_env(
+    env_id: str, env: Any = None, kwargs: Mapping[str, Any] | None = None
+) -> Callable[..., Any] | tuple[Any, Any]:
     """A function that makes one Gymnasium environment, or a pair of a gymnax environment and its parameters.
 
-    Arguments are those of `make_env`.
+    Args:
+        env_id: the task.
+        env: an object to use instead, as for `make_env`.
+        kwargs: arguments of a Gymnasium environment's constructor.
 
     Raises:
-        ConfigError: an unknown id, or an object that is neither.
+        ConfigError: an unknown id, an object that is neither, or arguments that can't be used.
     """
+    if kwargs and (env is not None or env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX))):
+        passed = "an environment that is passed as an object is made already"
+        device = f"{env_id} runs on the device, where tasks are set by --env_options"
+        raise ConfigError(f"--env_kwargs: {device if env is None else passed}; leave it out")
     if env is None and env_id.startswith(CUSTOM_PREFIX):
         raise ConfigError(f"{env_id} was passed as an object when it was trained on; pass it again as `env`")
     if env is None and env_id.startswith(DEVICE_PREFIX):
@@ -68,7 +77,7 @@ def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, An
     if env is None and env_id.startswith(MEMORY_GYM_PREFIX):
         return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
     if env is None:
-        return find_gymnasium(env_id)
+        return find_gymnasium(env_id, kwargs)
     if isinstance(env, tuple):
         return env
     if hasattr(env, "step_env") or hasattr(env, "default_params"):

@@ -23,7 +23,7 @@ class EpisodeRecord:
         rewards: f32[K].
         attention: f32[K, L, H, W - 1], weights by layer and head; `[k, l, h, j]` is the weight that step k gives to
             step k - 1 - j. Each row sums to 1, except in step 0, where the memory is empty and the row is zero.
-        results: the episode's statistics: return r, length l, seconds t and those of the task.
+        results: the episode's statistics: return r, length l and those of the task.
     """
 
     env_id: str

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from trxl_jax.config import evaluation_seed
 from trxl_jax.envs.results import EpisodeResult as Result
 from trxl_jax.play.episode import StepRecord, make_record, play_episode
 from trxl_jax.play.episode_page import write_page
@@ -29,7 +30,7 @@ class ShownEpisode(NamedTuple):
     """An episode that was played and shown.
 
     Fields:
-        result: the episode's statistics, without the time it took.
+        result: the episode's statistics.
         files: paths of the files written for it.
     """
 
@@ -75,9 +76,10 @@ def show_episodes(
     window = DisplayWindow(env.fps, driver) if "human" in render else None
     try:
         for episode in range(count):
-            stem = out / f"episode_{episode}"
-            video = stem.with_suffix(f".{video_format}") if "video" in render else None
-            page = stem.with_suffix(".html") if "html" in render else None
+            # Of another seed, and of the most probable actions, it is another episode.
+            stem = f"seed_{evaluation_seed(env.seed)}_{'deterministic_' * deterministic}episode_{episode}"
+            video = out / f"{stem}.{video_format}" if "video" in render else None
+            page = out / f"{stem}.html" if "html" in render else None
             result = show_episode(
                 policy,
                 env,
@@ -126,7 +128,7 @@ def show_episode(
         command: see `show_episodes`.
 
     Returns:
-        The episode's statistics, without the time it took.
+        The episode's statistics.
     """
     recorded: list[StepRecord] = []
     results: Result | None = None
@@ -146,7 +148,7 @@ def show_episode(
     if page is not None:
         write_page(page, make_record(env, episode, recorded), model=model, command=command)
     assert results is not None
-    return {name: value for name, value in results.items() if name != "t"}
+    return results
 
 
 def film_episode(

@@ -61,7 +61,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     """The environment that a configuration names.
 
     Args:
-        config: env_id, env_options, max_episode_steps and seed matter.
+        config: env_id, env_kwargs, env_options, max_episode_steps and seed matter.
         env: an object to use instead, as for `make_env`, but no batch of environments.
         pictures: whether `SingleEnv.picture` is wanted.
 
@@ -73,7 +73,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     batch = make_env(config.replace(async_envs=False), env)
     if isinstance(batch, DeviceEnvironment):
         return DeviceSingleEnv(config.env_id, batch, config.seed, pictures=pictures)
-    found = find_env(config.env_id, env)
+    found = find_env(config.env_id, env, config.env_kwargs)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
     return HostSingleEnv(config.env_id, batch.spec, make, config.seed, config.env_options)

@@ -91,10 +91,10 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
 
 
 def _shown_results(results: Mapping[str, float]) -> dict[str, float]:
-    """Statistics to show: return r and length l, then those of the task unless they repeat these; no seconds t."""
+    """Statistics to show: return r and length l, then those of the task unless they repeat these."""
     common = {name: value for name, value in results.items() if name in ("r", "l")}
     aliases = {"return": common.get("r"), "reward": common.get("r"), "length": common.get("l")}
-    of_task = {name: value for name, value in results.items() if name not in ("r", "l", "t")}
+    of_task = {name: value for name, value in results.items() if name not in ("r", "l")}
     return common | {name: value for name, value in of_task.items() if aliases.get(name) != value}
 
 

@@ -30,7 +30,7 @@ function formatResult(x) {
   return typeof x === "number" ? String(Number(x.toPrecision(5))).replace("-", "−") : x;
 }
 
-const RESULT_NAMES = { r: "return", l: "length", t: "seconds" };
+const RESULT_NAMES = { r: "return", l: "length" };
 
 function showResults(list, record) {
   const rows = Object.entries(record.results).map(([name, x]) => [
