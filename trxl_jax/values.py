@@ -6,6 +6,8 @@ import sys
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import numpy as np
+
 from trxl_jax.errors import brief, is_text
 
 _MAX_DEPTH = 32  # of lists and objects in a JSON value
@@ -44,6 +46,29 @@ def typed(annotation: Any, value: Any) -> Any:
             raise ValueError(f"must be {', '.join(names[:-1])} or {names[-1]}")
         return value
     return _text(value) if kind is str else json_object(value)
+
+
+def like(default: Any, value: Any) -> Any:
+    """A JSON value as the type of a parameter's default: a number, true or false, or an array of the same shape.
+
+    Raises:
+        ValueError: it has another type, or is negative where the default isn't. The message completes a sentence, as
+            for `typed`.
+    """
+    if isinstance(default, bool | int | float):
+        value = typed(type(default), value)
+        if type(default) is int and not (-(2**31) if default < 0 else 0) <= value < 2**31:
+            raise ValueError("must be a whole number from 0 to 2^31 - 1")
+        return value
+    if hasattr(default, "shape") and hasattr(default, "dtype"):
+        try:
+            array = np.asarray(value, default.dtype)
+        except (OverflowError, TypeError, ValueError):
+            array = np.zeros(0)
+        if array.shape != default.shape:
+            raise ValueError(f"must be numbers of shape {default.shape}")
+        return array
+    return value
 
 
 def parse_whole_number(text: str) -> int:
