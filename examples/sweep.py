@@ -58,6 +58,8 @@ def main(flags: Sequence[str]) -> int:
 
     config = CONFIG.replace(total_timesteps=given.total_timesteps)
     lanes = list(itertools.product(given.init_lr, given.seeds))
+    for init_lr, seed in lanes:  # inside the program they are not checked
+        config.replace(init_lr=init_lr, seed=seed)
     rates, seeds = (jnp.array(values) for values in zip(*lanes, strict=True))
     print(f"{len(lanes)} runs of {config.num_iterations * config.batch_size:,} steps", flush=True)
     started = time.perf_counter()
