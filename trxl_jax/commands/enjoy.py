@@ -16,6 +16,7 @@ import tyro
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import JsonObject
 from trxl_jax.errors import ConfigError, disk_errors
+from trxl_jax.signals import interrupts_raise
 
 DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
 
@@ -105,7 +106,7 @@ def main(flags: Sequence[str]) -> int:
         require_pictures(task, f"--render {' '.join(sorted(render))}")
     out = given.out or _directory_for(source)
     results, files = [], []
-    with disk_errors(out, "--out"):
+    with interrupts_raise(), disk_errors(out, "--out"):
         if render & {"video", "html"}:
             out.mkdir(parents=True, exist_ok=True)
         shown = show_episodes(

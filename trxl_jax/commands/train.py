@@ -11,7 +11,7 @@ import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.commands.config_flags import config_of, defaults_from, with_config_flags
-from trxl_jax.config import Config, load_config
+from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.registry import on_backend
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import PRESETS, preset
@@ -37,7 +37,8 @@ class _Flags:
     backend: Literal["host", "device"] | None = None
     """where to run a task that exists for both (Memory Gym, Proof of Memory); None: as env_id says"""
     resume: Path | None = None
-    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked"""
+    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
+    continue the run in run_dir with the same flags if there is one, and else start it"""
 
 
 DESCRIPTION = """Trains PPO with Transformer-XL as episodic memory.
@@ -54,7 +55,7 @@ def parse(flags: Sequence[str]) -> Arguments:
     # Twice: the preset or the run to resume, which may stand anywhere, has the defaults of the other flags.
     asks_for_help = not {"-h", "--help"}.isdisjoint(flags)
     given = _parse_with_defaults([flag for flag in flags if flag not in ("-h", "--help")], Config())
-    name, resume = given.preset, given.resume
+    name, resume = given.preset, given.resume if given.resume != Path(AUTO) else None
     if name is not None and resume is not None:
         raise ConfigError(f"give either the preset {name} or --resume {resume}, which has its own configuration")
     config = Config() if name is None else preset(name)
@@ -66,7 +67,7 @@ def parse(flags: Sequence[str]) -> Arguments:
         wanted = wanted.replace(env_id=on_backend(wanted.env_id, given.backend))
     if resume is not None and wanted.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {resume}; leave it out")
-    return Arguments(wanted, resume)
+    return Arguments(wanted, given.resume)
 
 
 def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
@@ -96,7 +97,7 @@ def main(flags: Sequence[str]) -> int:
 
 def cli() -> int:
     """Entry point: runs the command with the process's arguments and returns the exit status."""
-    return run_command(main, sys.argv[1:])
+    return run_command(main, sys.argv[1:], prints_results=False)  # they are in the run's directory
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trxl_jax.errors import CheckpointError, UserError
 from trxl_jax.runs import checkpoint
 
 METRIC = "eval/r_mean"
@@ -35,13 +36,16 @@ class BestCheckpoint:
             iteration: updates done.
 
         Raises:
-            CheckpointError: it can't be written; the one before is still there.
+            UserError: it can't be written; the one before is still there.
         """
         value = row.get(METRIC, -math.inf)
         if not value > self._value or (self._directory / str(iteration)).exists():
             return
         # As the first of the states in other checkpoints, so that the same function reads the parameters.
-        written = checkpoint.save(self._directory, iteration, ({"params": params},), {METRIC: value}, keep=None)
+        try:
+            written = checkpoint.save(self._directory, iteration, ({"params": params},), {METRIC: value}, keep=None)
+        except CheckpointError as error:  # a run's own checkpoints may still be possible
+            raise UserError(str(error)) from error
         self._value = value
         for path in self._directory.iterdir():
             if path != written:
