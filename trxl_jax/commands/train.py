@@ -58,20 +58,19 @@ def parse(flags: Sequence[str]) -> Arguments:
     # Twice: the preset or the run to resume, which may stand anywhere, has the defaults of the other flags.
     asks_for_help = not {"-h", "--help"}.isdisjoint(flags)
     given = _parse_with_defaults([flag for flag in flags if flag not in ("-h", "--help")], Config())
-    name, resume = given.preset, given.resume
-    is_auto = str(resume) == AUTO
-    if name is not None and resume is not None and not is_auto:
+    name, resume = given.preset, given.resume if given.resume != Path(AUTO) else None
+    if name is not None and resume is not None:
         raise ConfigError(f"give either the preset {name} or --resume {resume}, which has its own configuration")
     config = Config() if name is None else preset(name)
-    if resume is not None and not is_auto:
+    if resume is not None:
         config = load_config(resume / "config.json")
     given = _parse_with_defaults(["--help"] if asks_for_help else flags, config)
     wanted = config_of(given)
     if given.backend is not None:
         wanted = wanted.replace(env_id=on_backend(wanted.env_id, given.backend))
-    if resume is not None and not is_auto and wanted.run_dir != config.run_dir:
+    if resume is not None and wanted.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {resume}; leave it out")
-    return Arguments(wanted, resume, given.allow_import)
+    return Arguments(wanted, given.resume, given.allow_import)
 
 
 def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:

@@ -272,14 +272,13 @@ class _Run:
         if self.iteration == 0:
             return
         policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
-        if not self.logger.has_evaluation:
-            evaluation = monitor.evaluate(policy, self.iteration, stop)
-            self.row = self.row | evaluation
-            with disk_errors(self.run_dir, "--run_dir"):
-                self.logger.add_to_row(self.global_step, evaluation)
-        if self.best is not None:
-            self.best.offer(self.logger.newest_row, policy.params, self.iteration)
+        evaluation = {} if self.logger.has_evaluation else monitor.evaluate(policy, self.iteration, stop)
         with disk_errors(self.run_dir, "--run_dir"):
+            if evaluation:
+                self.row = self.row | evaluation
+                if self.best is not None:  # before the row: an evaluation that is not in its row is done again
+                    self.best.offer(evaluation, policy.params, self.iteration)
+                self.logger.add_to_row(self.global_step, evaluation)
             video = monitor.film(policy, self.iteration, stop)
             if video is not None:
                 self.logger.write_video(self.global_step, video)
