@@ -1,4 +1,4 @@
-"""Plays episodes with a trained agent and shows them: `python enjoy.py --name runs/... [--flags]`."""
+"""Plays episodes with a trained agent and shows them: `python enjoy.py RUN [--flags]`."""
 
 import sys
 

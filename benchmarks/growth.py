@@ -67,8 +67,9 @@ def main() -> None:
         for axis in column:
             axis.set_xscale("log", base=2)
             axis.set_xticks(values, [str(value) for value in values])
-            axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
+    for axis in axes[:, 0]:  # of all in its row, once every curve is there
+        axis.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("ms per environment step")
     axes[1, 0].set_ylabel("peak memory, GB")
     axes[0, 0].legend()

@@ -107,10 +107,17 @@ def show(figures: dict[str, Any]) -> None:
 
 def main(flags: Sequence[str]) -> int:
     """Measures and prints a table or JSON."""
-    own = argparse.ArgumentParser(add_help=False)
-    own.add_argument("--iterations", type=int, default=5)
-    own.add_argument("--json", action="store_true")
+    own = argparse.ArgumentParser(
+        usage="%(prog)s [PRESET] [--iterations N] [--json] [--flags of train.py]",
+        description=__doc__.partition("\n")[0],
+        epilog="The flags of train.py follow.",
+        add_help=False,
+    )
+    own.add_argument("--iterations", type=int, default=5, metavar="N", help="iterations that are timed (default: 5)")
+    own.add_argument("--json", action="store_true", help="print the results as one JSON object")
     options, rest = own.parse_known_args(flags)
+    if not {"-h", "--help"}.isdisjoint(rest):
+        own.print_help()
     figures = measure(parse(rest).config, options.iterations)
     if options.json:
         print(json.dumps(figures))

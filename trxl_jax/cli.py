@@ -160,4 +160,4 @@ def _one_line(box: str) -> str:
     """Tyro's error message as one line, without its box and its hint about the help text."""
     lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line and "full helptext" not in line)
-    return re.sub(r"^Error parsing (config|--env_options): (?=--)", "", text.split(" Argument helptext:")[0])
+    return re.sub(r"^Error parsing (--\w+): ", r"\1: ", text.split(" Argument helptext:")[0])

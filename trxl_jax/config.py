@@ -20,22 +20,18 @@ AUTO = "auto"
 # Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
-    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
-     "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
+    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "keep_best",
+     "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
-def _parse_options(text: str) -> dict[str, Any]:
+def _parse_json_object(text: str) -> dict[str, Any]:
     try:
         return json_object(json.loads(text))
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'"
-        ) from None
+        raise ValueError(f"not JSON ({error}); write for example '{{\"command_count\": [3]}}'") from None
     except RecursionError:
-        raise ValueError("--env_options is nested too deep") from None
-    except ValueError as error:
-        raise ValueError(f"--env_options {error}") from None
+        raise ValueError("nested too deep") from None
 
 
 _MOST_32_BITS, _MOST_64_BITS = 2**31 - 1, 2**63 - 1
@@ -67,7 +63,7 @@ JsonObject = Annotated[
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="JSON",
-        instance_from_str=lambda args: _parse_options(args[0]),
+        instance_from_str=lambda args: _parse_json_object(args[0]),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [json.dumps(value)],
     ),
@@ -96,6 +92,8 @@ class Config:
     """updates between two evaluations, in separate environments and with held-out seeds; 0: none"""
     eval_episodes: int = 100
     """episodes of an evaluation, the same ones each time"""
+    keep_best: bool = False
+    """keep the agent with the highest mean return of an evaluation in <run>/best (needs eval_every)"""
     capture_video: bool = False
     """film an episode every video_every updates: the whole task next to the agent's observation"""
     video_every: int = 100
@@ -110,9 +108,12 @@ class Config:
     """entity (team) of the W&B run"""
 
     env_id: str = "MortarMayhem-Grid-v0"
-    """a Gymnasium id (stepped on the host); on the device: jax/<id of Memory Gym> or gymnax/<id>"""
+    """a Gymnasium id or module:id, which imports the module first (stepped on the host); on the device: jax/<id of
+    Memory Gym> or gymnax/<id>"""
     env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: reset options of a Gymnasium or Memory Gym task, parameter fields of a gymnax one"""
+    env_kwargs: JsonObject = dataclasses.field(default_factory=dict, hash=False)
+    """JSON object: arguments of a Gymnasium environment's constructor, given to gymnasium.make"""
     max_episode_steps: int | None = None
     """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
     async_envs: bool = False
@@ -205,6 +206,7 @@ class Config:
             "norm_adv",
             "needs minibatches of more than one sample; lower --num_minibatches",
         )
+        self._require(not self.keep_best or self.eval_every > 0, "keep_best", "needs evaluations; give --eval_every")
         self._require(
             self.batch_size <= _MOST_32_BITS,
             "num_envs",
@@ -260,6 +262,14 @@ class Config:
     def num_iterations(self) -> int:
         """Updates of the whole run."""
         return self.total_timesteps // self.batch_size
+
+    @property
+    def names_module(self) -> bool:
+        """Whether making its environment may import a module that it names, as `module:id` does.
+
+        Arguments of constructors count too: an environment that wraps another one may take its id.
+        """
+        return ":" in self.env_id or ":" in json.dumps(self.env_kwargs, separators=(",", "="))
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with some fields changed, checked anew."""

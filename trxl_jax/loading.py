@@ -25,33 +25,47 @@ def load(path: str | Path) -> Policy:
     """Reads a trained agent. The environment isn't needed.
 
     Args:
-        path: a run's directory (its newest checkpoint is read), one checkpoint in it, or a file of the PyTorch
-            original (.nn or .cleanrl_model).
+        path: a run's directory (its newest checkpoint is read), its `best` directory, one checkpoint in it, or a file
+            of the PyTorch original (.nn or .cleanrl_model).
 
     Raises:
         UserError: there is nothing of the kind, or it can't be read.
     """
-    path = Path(path)
-    if os.path.isfile(path):  # unlike Path's, False for names that are too long
+    path = find(Path(path))
+    if path.is_file():
         loaded = load_torch_checkpoint(path)
         for note in loaded.notes:
             logging.getLogger(__name__).warning("%s: %s", path, note)
         return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
-    run_dir = next((folder for folder in (path, path.parent.parent) if os.path.isfile(folder / "config.json")), None)
-    if run_dir is None:
-        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name the directory of a training run")
-    newest = checkpoint.latest(run_dir / "checkpoints") if path == run_dir else path
-    if newest is None:
-        raise CheckpointError(f"{run_dir} has no checkpoint yet")
+    run_dir = path.parent.parent
     config = load_config(run_dir / "config.json")
-    shapes = checkpoint.params_shapes(newest)
-    agent = make_agent(config, _read_spec(run_dir, shapes["params"], config))
+    shapes = checkpoint.params_shapes(path)
+    try:
+        spec = _read_spec(run_dir, shapes["params"], config)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise CheckpointError(f"{path} holds no agent of trxl_jax; name an earlier checkpoint") from None
+    agent = make_agent(config, spec)
     expected = jax.eval_shape(agent.init_params, jax.random.key(0))
     try:
         chex.assert_trees_all_equal_shapes_and_dtypes(shapes, expected)
     except AssertionError:
-        raise CheckpointError(f"{newest} does not fit {run_dir / 'config.json'}, which has other sizes") from None
-    return Policy(params=checkpoint.restore_params(newest), agent=agent, config=config)
+        raise CheckpointError(f"{path} does not fit {run_dir / 'config.json'}, which has other sizes") from None
+    return Policy(params=checkpoint.restore_params(path), agent=agent, config=config)
+
+
+def find(path: Path) -> Path:
+    """The checkpoint or file of the original that `load` reads; arguments and errors are those of `load`."""
+    if os.path.isfile(path):  # unlike Path's, False for names that are too long
+        return path
+    for run_dir, checkpoints in ((path, path / "checkpoints"), (path.parent, path)):
+        if os.path.isfile(run_dir / "config.json"):
+            newest = checkpoint.latest(checkpoints)
+            if newest is None:
+                raise CheckpointError(f"{checkpoints} holds no checkpoint yet")
+            return newest
+    if not os.path.isfile(path.parent.parent / "config.json"):
+        raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name the directory of a training run")
+    return path
 
 
 def _read_spec(run_dir: Path, params: dict[str, Any], config: Config) -> EnvSpec:

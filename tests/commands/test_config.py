@@ -123,7 +123,8 @@ def test_flags_take_whole_floats() -> None:
     assert (config.total_timesteps, config.max_episode_steps) == (1_000_000, 1000)
     for flags, words in (
         (["--num_envs", "2.5"], "--num_envs: '2.5' is not a whole number"),
-        (["--env_options", json.dumps({"a": 1})[:-1] + ', "b": ' + "[" * 10**5], "--env_options is nested too deep"),
+        (["--env_options", json.dumps({"a": 1})[:-1] + ', "b": ' + "[" * 10**5], "--env_options: nested too deep"),
+        (["--env_kwargs", "[1]"], "--env_kwargs: must be a JSON object"),
     ):
         with pytest.raises(UserError, match=words):
             parse(flags)

@@ -1,8 +1,10 @@
 """The command that plays, shows and tells; its videos and pages are read again."""
 
+import enum
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +25,15 @@ from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config
 from trxl_jax.play.episode import make_record, play_episode
-from trxl_jax.play.frame_layout import frame
+from trxl_jax.play.episode_page.tasks import branches
+from trxl_jax.play.frame_layout import frame, with_caption
 from trxl_jax.play.show import film_episode, show_episode
 from trxl_jax.play.single_env import make_single_env
+from trxl_jax.play.video import video_file
 from trxl_jax.play.window import DisplayWindow, WindowClosed
+
+RECORD = re.compile(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', re.DOTALL)
+CAPTION = 42  # height of two lines
 
 
 def enjoy(*flags: Any) -> int:
@@ -82,7 +89,7 @@ def test_nothing_else_reaches_stdout(proof_run: Path, tmp_path: Path) -> None:
 
     process = run("--json", "--render", "video", "--out", str(tmp_path / "out"))
     assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout)["files"] == [str(tmp_path / "out" / "episode_0.mp4")]
+    assert json.loads(process.stdout)["files"] == [str(tmp_path / "out" / "seed_1_episode_0.mp4")]
     process = run("--render", "human")
     assert process.returncode == 2
     assert process.stdout == ""
@@ -101,20 +108,21 @@ def test_what_is_shown_does_not_change_what_is_played(
     assert plain == shown
     assert plain not in others
     for i, episode in enumerate(shown):
-        frames = decode(tmp_path / f"episode_{i}.mp4")
+        frames = decode(tmp_path / f"seed_1_episode_{i}.mp4")
         assert len(frames) == episode["length"] + 1  # and the end
-        assert all(picture.shape == (80, 440, 3) and picture.std() > 10 for picture in frames)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"episode_{i}.mp4" for i in range(4)]
+        assert all(picture.shape == (80 + CAPTION, 440, 3) and picture.std() > 10 for picture in frames)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"seed_1_episode_{i}.mp4" for i in range(4)]
 
 
 def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Path, tmp_path: Path) -> None:
     options = ["--env_options", '{"command_count": [2]}']
     flags = ["--name", mortar_run, "--episodes", 1, "--render", "video", "--out", tmp_path]
     assert enjoy(*flags, *options) == 0
-    for picture in decode(tmp_path / "episode_0.mp4"):
-        assert picture.shape == (336, 680, 3)
+    for picture in decode(tmp_path / "seed_1_episode_0.mp4"):
+        assert picture.shape == (336 + CAPTION, 680, 3)
         # The target's green circle is only in the first.
-        green = [((side[..., 1] > 150) & (side[..., 0] < 100)).sum() for side in (picture[:, :336], picture[:, 344:])]
+        sides = picture[:336, :336], picture[:336, 344:]
+        green = [((side[..., 1] > 150) & (side[..., 0] < 100)).sum() for side in sides]
         assert green[0] > 200
         assert green[1] == 0
 
@@ -164,10 +172,95 @@ def test_gifs(proof_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     flags = ["--name", proof_run, "--episodes", 1, "--render", "video", "--video_format", "gif", "--out", tmp_path]
     assert enjoy(*flags, "--json") == 0
     length = json.loads(capsys.readouterr().out)["episodes"][0]["length"]
-    frames = decode(tmp_path / "episode_0.gif")
+    frames = decode(tmp_path / "seed_1_episode_0.gif")
     assert 1 < len(frames) <= length + 1  # equal ones are one that lasts longer
-    assert frames[0].shape == (80, 440, 3)
+    assert frames[0].shape == (80 + CAPTION, 440, 3)
     assert frames[0].std() > 10
+
+
+@pytest.mark.parametrize("fps", [4, 24, 30, 50, 60, 120])
+def test_gifs_last_as_long_as_their_frames_at_every_rate(fps: int, tmp_path: Path) -> None:
+    shades = range(0, 200, 2)
+    with video_file(tmp_path / "a.gif", fps) as video:
+        for shade in shades:
+            video.show(np.full((8, 8, 3), shade, np.uint8))
+    delays = []
+    with Image.open(tmp_path / "a.gif") as gif:
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            delays.append(gif.info["duration"])
+        assert np.asarray(gif.convert("RGB"))[0, 0, 0] == shades[-1]
+    assert sum(delays) / 1000 == pytest.approx(len(shades) / fps, abs=0.02)
+    assert min(delays) >= 20  # browsers take less for a tenth of a second
+    assert max(delays) - min(delays) <= 10
+    assert len(delays) == len(shades) or fps > 50
+
+
+def test_captions_show_step_action_reward_and_return(proof_run: Path) -> None:
+    policy = trxl_jax.load(proof_run)
+    task = make_single_env(policy.config, pictures=True)
+    frames: list[np.ndarray] = []
+
+    class Sink:
+        def show(self, frame: np.ndarray) -> None:
+            frames.append(frame)
+
+    steps = list(play_episode(policy, task, 0))
+    result = show_episode(policy, task, 0, window=Sink())
+    taken = [("left", "right")[int(step.action[0])] for step in steps]
+    returns = np.cumsum([step.reward for step in steps])
+    captions = [
+        (f"step {k}: {taken[k]}", f"reward {step.reward:.4g}, return {returns[k]:.4g}") for k, step in enumerate(steps)
+    ]
+    captions.append((f"end after {result['l']:.0f} steps", f"return {result['r']:.4g}"))
+    assert len(frames) == len(captions)
+    for picture, caption in zip(frames, captions, strict=True):
+        np.testing.assert_array_equal(picture, with_caption(picture[:-CAPTION], caption))
+        assert 50 < (picture[-CAPTION:] > 128).sum() < 0.2 * picture[-CAPTION:].size
+    assert with_caption(np.zeros((30, 20, 3), np.uint8), ("a", "b")).shape == (30 + CAPTION, 240, 3)
+
+
+def test_the_environments_names_of_actions_are_shown() -> None:
+    class Atari(Counter):
+        def get_action_meanings(self) -> list[str]:
+            return ["NOOP", "FIRE"]
+
+    class Few(Counter):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.actions: Any = enum.IntEnum("Actions", ["pick_up", "drop", "done"])
+
+    def three() -> Few:
+        return Few(action_space=gymnasium.spaces.Discrete(3))
+
+    for make, names in (
+        (Atari, ("noop", "fire")),
+        (three, ("pick up", "drop", "done")),
+        (Few, ("0", "1")),  # as if a wrapper had left one out
+        (Counter, ("0", "1")),
+    ):
+        task = make_single_env(Config(), make)
+        assert branches("Some-v0", task.spec.action.nvec, task.action_names) == (("action", names),)
+    assert branches("Some-v0", (2, 2)) == (("branch 0", ("0", "1")), ("branch 1", ("0", "1")))
+
+
+def test_episodes_of_other_seeds_agents_and_modes_are_kept(
+    proof_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a/run", "b/run"):
+        shutil.copytree(proof_run, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    written: list[str] = []
+    for flags in (["a/run"], ["b/run"], ["a/run", "--seed", 2], ["a/run", "--deterministic"], [tmp_path / "b" / "run"]):
+        assert enjoy(*flags, "--episodes", 2, "--max_steps", 2, "--render", "html", "--json") == 0
+        written += json.loads(capsys.readouterr().out)["files"]
+    assert written[-2:] == written[2:4]  # the same agent by its absolute path
+    assert len(set(written)) == 8
+    assert written[0] == "episodes/a/run/checkpoints/1/seed_1_episode_0.html"
+    assert enjoy("--name", "../x/run", "--best") == 2
+    first, second = (json.loads(RECORD.search(Path(file).read_text())[1]) for file in written[:2])
+    assert (first["previous"], first["following"]) == (None, "seed_1_episode_1.html")
+    assert (second["previous"], second["following"]) == ("seed_1_episode_0.html", None)
 
 
 def test_a_video_of_a_long_episode_stops_and_an_abandoned_one_leaves_nothing(mortar_run: Path, tmp_path: Path) -> None:
@@ -234,7 +327,7 @@ def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pyt
     assert enjoy(*flags) == 0
     first, _ = json.loads(capsys.readouterr().out)["episodes"]
     assert first == {"return": 0, "length": 45, "cut": 1}
-    assert '"steps":45' in (tmp_path / "episode_0.html").read_text()
+    assert '"steps":45' in (tmp_path / "seed_1_episode_0.html").read_text()
 
 
 def test_pages_of_tasks_with_pictures_and_with_vectors(
@@ -245,9 +338,9 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
         capsys.readouterr()
         assert enjoy("--name", run_dir, "--episodes", 1, "--json", "--render", "html", "--out", out) == 0
         told = json.loads(capsys.readouterr().out)
-        assert told["files"] == [str(out / "episode_0.html")]
-        page = (out / "episode_0.html").read_text()
-        record = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+        assert told["files"] == [str(out / "seed_1_episode_0.html")]
+        page = (out / "seed_1_episode_0.html").read_text()
+        record = json.loads(RECORD.search(page)[1])
         assert record["steps"] == told["episodes"][0]["length"]
         assert record["command"].startswith("python -m trxl_jax.commands.enjoy --name")
         assert (record["pictures"] is None) == (run_dir == device_run)
@@ -256,7 +349,8 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], ["--name"]),
+        ([], ["RUN"]),
+        (["RUN", "--name", "RUN"], ["RUN"]),
         (["--name", "nowhere"], ["nowhere", "training run"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),

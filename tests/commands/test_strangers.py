@@ -71,6 +71,15 @@ def test_a_module_that_a_run_names_is_imported_only_if_that_is_allowed(
     assert trace.exists()
 
 
+@pytest.mark.parametrize("kwargs", [{"env_id": "hostile_module:Hostile-v0"}, {"a": [{"b": "hostile_module:Hostile"}]}])
+def test_a_module_in_the_arguments_of_a_constructor_counts_too(kwargs: dict[str, Any], stranger: Path) -> None:
+    config = load_config(stranger / "config.json").replace(env_id="ProofofMemory-v0", env_kwargs=kwargs)
+    (stranger / "config.json").write_text(config.to_json())
+    with pytest.raises(ConfigError, match=r"env_kwargs name another task.*allow_import"):
+        resume(stranger, False)
+    assert not config.replace(env_kwargs={"a": {"b": 1}}).names_module
+
+
 def test_whoever_types_a_module_allows_it(stranger: Path, tmp_path: Path) -> None:
     assert run("--env_id", "hostile_module:Hostile-v0", "--run_dir", tmp_path / "new") == 2
     assert (tmp_path / "trace").exists()

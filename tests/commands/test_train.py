@@ -1,8 +1,10 @@
 """The command: runs, resumption, signals, and what bad input gets."""
 
 import contextlib
+import dataclasses
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -45,10 +47,17 @@ from trxl_jax.signals import stop_signals
 
 def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"
-    assert run(*HOST, "--total_timesteps", 320, "--save_every", 3, "--keep", 2, "--run_dir", run_dir) == 0
+    assert run(*HOST, "--total_timesteps", 330, "--save_every", 3, "--keep", 2, "--run_dir", run_dir) == 0
     printed = capsys.readouterr().out
-    assert "320 / 320 steps" in printed
-    assert "done" in printed
+    opening, _, progress = printed.partition("compiling")
+    for fact in ("ProofofMemory-v0: 2 environments on the host", " parameters on cpu", str(run_dir),
+                 "320 steps in 10 updates of 32 (--total_timesteps 330 is rounded down to whole updates)"):  # fmt: skip
+        assert fact in opening
+    assert "320 / 320 steps" in progress
+    episodes = checkpoint.restore_run(run_dir / "checkpoints" / "10")["episodes"]
+    assert 20 < len(episodes) < 100
+    mean = np.mean([episode["r"] for episode in episodes])
+    assert f"done: 320 steps, mean return {mean:.2f} over the last {len(episodes)} episodes; see {run_dir}" in printed
     written = rows(run_dir)
     assert [row["iteration"] for row in written] == list(range(1, 11))
     assert [row["global_step"] for row in written] == list(range(32, 321, 32))
@@ -81,11 +90,18 @@ def test_tensorboard_holds_the_same_numbers(tmp_path: Path) -> None:
                 assert found[row["global_step"], name] == pytest.approx(value, rel=1e-6)
 
 
-def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_to_do_and_says_its_return(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 96, "--run_dir", run_dir) == 0
     before = rows(run_dir)
+    *_, done = capsys.readouterr().out.splitlines()
+    assert "mean return" in done
     assert run("--resume", run_dir) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == done
+    assert "compil" not in printed
     assert rows(run_dir) == before
 
 
@@ -115,6 +131,8 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
     ("flags", "words"),
     [
         (["mortar-mayhem-gird"], ["preset", "mortar-mayhem-grid"]),
+        (["--seed", "3", "mortar-mayhem-gird"], ["preset", "mortar-mayhem-grid"]),
+        (["--keep_best"], ["--keep_best", "--eval_every"]),
         (["--env_id", "MortarMayhemm-v0"], ["--env_id", "MortarMayhem-v0"]),
         (["--env_id", "gymnax/CartPole"], ["gymnax/CartPole-v1"]),
         (["--env_id", "Continuous-v0"], ["--env_id", "Box"]),
@@ -126,8 +144,17 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--gamma", "1.5"], ["--gamma 1.5"]),
         (["--total_timesteps", "100"], ["--total_timesteps 100", "16384"]),
         (["--seed", "99999999999999"], ["--seed", "2^32"]),
-        (["--env_id", "gymnax/Breakout-MinAtar"], ["10, 10, 4"]),
-        (["--env_id", "FrozenLake-v1"], ["Discrete"]),
+        (["--env_id", "gymnax/Breakout-MinAtar"], ["10x10x4", "wrapper"]),
+        (["--env_id", "FrozenLake-v1"], ["Discrete(16)", "FlattenObservation", "module:id"]),
+        (["--env_id", "Zork"], ["unknown environment Zork", "others", "module:id first imports a module"]),
+        (["--env_id", "no_such_module:Zork-v0"], ["no module no_such_module", "module:id first imports a module"]),
+        (["--env_id", "tests.support.probes:Zork-v0"], ["unknown environment", "tests.support.probes does not"]),
+        (
+            ["--env_id", "CartPole-v1", "--env_kwargs", '{"size": 3}'],
+            ["--env_kwargs {'size': 3}", "unexpected keyword"],
+        ),
+        ([*DEVICE, "--env_kwargs", '{"size": 3}'], ["--env_kwargs", "on the device", "--env_options"]),
+        (["--env_kwargs", "[3]"], ["--env_kwargs", "JSON object"]),
         ([*DEVICE, "--env_options", '{"max_steps_in_episode": "x"}'], ["max_steps_in_episode", "number"]),
         ([*DEVICE, "--env_options", '{"replace": 1}'], ["replace"]),
         (["--norm_adv", "--num_envs", "1", "--num_steps", "16", "--num_minibatches", "16"], ["--norm_adv"]),
@@ -147,6 +174,34 @@ def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pyte
     line = told(capsys)
     for word in words:
         assert word in line
+
+
+def test_the_help_shows_every_flag_in_a_group(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        run("--help", "mystery-path")
+    lines = capsys.readouterr().out.splitlines()
+    groups, group = {"": ""}, ""
+    for line in (line.strip(" │╭─╮") for line in lines):
+        if re.fullmatch(r"[a-z ]+ (options|arguments)", line):
+            group = line
+        groups[group] = f"{groups.get(group, '')} {line}"
+    assert list(groups) == [
+        "", "positional arguments", "run options", "evaluation and tracking options", "environment options",
+        "training options", "agent options",
+    ]  # fmt: skip
+    assert all(name in groups["positional arguments"] for name in PRESETS)
+    assert "--keep_best" in groups["evaluation and tracking options"]
+    assert re.search(r"--env_id STR +a Gymnasium id .*\(default: MysteryPath-v0\)", groups["environment options"])
+    shown = " ".join(groups.values())
+    assert all(f"--{field.name}" in shown for field in dataclasses.fields(Config))
+
+
+def test_a_preset_may_stand_anywhere() -> None:
+    for flags in (["mystery-path", "--num_envs", "8"], ["--num_envs", "8", "mystery-path"]):
+        assert command.parse(flags).config == PRESETS["mystery-path"].replace(num_envs=8)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_memory_gym_trains_the_same_while_it_is_evaluated_and_filmed(tmp_path: P
     with av.open(watched / "videos" / "step_64.mp4") as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) > 40  # ten commands, each shown for four steps
-    assert all(frame.shape == (336, 680, 3) and frame.std() > 10 for frame in frames)
+    assert all(frame.shape == (336 + 42, 680, 3) and frame.std() > 10 for frame in frames)
     assert all("eval/commands_completed_mean" in row for row in rows(watched))
 
 

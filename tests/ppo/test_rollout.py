@@ -174,7 +174,7 @@ def test_double_buffering_changes_nothing(platform: str) -> None:
             state, rollout = step(state=state, key=jax.random.key(2 + i))
             rollouts.append(rollout)
         outcomes.append((state.obs, state.memory, rollouts))
-        results.append([result | {"t": 0} for result in env.pop_episode_results(rollout.episode)])
+        results.append(env.pop_episode_results(rollout.episode))
     assert outcomes[0][2][1].transitions.done.any()
     assert (outcomes[0][2][1].transitions.reward >= 2).any()  # a value was added
     assert results[0] == results[1]

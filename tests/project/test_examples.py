@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import throughput
 from examples import sweep
+from trxl_jax.cli import run_command
 
 pytestmark = pytest.mark.optimised
 
@@ -25,6 +27,19 @@ def test_a_lane_of_a_sweep_is_its_solo_run() -> None:
     for i in range(2):
         np.testing.assert_allclose(alone(rates[i], seeds[i]), returns[i], rtol=1e-4)
     assert not np.allclose(returns[0], returns[1])
+
+
+def test_a_sweep_checks_what_it_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, word in (["--init_lr", "-1"], "--init_lr -1.0"), (["--seeds", "1", "-2"], "--seed -2"):
+        assert run_command(sweep.main, flags) == 2
+        assert word in capsys.readouterr().err
+
+
+def test_the_help_of_throughput_has_its_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        throughput.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--iterations N", "--json", "--trxl_dim"))
 
 
 def test_the_sweep_prints_a_row_for_each_learning_rate(

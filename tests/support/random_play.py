@@ -48,7 +48,7 @@ def record(
         values=np.cumsum(rng.normal(0, 0.05, steps)).astype(np.float32),
         rewards=np.array(rewards, np.float32),
         attention=_attention(rng, steps, layers, heads, window),
-        results={"r": float(np.sum(rewards)), "l": float(steps), "t": 1.5, "success": 0.0},
+        results={"r": float(np.sum(rewards)), "l": float(steps), "success": 0.0},
     )
 
 

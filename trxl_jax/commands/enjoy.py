@@ -1,4 +1,4 @@
-"""Plays episodes with a trained agent and shows them: `python enjoy.py --name runs/... [--flags]`."""
+"""Plays episodes with a trained agent and shows them: `python enjoy.py RUN [--flags]`."""
 
 import dataclasses
 import json
@@ -9,7 +9,9 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import JsonObject
@@ -18,17 +20,21 @@ from trxl_jax.signals import interrupts_raise
 
 DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
 
-{prog} --name runs/... --render video html"""
+{prog} RUN --render video html"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Command-line flags of `enjoy.py`."""
 
-    name: str = ""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[RUN]")] = ""
     """a run directory, a checkpoint in it, or a checkpoint of the original in PyTorch (.nn or .cleanrl_model)"""
+    name: str = ""
+    """the same as RUN"""
+    best: bool = False
+    """play the run's best checkpoint (of a run with --keep_best) instead of its newest"""
     hub: bool = False
-    """name is a file on the Hugging Face hub (needs the extra `hub`)"""
+    """RUN is a file on the Hugging Face hub (needs the extra `hub`)"""
     repo: str = "LilHairdy/cleanrl_memory_gym"
     """repository on the hub"""
     episodes: int = 5
@@ -50,7 +56,7 @@ class Arguments:
     video_format: Literal["mp4", "gif"] = "mp4"
     """video format"""
     out: Path | None = None
-    """directory for videos and pages; None: episodes/<name>"""
+    """directory for videos and pages; None: episodes/<path of the checkpoint>"""
     json: bool = False
     """print the results as one JSON object"""
 
@@ -63,15 +69,17 @@ def parse(flags: Sequence[str]) -> Arguments:
     """
     prog = command_line("enjoy")
     given = parse_flags(Arguments, Arguments(), flags, prog=prog, description=DESCRIPTION.format(prog=prog))
-    if not given.name:
-        raise ConfigError("--name is missing: give a run directory, or with --hub a file on the hub")
+    if bool(given.run) == bool(given.name):
+        raise ConfigError("give one run directory (RUN, or --name RUN), or with --hub a file on the hub")
+    if given.best and given.hub:
+        raise ConfigError("--best: files on the hub have no best checkpoint; leave it out")
     if given.episodes < 1:
         raise ConfigError(f"--episodes {given.episodes}: must be at least 1")
     if given.max_steps is not None and given.max_steps < 1:
         raise ConfigError(f"--max_steps {given.max_steps}: must be at least 1")
     if not 0 <= given.seed < 2**31:
         raise ConfigError(f"--seed {given.seed}: must be from 0 to 2^31 - 1")
-    return given
+    return dataclasses.replace(given, run=given.run or given.name)
 
 
 def main(flags: Sequence[str]) -> int:
@@ -79,15 +87,19 @@ def main(flags: Sequence[str]) -> int:
     driver = os.environ.get("SDL_VIDEODRIVER")  # read first: environments set it
 
     from trxl_jax.envs.registry import on_backend, require_no_import
-    from trxl_jax.loading import load
+    from trxl_jax.loading import find, load
     from trxl_jax.play.frame_layout import require_pictures
     from trxl_jax.play.show import show_episodes
     from trxl_jax.play.single_env import make_single_env  # imported here because JAX takes seconds to import
     from trxl_jax.torch_import.hub import download
 
     given = parse(flags)
-    policy = load(download(given.repo, given.name) if given.hub else given.name)
-    require_no_import(policy.config.env_id, allow_import=given.allow_import)
+    if given.hub:
+        source, policy = Path(given.repo, given.run), load(download(given.repo, given.run))
+    else:
+        source = find(Path(given.run, "best") if given.best else Path(given.run))
+        policy = load(source)
+    require_no_import(policy.config, allow_import=given.allow_import)
     config = policy.config.for_evaluation(1, given.seed)
     env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
     config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
@@ -95,7 +107,7 @@ def main(flags: Sequence[str]) -> int:
     task = make_single_env(config, pictures=bool(render))
     if render & {"human", "video"}:
         require_pictures(task, f"--render {' '.join(sorted(render))}")
-    out = given.out or Path("episodes") / Path(given.name).resolve().name
+    out = given.out or _directory_for(source)
     results, files = [], []
     with interrupts_raise(), disk_errors(out, "--out"):
         if render & {"video", "html"}:
@@ -110,7 +122,7 @@ def main(flags: Sequence[str]) -> int:
             deterministic=given.deterministic,
             max_steps=given.max_steps,
             driver=driver,
-            model=str(given.name),
+            model=str(source),
             command=f"{command_line('enjoy')} {shlex.join(flags)}",
         )
         for episode in shown:
@@ -127,6 +139,14 @@ def main(flags: Sequence[str]) -> int:
         mean, spread = summary["mean_return"], summary["std_return"]
         print(f"{len(results)} episodes: mean return {mean:.4g}, standard deviation {spread:.4g}")
     return 0
+
+
+def _directory_for(source: Path) -> Path:
+    """`episodes/` with the path of an agent's file below it, so that no two agents share a directory."""
+    path = Path(os.path.relpath(source))
+    if ".." in path.parts:
+        path = path.resolve()
+    return Path("episodes", *[part for part in path.parts if part != path.anchor])
 
 
 def _statistics(result: dict[str, float]) -> dict[str, float]:

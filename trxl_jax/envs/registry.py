@@ -1,6 +1,6 @@
 """Makes a batch of environments from an id or an environment object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trxl_jax.config import Config
@@ -23,7 +23,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
     """The batch of environments that a configuration names.
 
     Args:
-        config: num_envs, seed, env_id, env_options, max_episode_steps, async_envs, env_timeout and
+        config: num_envs, seed, env_id, env_kwargs, env_options, max_episode_steps, async_envs, env_timeout and
             bootstrap_truncated matter.
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. A batch that
@@ -37,7 +37,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
         return env
-    found = find_env(config.env_id, env)
+    found = find_env(config.env_id, env, config.env_kwargs)
     if isinstance(found, tuple):
         return _make_device(config, *found, passed=env is not None)
     from trxl_jax.envs.host.environment import HostEnvironment
@@ -54,14 +54,23 @@ def make_env(config: Config, env: Any = None) -> Environment:
     )
 
 
-def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, Any]:
+def find_env(
+    env_id: str, env: Any = None, kwargs: Mapping[str, Any] | None = None
+) -> Callable[..., Any] | tuple[Any, Any]:
     """A function that makes one Gymnasium environment, or a pair of a gymnax environment and its parameters.
 
-    Arguments are those of `make_env`.
+    Args:
+        env_id: the task.
+        env: an object to use instead, as for `make_env`.
+        kwargs: arguments of a Gymnasium environment's constructor.
 
     Raises:
-        ConfigError: an unknown id, or an object that is neither.
+        ConfigError: an unknown id, an object that is neither, or arguments that can't be used.
     """
+    if kwargs and (env is not None or env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX))):
+        passed = "an environment that is passed as an object is made already"
+        device = f"{env_id} runs on the device, where tasks are set by --env_options"
+        raise ConfigError(f"--env_kwargs: {device if env is None else passed}; leave it out")
     if env is None and env_id.startswith(CUSTOM_PREFIX):
         raise ConfigError(f"{env_id} was passed as an object when it was trained on; pass it again as `env`")
     if env is None and env_id.startswith(DEVICE_PREFIX):
@@ -69,7 +78,7 @@ def find_env(env_id: str, env: Any = None) -> Callable[..., Any] | tuple[Any, An
     if env is None and env_id.startswith(MEMORY_GYM_PREFIX):
         return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
     if env is None:
-        return find_gymnasium(env_id)
+        return find_gymnasium(env_id, kwargs)
     inner = env[0] if isinstance(env, tuple) and env else env
     is_gymnax = hasattr(inner, "step_env") or hasattr(inner, "default_params")
     if is_gymnax and isinstance(inner, type):
@@ -112,21 +121,21 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
     return find_gymnasium(env_id)(**kwargs)
 
 
-def require_no_import(env_id: str, *, allow_import: bool) -> None:
-    """Refuses an id from a file if making its environment runs code that the file chooses.
+def require_no_import(config: Config, *, allow_import: bool) -> None:
+    """Refuses a configuration from a file if making its environment runs code that the file chooses.
 
     Args:
-        env_id: from a run's `config.json`, which may be a stranger's.
+        config: from a run's `config.json`, which may be a stranger's.
         allow_import: whether the user trusts it.
 
     Raises:
-        ConfigError: it is `module:id`, whose module is imported, and that isn't allowed.
+        ConfigError: it names a module, which would be imported, and that isn't allowed.
     """
-    module, colon, _ = env_id.rpartition(":")
-    if colon and not allow_import:
+    if config.names_module and not allow_import:
+        where = f"environment is {brief(config.env_id)}" if ":" in config.env_id else "env_kwargs name another task"
         raise ConfigError(
-            f"this run's environment is {brief(env_id)}, which imports the module {brief(module)}; if you trust it, "
-            "add --allow_import (in Python: allow_import=True)"
+            f"this run's {where}, for which a module that it names is imported; if you trust it, add --allow_import "
+            "(in Python: allow_import=True)"
         )
 
 

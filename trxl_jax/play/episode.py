@@ -118,4 +118,5 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         rewards=stack("reward", np.float32),
         attention=stack("attention"),
         results=results,
+        action_names=env.action_names,
     )

@@ -67,7 +67,7 @@ def evaluate(
         UserError: the environment can't be made, failed, or doesn't fit this policy.
     """
     if env is None:
-        require_no_import(policy.config.env_id, allow_import=allow_import)
+        require_no_import(policy.config, allow_import=allow_import)
     config = policy.config.for_evaluation(min(num_envs, episodes), seed)
     batch = make_env(config.replace(env_options=config.env_options | (env_options or {})), env)
     evaluation = make_evaluator(batch, episodes, seed=config.seed, deterministic=deterministic)(policy)

@@ -1,12 +1,17 @@
-"""The frame shown to a user for one step: the whole task and, next to it, the agent's observation."""
+"""The frame shown to a user for one step: the whole task, next to it the agent's observation, and a caption below."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.single_env import SingleEnv
 
 _ALONE_HEIGHT = 336  # height of an observation that is shown on its own
 _GAP, _GREY = 8, 128
+_TEXT_SIZE, _LINE_HEIGHT, _MARGIN = 13, 18, 6  # of captions, in pixels
+_CAPTION_WIDTH = 240  # at least
 
 
 def frame(picture: np.ndarray | None, observation: np.ndarray) -> np.ndarray | None:
@@ -26,6 +31,25 @@ def frame(picture: np.ndarray | None, observation: np.ndarray) -> np.ndarray | N
     height = picture.shape[0]
     gap = np.full((height, _GAP, 3), _GREY, np.uint8)
     return np.concatenate([picture, gap, _to_height(observation, height)], axis=1)
+
+
+def with_caption(frame: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """Adds lines of white text on black below a frame, which is widened for them if it is narrow.
+
+    Args:
+        frame: u8[height, width, 3].
+        lines: the text, a fixed number of lines for frames of one video.
+
+    Returns:
+        u8[taller, at least 240, 3].
+    """
+    height, width, _ = frame.shape
+    canvas = Image.new("RGB", (max(width, _CAPTION_WIDTH), height + _LINE_HEIGHT * len(lines) + _MARGIN))
+    canvas.paste(Image.fromarray(frame))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT_SIZE)
+    for i, line in enumerate(lines):
+        draw.text((_MARGIN, height + _MARGIN // 2 + i * _LINE_HEIGHT), line, "white", font)
+    return np.asarray(canvas)
 
 
 def require_pictures(task: SingleEnv, flag: str) -> None:

@@ -4,6 +4,9 @@ import dataclasses
 
 import numpy as np
 
+ActionNames = tuple[tuple[str, ...], ...]
+"""For each action branch the names of its choices."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeRecord:
@@ -23,7 +26,8 @@ class EpisodeRecord:
         rewards: f32[K].
         attention: f32[K, L, H, W - 1], weights by layer and head; `[k, l, h, j]` is the weight that step k gives to
             step k - 1 - j. Each row sums to 1, except in step 0, where the memory is empty and the row is zero.
-        results: the episode's statistics: return r, length l, seconds t and those of the task.
+        results: the episode's statistics: return r, length l and those of the task.
+        action_names: names of the choices in each branch, where the environment gives them.
     """
 
     env_id: str
@@ -39,6 +43,7 @@ class EpisodeRecord:
     rewards: np.ndarray
     attention: np.ndarray
     results: dict[str, float]
+    action_names: ActionNames | None = None
 
     @property
     def num_steps(self) -> int:

@@ -7,13 +7,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from trxl_jax.config import evaluation_seed
 from trxl_jax.envs.results import EpisodeResult as Result
 from trxl_jax.play.episode import StepRecord, make_record, play_episode
 from trxl_jax.play.episode_page import write_page
-from trxl_jax.play.frame_layout import frame
+from trxl_jax.play.episode_page.tasks import branches
+from trxl_jax.play.frame_layout import frame, with_caption
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.single_env import SingleEnv
-from trxl_jax.play.video import Video
+from trxl_jax.play.video import video_file
 from trxl_jax.play.window import DisplayWindow, WindowClosed
 
 
@@ -29,7 +31,7 @@ class ShownEpisode(NamedTuple):
     """An episode that was played and shown.
 
     Fields:
-        result: the episode's statistics, without the time it took.
+        result: the episode's statistics.
         files: paths of the files written for it.
     """
 
@@ -72,12 +74,13 @@ def show_episodes(
     Raises:
         UserError: there is no display, or a file can't be written.
     """
+    # Of another seed, or of the most probable actions, it is another episode.
+    stem = f"seed_{evaluation_seed(env.seed)}_{'deterministic_' * deterministic}episode_"
     window = DisplayWindow(env.fps, driver) if "human" in render else None
     try:
         for episode in range(count):
-            stem = out / f"episode_{episode}"
-            video = stem.with_suffix(f".{video_format}") if "video" in render else None
-            page = stem.with_suffix(".html") if "html" in render else None
+            video = out / f"{stem}{episode}.{video_format}" if "video" in render else None
+            page = out / f"{stem}{episode}.html" if "html" in render else None
             result = show_episode(
                 policy,
                 env,
@@ -89,6 +92,8 @@ def show_episodes(
                 page=page,
                 model=model,
                 command=command,
+                previous=f"{stem}{episode - 1}.html" if episode else None,
+                following=f"{stem}{episode + 1}.html" if episode + 1 < count else None,
             )
             yield ShownEpisode(result, [path for path in (video, page) if path is not None])
     except WindowClosed:
@@ -110,6 +115,8 @@ def show_episode(
     page: Path | None = None,
     model: str = "",
     command: str = "",
+    previous: str | None = None,
+    following: str | None = None,
 ) -> Result:
     """Plays one episode and shows it; see `play_episode`.
 
@@ -124,29 +131,30 @@ def show_episode(
         page: HTML file to write. The whole episode is held in memory until it has ended.
         model: see `show_episodes`.
         command: see `show_episodes`.
+        previous: see `write_page`.
+        following: see `write_page`.
 
     Returns:
-        The episode's statistics, without the time it took.
+        The episode's statistics.
     """
     recorded: list[StepRecord] = []
-    results: Result | None = None
     with ExitStack() as stack:
         sinks = [] if window is None else [window]
         if video is not None:
-            sinks.append(stack.enter_context(Video(video, env.fps)))
+            sinks.append(stack.enter_context(video_file(video, env.fps)))
         steps = play_episode(
             policy, env, episode, deterministic=deterministic, attention=page is not None, max_steps=max_steps
         )
-        for step in steps:
-            _show(sinks, env, step.picture, step.observation)
-            if page is not None:
-                recorded.append(step)
-            results = step.results
-        _show(sinks, env, env.picture, env.obs)
+        for step in _shown(env, steps, sinks):
+            if page is None:
+                recorded.clear()
+            recorded.append(step)
     if page is not None:
-        write_page(page, make_record(env, episode, recorded), model=model, command=command)
+        record = make_record(env, episode, recorded)
+        write_page(page, record, model=model, command=command, previous=previous, following=following)
+    results = recorded[-1].results
     assert results is not None
-    return {name: value for name, value in results.items() if name != "t"}
+    return results
 
 
 def film_episode(
@@ -165,19 +173,43 @@ def film_episode(
     Returns:
         Whether the video was written; False if `stopped()` returned True.
     """
-    with Video(path, env.fps) as video:
-        for step in play_episode(policy, env, episode, max_steps=max_steps):
-            if stopped():
-                video.abandon()
-                return False
-            _show([video], env, step.picture, step.observation)
-        _show([video], env, env.picture, env.obs)
+    try:
+        with video_file(path, env.fps) as video:
+            for _ in _shown(env, play_episode(policy, env, episode, max_steps=max_steps), [video]):
+                if stopped():
+                    raise _Stopped
+    except _Stopped:
+        return False
     return True
 
 
-def _show(sinks: Sequence[FrameSink], env: SingleEnv, picture: np.ndarray | None, observation: np.ndarray) -> None:
-    if sinks:
-        shown = frame(picture, env.upright(observation))
-        assert shown is not None, "see require_pictures"
-        for sink in sinks:
-            sink.show(shown)
+class _Stopped(Exception):
+    """Leaves the context of a video so that no file is written."""
+
+
+def _shown(env: SingleEnv, steps: Iterator[StepRecord], sinks: Sequence[FrameSink]) -> Iterator[StepRecord]:
+    """The steps of an episode, each after it was shown with its action and reward; at last also how it ended."""
+    names = branches(env.env_id, env.spec.action.nvec, env.action_names)
+    number, episode_return = -1, 0.0
+    for number, step in enumerate(steps):
+        episode_return += step.reward
+        taken = ", ".join(choices[choice] for (_, choices), choice in zip(names, step.action, strict=True))
+        caption = f"step {number}: {taken}", f"reward {step.reward:.4g}, return {episode_return:.4g}"
+        _show(sinks, env, step.picture, step.observation, caption)
+        yield step
+    _show(sinks, env, env.picture, env.obs, (f"end after {number + 1} steps", f"return {episode_return:.4g}"))
+
+
+def _show(
+    sinks: Sequence[FrameSink],
+    env: SingleEnv,
+    picture: np.ndarray | None,
+    observation: np.ndarray,
+    caption: Sequence[str],
+) -> None:
+    if not sinks:
+        return
+    shown = frame(picture, env.upright(observation))
+    assert shown is not None, "the task has nothing to show"
+    for sink in sinks:
+        sink.show(with_caption(shown, caption))

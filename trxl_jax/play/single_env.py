@@ -1,6 +1,7 @@
 """One environment that is stepped from Python and can be shown to a person."""
 
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from trxl_jax.envs.host.episode import RESULT, EpisodeWrapper, is_memory_gym
 from trxl_jax.envs.registry import find_env, make_env
 from trxl_jax.envs.results import results_from_stats
 from trxl_jax.errors import ConfigError
+from trxl_jax.play.record import ActionNames
 
 _DEFAULT_FPS = 10
 # Memory Gym's first mode also draws what the agent can't see, which is what a person should see.
@@ -29,6 +31,7 @@ class SingleEnv(Protocol):
         seed: determines, together with an episode's number, everything random in that episode.
         spec: observations, actions and episode limit.
         fps: frames per second for people.
+        action_names: names of the choices in each action branch, where the environment gives them.
         obs: the current observation, [*obs_shape].
         picture: u8[height, width, 3], the whole task (ground truth); None if the task draws none.
     """
@@ -37,6 +40,7 @@ class SingleEnv(Protocol):
     seed: int
     spec: EnvSpec
     fps: float
+    action_names: ActionNames | None
     obs: np.ndarray
     picture: np.ndarray | None
 
@@ -61,7 +65,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     """The environment that a configuration names.
 
     Args:
-        config: env_id, env_options, max_episode_steps and seed matter.
+        config: env_id, env_kwargs, env_options, max_episode_steps and seed matter.
         env: an object to use instead, as for `make_env`, but no batch of environments.
         pictures: whether `SingleEnv.picture` is wanted.
 
@@ -73,7 +77,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     batch = make_env(config.replace(async_envs=False), env)
     if isinstance(batch, DeviceEnvironment):
         return DeviceSingleEnv(config.env_id, batch, config.seed, pictures=pictures)
-    found = find_env(config.env_id, env)
+    found = find_env(config.env_id, env, config.env_kwargs)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
     return HostSingleEnv(config.env_id, batch.spec, make, config.seed, config.env_options)
@@ -97,6 +101,7 @@ class HostSingleEnv:
         self._env = EpisodeWrapper(make(), seed, 0, options)
         self._draws = self._env.render_mode in _PICTURE_MODES
         self._x_first = is_memory_gym(self._env) and spec.is_pixels
+        self.action_names = _action_names(self._env.unwrapped, spec.action.nvec)
         self.fps: float = self._env.metadata.get("render_fps") or _DEFAULT_FPS
         self.obs = np.zeros(spec.obs_shape, spec.obs_dtype)
         self.picture: np.ndarray | None = None
@@ -137,6 +142,8 @@ class DeviceSingleEnv:
         pictures: whether to draw; most of gymnax's environments can't.
     """
 
+    action_names: ActionNames | None = None
+
     def __init__(self, env_id: str, env: DeviceEnvironment, seed: int, *, pictures: bool = False) -> None:
         self.env_id, self.spec, self.seed = env_id, env.spec, seed
         self.fps: float = env.fps or _DEFAULT_FPS
@@ -171,6 +178,19 @@ class DeviceSingleEnv:
         self.obs = np.asarray(obs[0])
         if self._draw is not None:
             self.picture = np.asarray(self._draw(self._state)[0])
+
+
+def _action_names(env: Any, nvec: tuple[int, ...]) -> ActionNames | None:
+    """Names by the conventions of Atari (`get_action_meanings`) and MiniGrid (`actions`, an enumeration)."""
+    kind = getattr(env, "actions", None)
+    if hasattr(env, "get_action_meanings"):
+        names = [str(name) for name in env.get_action_meanings()]
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        names = [choice.name for choice in kind]
+    else:
+        return None
+    # A wrapper may have left some out.
+    return (tuple(name.lower().replace("_", " ") for name in names),) if nvec == (len(names),) else None
 
 
 def _drawing(make: Callable[..., Any]) -> Callable[[], Any]:

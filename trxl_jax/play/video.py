@@ -1,55 +1,35 @@
 """Video files: MP4 (H.264, which browsers can play) or GIF."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
 import numpy as np
 from PIL import Image
 
+from trxl_jax.files import atomic_path
 
-class Video:
-    """A video file that is written frame by frame, as a context manager.
+_SHORTEST_DELAY = 2  # hundredths of a second; browsers play frames with shorter delays much too slowly
 
-    Frames go to a temporary file, which is renamed to `path` when the context exits. After an exception or `abandon()`
-    no file is left.
+
+@contextmanager
+def video_file(path: Path, fps: float) -> Iterator["Mp4 | Gif"]:
+    """A video file that is written frame by frame; after an exception no file is left.
 
     Args:
         path: file to write, .mp4 or .gif.
         fps: frames per second.
     """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path = path
-        self._partial = path.with_name(path.name + ".part")
-        self._abandoned = False
-        self._writer: _Mp4 | _Gif = (_Gif if path.suffix == ".gif" else _Mp4)(self._partial, fps)
-
-    def show(self, frame: np.ndarray) -> None:
-        """Appends a frame u8[height, width, 3]; all frames must have the same size."""
-        self._writer.add(frame)
-
-    def abandon(self) -> None:
-        """Discards the video: no file is left when the context exits."""
-        self._abandoned = True
-
-    def __enter__(self) -> "Video":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._writer.close()
-            if kind is None and not self._abandoned:
-                self._partial.replace(self._path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+    with atomic_path(path) as partial, closing((Gif if path.suffix == ".gif" else Mp4)(partial, fps)) as video:
+        yield video
 
 
-class _Mp4:
+class Mp4:
+    """An MP4 file; see `video_file`."""
+
     def __init__(self, path: Path, fps: float) -> None:
         # Without its own protocol FFmpeg takes what precedes a colon for one.
         self._container = av.open(f"file:{path}", "w", format="mp4")
@@ -57,7 +37,8 @@ class _Mp4:
         self._stream.pix_fmt = "yuv420p"  # the pixel format that all players support
         self._started = False
 
-    def add(self, frame: np.ndarray) -> None:
+    def show(self, frame: np.ndarray) -> None:
+        """Appends a frame u8[height, width, 3]; all frames must have the same size."""
         height, width, _ = frame.shape
         # yuv420p stores colour at half resolution, so height and width must be even.
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -67,20 +48,36 @@ class _Mp4:
         self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
 
     def close(self) -> None:
+        """Writes what is left and closes the file."""
         if self._started:
             self._container.mux(self._stream.encode())
         self._container.close()
 
 
-class _Gif:
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._milliseconds = path, round(1000 / fps)
-        self._frames: list[Image.Image] = []
+class Gif:
+    """A GIF file; see `video_file`. GIFs count in hundredths of a second, and not all frames fit in at high rates."""
 
-    def add(self, frame: np.ndarray) -> None:
-        self._frames.append(Image.fromarray(frame).quantize())
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._count = 0
+        self._last: Image.Image | None = None
+        self._frames: list[Image.Image] = []
+        self._starts: list[int] = []
+
+    def show(self, frame: np.ndarray) -> None:
+        """Appends a frame u8[height, width, 3]; all frames must have the same size."""
+        start = round(100 * self._count / self._fps)
+        self._count += 1
+        self._last = Image.fromarray(frame).quantize()
+        if not self._starts or start - self._starts[-1] >= _SHORTEST_DELAY:
+            self._starts.append(start)
+            self._frames.append(self._last)
 
     def close(self) -> None:
-        if self._frames:
-            first, *rest = self._frames
-            first.save(self._path, format="GIF", save_all=True, append_images=rest, duration=self._milliseconds, loop=0)
+        """Writes the file, which ends with the last frame."""
+        if self._last is None:
+            return
+        first, *rest = [*self._frames[:-1], self._last]
+        end = max(round(100 * self._count / self._fps), self._starts[-1] + _SHORTEST_DELAY)
+        milliseconds = (10 * np.diff([*self._starts, end])).tolist()
+        first.save(self._path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)

@@ -29,7 +29,7 @@ _CAN_NOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP)  # errors of file systems wi
 _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 
 
-def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int) -> Path:
+def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep: int | None) -> Path:
     """Writes `directory/<iteration>` and removes all but the newest `keep`; returns its path.
 
     A save that fails or is killed leaves the earlier checkpoints unchanged: Orbax writes to a temporary directory.
@@ -39,7 +39,7 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
         iteration: updates done.
         state: a pytree of arrays; typed PRNG keys are allowed.
         run: what else there is, JSON; NumPy arrays in it become lists.
-        keep: number of checkpoints to keep.
+        keep: number of checkpoints to keep; None: all.
 
     Raises:
         CheckpointError: it can't be written, for example because the disk is full.
@@ -190,6 +190,27 @@ def _read(path: Path, call: Callable[[ocp.Checkpointer, Path, Any], Any]) -> Any
 def _as_numpy(checkpointer: ocp.Checkpointer, directory: Path, target: Any) -> Any:
     kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
     return checkpointer.restore(directory, ocp.args.PyTreeRestore(target, kinds))
+
+
+def restore_run(path: Path) -> dict[str, Any]:
+    """Reads the JSON that was saved with a checkpoint.
+
+    Args:
+        path: one checkpoint of a run, as `latest` names it.
+
+    Raises:
+        CheckpointError: it is incomplete, damaged or not ours.
+    """
+
+    def read() -> dict[str, Any]:
+        with _manager(path.parent, None) as manager:
+            restored = manager.restore(int(path.name), args=ocp.args.Composite(**{_RUN: ocp.args.JsonRestore()}))
+            return dict(restored[_RUN])
+
+    run, problem = _attempt(read)
+    if problem is not None:
+        raise CheckpointError(f"can't read checkpoint {path}: {problem}; if it is damaged, remove it")
+    return run
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:

@@ -56,9 +56,14 @@ class Logger:
         self._progress.show(global_step, metrics)
 
     @property
+    def newest_row(self) -> dict[str, float]:
+        """The row of the newest update; empty if there is none."""
+        return self._rows.newest
+
+    @property
     def has_evaluation(self) -> bool:
         """Whether the newest row holds an evaluation."""
-        return any(name.startswith("eval/") for name in self._rows.newest)
+        return any(name.startswith("eval/") for name in self.newest_row)
 
     def add_to_row(self, global_step: int, metrics: dict[str, float]) -> None:
         """Adds metrics of the same step to the newest row.

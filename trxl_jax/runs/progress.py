@@ -3,11 +3,15 @@
 import math
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trxl_jax.config import Config
+from trxl_jax.envs.base import Environment
 from trxl_jax.standard_streams import LastingStream
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -63,6 +67,30 @@ class ProgressLine:
         """Ends the live line."""
         if self._progress is not None:
             self._progress.stop()
+
+
+def opening_lines(config: Config, run_dir: Path, params: Any, env: Environment) -> list[str]:
+    """What a run says before it compiles: task, device, size of the agent, directory and budget.
+
+    Args:
+        config: the run's configuration.
+        run_dir: its directory.
+        params: the agent's parameters.
+        env: its environments.
+    """
+    device = jax.devices()[0]
+    place = "host" if env.on_host else "device"
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    updates, steps = config.num_iterations, config.num_iterations * config.batch_size
+    budget = f"{steps:,} steps in {updates:,} update{'s' * (updates > 1)} of {config.batch_size:,}"
+    if steps < config.total_timesteps:
+        budget += f" (--total_timesteps {config.total_timesteps:,} is rounded down to whole updates)"
+    return [
+        f"{config.env_id}: {config.num_envs} environments on the {place}",
+        f"agent of {size:,} parameters on {device.platform} ({device.device_kind})",
+        f"run directory {run_dir}",
+        budget,
+    ]
 
 
 def _duration(seconds: float) -> str:

@@ -22,10 +22,12 @@ from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_collect_and_learn
 from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
+from trxl_jax.runs.best import BestCheckpoint
 from trxl_jax.runs.debug import checked_train_step, write_rollout
 from trxl_jax.runs.directory import own_directory
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
+from trxl_jax.runs.progress import opening_lines
 from trxl_jax.runs.recent_episodes import RecentEpisodes
 from trxl_jax.signals import StopSignals, stop_signals
 
@@ -36,14 +38,16 @@ class RunResult(NamedTuple):
     Fields:
         run_dir: where it is.
         global_step: environment steps done.
-        metrics: the last row.
+        metrics: the last row; of a run that had nothing to do, the means over its last episodes.
         signal: the signal that stopped it early, or None.
+        num_episodes: number of episodes over which `episode/*_mean` in `metrics` are taken.
     """
 
     run_dir: Path
     global_step: int
     metrics: dict[str, float]
     signal: int | None
+    num_episodes: int = 0
 
 
 def train(
@@ -68,7 +72,7 @@ def train(
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
     elif resume is not None and str(resume) != AUTO:
-        require_no_import(config.env_id, allow_import=allow_import)
+        require_no_import(config, allow_import=allow_import)
     with (
         stop_signals() as stop,
         jax.debug_nans(True) if config.debug else nullcontext(),
@@ -133,7 +137,7 @@ class _Run:
         start = partial(init_states, self.config, env, self.agent, init_key, params=params)
         # To read a checkpoint only shapes are needed, no environment that starts.
         newest = checkpoint.latest(self.checkpoints) if resumed else None
-        states = _blank(jax.eval_shape(start)) if newest and env.on_host else start()
+        states = _blank(jax.eval_shape(start)) if newest else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
         self.episodes = RecentEpisodes()
         self.iteration = 0
@@ -144,6 +148,7 @@ class _Run:
         elif resumed:
             self.notes.append(f"no checkpoint in {run_dir}: the run starts from the beginning")
         self.env_snapshot = env.snapshot()
+        self.best = BestCheckpoint(run_dir / "best", resumed=resumed) if self.config.keep_best else None
         with disk_errors(self.run_dir, "--run_dir"):
             write_text_atomically(self.run_dir / "spec.json", json.dumps(env.spec.to_json(), indent=2) + "\n")
             write_text_atomically(self.run_dir / "config.json", self.config.to_json())
@@ -196,8 +201,8 @@ class _Run:
         """Opens the logger and prints the notes of the start."""
         with disk_errors(self.run_dir, "--run_dir"):
             self.logger = Logger(self.run_dir, self.config, self.iteration)
-        for note in self.notes:
-            self.logger.say(note)
+        for line in (*opening_lines(self.config, self.run_dir, self.train_state.params, self.env), *self.notes):
+            self.logger.say(line)
 
     def loop(self, monitor: Monitor, stop: StopSignals) -> RunResult:
         """Trains to the end or until a signal. After an error the state before it is saved."""
@@ -212,7 +217,8 @@ class _Run:
             error.add_note(self._save_after(error))
             raise
         unfinished = self.iteration < self.config.num_iterations
-        return RunResult(self.run_dir, self.global_step, self.row, stop.received[0] if stop and unfinished else None)
+        received = stop.received[0] if stop and unfinished else None
+        return RunResult(self.run_dir, self.global_step, self.row, received, len(self.episodes.results))
 
     def _train(self, monitor: Monitor, stop: StopSignals) -> None:
         self._watch(monitor, stop)  # makes up for what an interrupted session left out
@@ -227,6 +233,7 @@ class _Run:
         self.save()
 
     def _compile(self) -> TrainStep:
+        self.logger.say("compiling, which can take a minute")
         started = time.perf_counter()
         states = (self.train_state, self.rollout_state)
         if self.config.debug:
@@ -251,10 +258,10 @@ class _Run:
         seconds = time.perf_counter() - started
         self.iteration += 1
         self.env_snapshot = self.env.snapshot()
-        # Device environments don't know how long an episode took: its length times the mean time of a step.
+        # By the mean time of a step: a clock would count compiling, evaluations and saves that an episode goes through.
         seconds_per_step = seconds / self.config.num_steps
         for result in self.env.pop_episode_results(output.episode):
-            self.episodes.results.append({"t": result["l"] * seconds_per_step} | result)
+            self.episodes.results.append(result | {"t": result["l"] * seconds_per_step})
         self.row = self.episodes.means() | {name: float(value) for name, value in output.metrics.items()}
         self.row["charts/SPS"] = self.config.batch_size / seconds
         with disk_errors(self.run_dir, "--run_dir"):
@@ -269,6 +276,8 @@ class _Run:
         with disk_errors(self.run_dir, "--run_dir"):
             if evaluation:
                 self.row = self.row | evaluation
+                if self.best is not None:  # before the row: an evaluation that is not in its row is done again
+                    self.best.offer(evaluation, policy.params, self.iteration)
                 self.logger.add_to_row(self.global_step, evaluation)
             video = monitor.film(policy, self.iteration, stop)
             if video is not None:

@@ -41,7 +41,7 @@ def main(flags: Sequence[str]) -> int:
         env.close()
     for note in checkpoint.notes[len(file.notes) :]:
         print(printable(note))
-    allow = " --allow_import" if ":" in config.env_id else ""
+    allow = " --allow_import" if config.names_module else ""
     print(f"wrote {run_dir}; fine-tune it with: {command_line('train')} --resume {shlex.quote(run_dir)}{allow}")
     return 0
 

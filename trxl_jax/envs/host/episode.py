@@ -1,7 +1,6 @@
 """The wrapper around each single Gymnasium environment: seeds, options, statistics, checks. Doesn't use JAX."""
 
 import math
-import time
 from typing import Any
 
 import gymnasium
@@ -57,7 +56,6 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._replay = replay
         self.length = 0
         self._return = 0.0
-        self._started = 0.0
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
         self._bounds = _bounds(env.observation_space)
         if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
@@ -70,7 +68,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.busy = True
         self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
         self.episode += 1
-        self.length, self._return, self._started = 0, 0.0, time.perf_counter()
+        self.length, self._return = 0, 0.0
         _forget_previous_episode(self.env.unwrapped)
         try:
             obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
@@ -99,11 +97,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         result = {}
         if terminated or truncated:
             # Ours last: an environment's own "l" must not replace the length.
-            result[RESULT] = _numbers(info) | {
-                "r": self._return,
-                "l": float(self.length),
-                "t": time.perf_counter() - self._started,
-            }
+            result[RESULT] = _numbers(info) | {"r": self._return, "l": float(self.length)}
         return obs, reward, bool(terminated), bool(truncated), result
 
     def close(self) -> None:

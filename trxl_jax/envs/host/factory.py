@@ -1,7 +1,9 @@
 """Makes single Gymnasium environments from ids. Worker processes import this module, hence nothing here uses JAX."""
 
+import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,10 +13,15 @@ from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
 from trxl_jax.errors import ConfigError
 
 _MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
+_MODULE_ID = "module:id first imports a module, which registers the id with gymnasium.register"
 
 
-def find_gymnasium(env_id: str) -> Callable[..., Any]:
+def find_gymnasium(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """A function that makes the environment of an id.
+
+    Args:
+        env_id: a Gymnasium id, or `module:id`.
+        kwargs: arguments of the environment's constructor.
 
     Raises:
         ConfigError: an unknown id.
@@ -30,11 +37,32 @@ def find_gymnasium(env_id: str) -> Callable[..., Any]:
     import trxl_jax.envs.tasks.proof_of_memory.host  # noqa: F401 - registers its task
 
     _register_memory_gym(env_id)
-    # Gymnasium's module:id imports the module first.
-    if ":" not in env_id and env_id not in gymnasium.registry:
-        near = near_names(env_id, sorted({*gymnasium.registry, *memory_gym.NAMES}))
-        raise ConfigError(f"--env_id: unknown environment {env_id}; {near}")
-    return partial(_make, env_id)
+    module, _, name = env_id.rpartition(":")
+    if module:
+        _import(module, env_id)
+    if name not in gymnasium.registry:
+        near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES}))
+        own = f"{module} does not register it" if module else _MODULE_ID
+        raise ConfigError(f"--env_id: unknown environment {env_id}; {near}; {own}")
+    return partial(_make, env_id, **(kwargs or {}))
+
+
+def _import(module: str, env_id: str) -> None:
+    """Imports the module of `module:id`, which may be in the working directory.
+
+    Raises:
+        ConfigError: there is no such module, or importing it fails.
+    """
+    if os.getcwd() not in sys.path:  # installed commands have their own folder there
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            reason = f"there is no module {error.name}, installed or in {os.getcwd()}; {_MODULE_ID}"
+        else:
+            reason = f"importing {module} failed: {type(error).__name__}: {error}"
+        raise ConfigError(f"--env_id {env_id}: {' '.join(reason.split())}") from error
 
 
 def _register_memory_gym(env_id: str) -> None:
@@ -65,4 +93,6 @@ def _make(env_id: str, **kwargs: Any) -> Any:
             return make_minigrid(env_id, **kwargs)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except Exception as error:  # a constructor may raise anything
-        raise ConfigError(f"--env_id {env_id} can't be made: {' '.join(str(error).split())}") from error
+        given = {name: value for name, value in kwargs.items() if name != "render_mode"}
+        with_kwargs = f" with --env_kwargs {given}" if given else ""
+        raise ConfigError(f"--env_id {env_id} can't be made{with_kwargs}: {' '.join(str(error).split())}") from error

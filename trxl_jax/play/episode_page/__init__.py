@@ -34,6 +34,8 @@ def write_page(
     command: str = "",
     title: str | None = None,
     details: Mapping[str, str] | None = None,
+    previous: str | None = None,
+    following: str | None = None,
 ) -> None:
     """Writes a self-contained HTML file. The output is deterministic: equal records give equal bytes.
 
@@ -44,11 +46,14 @@ def write_page(
         command: command line that replays the episode; if empty, the page doesn't show one.
         title: title of the browser tab; None: task, episode and seed.
         details: further lines about the agent, by label.
+        previous: file name of the page of the episode before, in the same directory.
+        following: file name of the page of the next episode.
 
     Raises:
         OSError: the file can't be written.
     """
-    page_data = _record(record) | {"model": model, "command": command, "details": dict(details or {})}
+    texts = {"model": model, "command": command, "details": dict(details or {})}
+    page_data = _record(record) | texts | {"previous": previous, "following": following}
     sources = files(__package__)
     style = sources.joinpath("page.css").read_text("utf-8")
     script = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SCRIPTS)
@@ -78,7 +83,10 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
         "steps": record.num_steps,
         "layers": layers,
         "heads": heads,
-        "branches": [{"name": name, "choices": names} for name, names in branches(record.env_id, record.action_nvec)],
+        "branches": [
+            {"name": name, "choices": names}
+            for name, names in branches(record.env_id, record.action_nvec, record.action_names)
+        ],
         "actions": pack_array(record.actions, "i4"),
         "probabilities": pack_array(record.probabilities, "f4"),
         "entropies": pack_array(record.entropies, "f4"),
@@ -91,10 +99,10 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
 
 
 def _shown_results(results: Mapping[str, float]) -> dict[str, float]:
-    """Statistics to show: return r and length l, then those of the task unless they repeat these; no seconds t."""
+    """Statistics to show: return r and length l, then those of the task unless they repeat these."""
     common = {name: value for name, value in results.items() if name in ("r", "l")}
     aliases = {"return": common.get("r"), "reward": common.get("r"), "length": common.get("l")}
-    of_task = {name: value for name, value in results.items() if name not in ("r", "l", "t")}
+    of_task = {name: value for name, value in results.items() if name not in ("r", "l")}
     return common | {name: value for name, value in of_task.items() if aliases.get(name) != value}
 
 

@@ -23,6 +23,8 @@ const KEYS = {
   "-": () => changeSpeed(-1),
   l: (event) => select(cycle(episode.layerChoices(), state.layer, event.shiftKey ? -1 : 1), state.head),
   h: (event) => select(state.layer, cycle(episode.headChoices(), state.head, event.shiftKey ? -1 : 1)),
+  p: () => byId("previous").click(),
+  n: () => byId("following").click(),
   m: () => select(episode.layerChoices().at(-1), episode.headChoices().at(-1)),
   "?": () => byId("keys").showModal(),
 };
@@ -170,6 +172,11 @@ async function start() {
   const { record } = episode;
   byId("task").textContent = record.env_id;
   byId("model").textContent = record.model;
+  if (record.previous) byId("previous").href = record.previous;
+  if (record.following) byId("following").href = record.following;
+  byId("episodes").hidden = !record.previous && !record.following;
+  byId("action-note").textContent = episode.branches.every(({ choices }) => choices.every((choice, i) => choice === `${i}`))
+    ? "choices by number, from 0" : "";
   byId("replay").hidden = !record.command;
   byId("command").textContent = record.command;
   byId("scrubber").max = episode.steps - 1;

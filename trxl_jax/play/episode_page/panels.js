@@ -30,7 +30,7 @@ function formatResult(x) {
   return typeof x === "number" ? String(Number(x.toPrecision(5))).replace("-", "−") : x;
 }
 
-const RESULT_NAMES = { r: "return", l: "length", t: "seconds" };
+const RESULT_NAMES = { r: "return", l: "length" };
 
 function showResults(list, record) {
   const rows = Object.entries(record.results).map(([name, x]) => [
@@ -75,7 +75,8 @@ function makeVector(container, names, glyphs) {
   const table = element("table", { className: "vector" }, body);
   const scroller = element("div", { className: "scroller", tabIndex: names.length > MANY ? 0 : -1 }, table);
   container.append(element("figure", { className: "wide" }, scroller,
-    element("figcaption", { textContent: "the agent’s observation" })));
+    element("figcaption", { textContent: `the agent’s observation, bars up to ${formatResult(glyphs.limit)}`
+      + (names.every((name, i) => name === `${i}`) ? "; elements by index, from 0" : "") })));
   return (step) => glyphs.at(step).forEach((x, i) => {
     const share = x / glyphs.limit;
     rows[i].bar.style.left = `${50 + 50 * Math.min(0, share)}%`;

@@ -154,7 +154,7 @@ function showEpisode() {
   const ticks = (pixels) => niceTicks(episode.steps, pixels / 44).map((step) => (
     { at: positionOf(step, episode.steps), text: String(step) }));
   showTicks(byId("map-rows"), ticks(height), "top");
-  showTicks(byId("map-columns"), ticks(width), "left");
+  for (const id of ["map-columns", "episode-columns"]) showTicks(byId(id), ticks(width), "left");
   showMap();
   showStep();
 }

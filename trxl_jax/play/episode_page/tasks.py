@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from trxl_jax.play.record import ActionNames
+
 _MEMORY_GYM = ("MortarMayhem", "MysteryPath", "SearingSpotlights")
 
 _MOVE = (("horizontal", ("stay", "left", "right")), ("vertical", ("stay", "up", "down")))
@@ -18,8 +20,17 @@ def frames_are_x_first(env_id: str) -> bool:
     return any(name in env_id for name in _MEMORY_GYM)
 
 
-def branches(env_id: str, action_nvec: Sequence[int]) -> Branches:
-    """Name and names of the choices of each action branch; numbers for unknown tasks."""
+def branches(env_id: str, action_nvec: Sequence[int], names: ActionNames | None = None) -> Branches:
+    """Name and names of the choices of each action branch.
+
+    Args:
+        env_id: the task.
+        action_nvec: number of choices of each branch.
+        names: names of the choices that the environment gives.
+
+    Returns:
+        Names that are known here, else the environment's, else numbers.
+    """
     if "Endless-MysteryPath" in env_id:
         known: Branches = _PATH
     elif frames_are_x_first(env_id):
@@ -32,7 +43,9 @@ def branches(env_id: str, action_nvec: Sequence[int]) -> Branches:
         known = ()
     if [len(choices) for _, choices in known] == list(action_nvec):
         return known
-    return tuple((f"branch {i}", tuple(str(choice) for choice in range(n))) for i, n in enumerate(action_nvec))
+    titles = [f"branch {i}" for i in range(len(action_nvec))] if len(action_nvec) > 1 else ["action"]
+    numbers = tuple(tuple(str(choice) for choice in range(n)) for n in action_nvec)
+    return tuple(zip(titles, names or numbers, strict=True))
 
 
 def observation_names(env_id: str, size: int) -> tuple[str, ...]:

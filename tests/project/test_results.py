@@ -1,0 +1,65 @@
+"""The numbers in `docs/results.md` are those of the CSV files next to it."""
+
+import re
+
+import numpy as np
+
+from tests.support.paths import ROOT
+from trxl_jax.plot.curves import read_runs
+from trxl_jax.plot.figure import bootstrap_interval
+
+TEXT = (ROOT / "docs" / "results.md").read_text()
+
+
+def final_means(path: str) -> dict[str, list[float]]:
+    """The mean return over the last tenth of the steps of each run, by the run's name without the seed."""
+    found: dict[str, list[float]] = {}
+    for name, run in read_runs([ROOT / path]).groupby("run", sort=False):
+        last = run["global_step"] > 0.9 * run["global_step"].max()
+        found.setdefault(str(name).rpartition("__")[0], []).append(float(run["episode/r_mean"][last].mean()))
+    return found
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of the table in a section, without its head."""
+    text = TEXT.partition(f"## {section}")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+
+
+def two_digits(value: float) -> str:
+    return re.sub(r"^-(?=0\.00$)", "", f"{value:.2f}")
+
+
+def test_proof_of_memory() -> None:
+    runs = final_means("docs/results/proof_of_memory.csv")
+    runs |= final_means("benchmarks/proof_of_memory_original.csv")
+    names = ["proof-of-memory", "proof-of-memory-device", "proof-of-memory-short-memory", "proof-of-memory-no-memory",
+             "proof_of_memory_original"]  # fmt: skip
+    for name, (_, _, _, seeds, mean, interval, solved) in zip(names, rows("Proof of Memory")[1:], strict=True):
+        values = np.array(runs[name])
+        low, high = bootstrap_interval(values)
+        assert (seeds, mean) == (str(len(values)), two_digits(values.mean())), name
+        assert interval == f"{two_digits(low)} to {two_digits(high)}", name
+        assert solved == str((values >= 1.1).sum()), name
+
+
+def test_memory_chain() -> None:
+    runs = final_means("docs/results/memory_chain.csv")
+    (_, *lengths), *table = rows("How far a window reaches")
+    shown = {
+        f"memory-chain-{layers.replace(' ', '-')}-{m}": cell
+        for layers, *cells in table
+        for m, cell in zip(lengths, cells, strict=True)
+        if cell
+    }
+    assert shown == {name: ", ".join(map(two_digits, values)) for name, values in runs.items()}
+
+
+def test_single_runs() -> None:
+    runs = final_means("docs/results/mortar_mayhem_one_command.csv")
+    shown = [mean for _, _, mean in rows("Mortar Mayhem with one command")[1:]]
+    assert shown == [f"{value:.3f}" for (value,) in runs.values()]
+    for path in ("docs/results/minigrid_memory_s9.csv", "docs/results/minigrid_memory_s9_original.csv"):
+        [[value]] = final_means(path).values()
+        assert f"({two_digits(value)} over the last tenth" in " ".join(TEXT.split())
