@@ -26,7 +26,7 @@ def train_lane(init_lr: jax.Array, seed: jax.Array, config: Config = CONFIG) -> 
 
     Args:
         init_lr: f32[], initial learning rate.
-        seed: i32[], seed of all random numbers.
+        seed: u32[], seed of all random numbers.
         config: all other settings.
 
     Returns:
@@ -53,14 +53,14 @@ def main(flags: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--init_lr", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4, 1e-3, 3e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--total_timesteps", type=int, default=CONFIG.total_timesteps, help="steps of each run")
+    parser.add_argument("--total_timesteps", type=float, default=CONFIG.total_timesteps, help="steps of each run")
     given = parser.parse_args(flags)
 
     config = CONFIG.replace(total_timesteps=given.total_timesteps)
+    for init_lr, seed in itertools.product(given.init_lr, given.seeds):
+        config.replace(init_lr=init_lr, seed=seed)  # checks them: traced numbers can't be
     lanes = list(itertools.product(given.init_lr, given.seeds))
-    for init_lr, seed in lanes:  # inside the program they are not checked
-        config.replace(init_lr=init_lr, seed=seed)
-    rates, seeds = (jnp.array(values) for values in zip(*lanes, strict=True))
+    rates, seeds = jnp.array([rate for rate, _ in lanes]), jnp.array([seed for _, seed in lanes], jnp.uint32)
     print(f"{len(lanes)} runs of {config.num_iterations * config.batch_size:,} steps", flush=True)
     started = time.perf_counter()
     run = jax.jit(jax.vmap(lambda init_lr, seed: train_lane(init_lr, seed, config)))

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 import tyro
 
-from trxl_jax.errors import UserError
+from trxl_jax.errors import UserError, printable
 from trxl_jax.signals import exit_at_once
 from trxl_jax.standard_streams import is_lost, lasting_streams
+from trxl_jax.values import parse_whole_number
 
 USAGE_ERROR = 2
 _MODULES = {
@@ -31,6 +32,23 @@ _SCRIPTS = ("train.py", "enjoy.py")
 _BOX = "─│╭╮╰╯"
 
 Arguments = TypeVar("Arguments")
+_registry = tyro.constructors.ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _whole_number_flag(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    """Makes integer flags take 1e6 as well."""
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda args: parse_whole_number(args[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def parse_flags(
@@ -52,7 +70,15 @@ def parse_flags(
     stderr = io.StringIO()
     try:
         with redirect_stderr(stderr):
-            return tyro.cli(kind, default=default, args=flags, prog=prog, description=description, use_underscores=True)
+            return tyro.cli(
+                kind,
+                default=default,
+                args=flags,
+                prog=prog,
+                description=description,
+                use_underscores=True,
+                registry=_registry,
+            )
     except SystemExit as error:
         if error.code in (None, 0):
             raise
@@ -103,8 +129,8 @@ def _run(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
     try:
         import jax  # imported here because it takes seconds, during which Ctrl-C must be handled
 
-        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (cache := cache_directory()) is not None:
+            jax.config.update("jax_compilation_cache_dir", str(cache))
         return command(flags)
     except UserError as error:
         return _report(str(error))
@@ -114,13 +140,20 @@ def _run(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
 
 
 def _report(error: str) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(printable(f"error: {error}"), file=sys.stderr)
     return USAGE_ERROR
 
 
-def cache_directory() -> Path:
-    """Default directory of JAX's persistent compilation cache, used unless JAX_COMPILATION_CACHE_DIR is set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trxl_jax"
+def cache_directory() -> Path | None:
+    """Default directory of JAX's persistent compilation cache, used unless JAX_COMPILATION_CACHE_DIR is set.
+
+    None for a user without a home directory: others could write to any directory that everybody knows.
+    """
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return caches.absolute() / "trxl_jax"
 
 
 def _one_line(box: str) -> str:

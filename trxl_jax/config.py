@@ -3,11 +3,13 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
+from trxl_jax.files import read_text
+from trxl_jax.values import json_object, typed
 
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
@@ -25,14 +27,33 @@ RESUMABLE_FIELDS = frozenset(
 
 def _parse_json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        return json_object(json.loads(text))
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error}); write for example '{{\"command_count\": [3]}}'") from None
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object, for example '{\"command_count\": [3]}'")
-    return value
+        raise ValueError(
+            f"--env_options is not JSON ({error}); write for example '{{\"command_count\": [3]}}'"
+        ) from None
+    except RecursionError:
+        raise ValueError("--env_options is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"--env_options {error}") from None
 
 
+_MOST_32_BITS, _MOST_64_BITS = 2**31 - 1, 2**63 - 1
+# The least and the largest value of each number. Sizes end far above what fits into memory, others where the integers
+# of programs end.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "gamma": (0, 1), "gae_lambda": (0, 1), "env_timeout": (0, 1e9),
+    "num_envs": (1, 2**20), "num_steps": (1, 2**24), "num_minibatches": (1, 2**24), "update_epochs": (1, 2**16),
+    "total_timesteps": (1, _MOST_64_BITS), "anneal_steps": (0, _MOST_64_BITS), "max_episode_steps": (1, _MOST_32_BITS),
+    "trxl_num_layers": (1, 2**10), "trxl_num_heads": (1, 2**16), "trxl_dim": (1, 2**16),
+    "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
+    "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
+    "seed": (0, 2**32 - 1),
+} | dict.fromkeys(
+    ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
+     "max_grad_norm", "target_kl"), (0.0, 1e30)
+)  # fmt: skip
+_POSITIVE = ("max_grad_norm", "target_kl")
 _HALF_THE_SEEDS = 2**31
 
 
@@ -161,29 +182,39 @@ class Config:
     """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs"""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            try:
+                object.__setattr__(self, field.name, typed(field.type, getattr(self, field.name)))
+            except ValueError as error:
+                self._require(False, field.name, str(error))
         if self.trxl_positional_encoding == "":
             object.__setattr__(self, "trxl_positional_encoding", "none")
-        for name in ("num_envs", "num_steps", "num_minibatches", "update_epochs", "total_timesteps", "keep",
-                     "eval_episodes", "video_every",
-                     "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length"):  # fmt: skip
-            self._require(getattr(self, name) >= 1, name, "must be at least 1")
-        for name in ("anneal_steps", "save_every", "eval_every", "env_timeout", "seed", "init_lr", "final_lr",
-                     "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
-            value = getattr(self, name)  # traced numbers, of sweeps in one program, can't be checked
-            self._require(not isinstance(value, int | float) or value >= 0, name, "must not be negative")
-        for name in ("gamma", "gae_lambda"):
-            self._require(0 <= getattr(self, name) <= 1, name, "must lie between 0 and 1")
-        self._require(self.seed < 2**32, "seed", "must be less than 2^32")
+        for name, (least, most) in _LIMITS.items():
+            self._check_limits(name, least, most)
+        self._check_relations()
+
+    def _check_limits(self, name: str, least: float, most: float) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int | float):  # None, or a traced number of a sweep in one program
+            return
+        if (least, most) == (0, 1):
+            self._require(least <= value <= most, name, "must lie between 0 and 1")
+        self._require(value >= least, name, f"must be at least {least}" if least else "must not be negative")
+        self._require(value > 0 or name not in _POSITIVE, name, "must be positive")
+        shown = "less than 2^32" if name == "seed" else f"at most {most:,}" if most < 10**10 else f"at most {most:g}"
+        self._require(value <= most, name, f"must be {shown}")
+
+    def _check_relations(self) -> None:
         self._require(
             not self.norm_adv or self.batch_size > self.num_minibatches,
             "norm_adv",
             "needs minibatches of more than one sample; lower --num_minibatches",
         )
         self._require(not self.keep_best or self.eval_every > 0, "keep_best", "needs evaluations; give --eval_every")
-        self._require(self.max_grad_norm > 0, "max_grad_norm", "must be positive")
-        self._require(self.target_kl is None or self.target_kl > 0, "target_kl", "must be positive, or left out")
         self._require(
-            self.max_episode_steps is None or self.max_episode_steps >= 1, "max_episode_steps", "must be at least 1"
+            self.batch_size <= _MOST_32_BITS,
+            "num_envs",
+            f"times --num_steps {self.num_steps} must be at most {_MOST_32_BITS:,} steps",
         )
         self._require(
             self.num_steps % self.num_minibatches == 0,
@@ -196,26 +227,35 @@ class Config:
             f"must be a multiple of --trxl_num_heads {self.trxl_num_heads}",
         )
         self._require(
-            self.trxl_positional_encoding in get_args(PositionalEncodingName),
-            "trxl_positional_encoding",
-            "must be absolute, learned or none",
-        )
-        self._require(
             self.trxl_positional_encoding != "absolute" or self.trxl_dim % 2 == 0,
             "trxl_dim",
             "must be even for absolute positions (sines and cosines); or use --trxl_positional_encoding none",
         )
-        for name in ("memory_dtype", "compute_dtype"):
-            self._require(getattr(self, name) in get_args(FloatName), name, "must be bfloat16 or float32")
+        self._require(
+            self.trxl_positional_encoding != "learned"
+            or (self.max_episode_steps or 1) * self.trxl_dim <= _MOST_32_BITS,
+            "trxl_positional_encoding",
+            f"has no room for episodes of {self.max_episode_steps} steps; use absolute or none",
+        )
+        self._require(
+            self.run_dir is None or "://" not in self.run_dir,
+            "run_dir",
+            "must be a directory of this machine; copy it when the run has ended, or mount the other storage",
+        )
         self._require(
             self.total_timesteps >= self.batch_size,
             "total_timesteps",
             f"is less than one update of num_envs x num_steps = {self.batch_size} steps",
         )
+        self._require(
+            self.num_iterations <= _MOST_32_BITS,
+            "total_timesteps",
+            f"is more than {_MOST_32_BITS:,} updates of num_envs x num_steps = {self.batch_size} steps",
+        )
 
     def _require(self, condition: bool, name: str, remedy: str) -> None:
         if not condition:
-            raise ConfigError(f"--{name} {getattr(self, name)}: {remedy}")
+            raise ConfigError(f"--{name} {brief(getattr(self, name))}: {remedy}")
 
     @property
     def batch_size(self) -> int:
@@ -275,21 +315,12 @@ class Config:
                 raise TypeError("not an object")
             unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
             if unknown:
-                raise ConfigError(f"{origin}: unknown fields {sorted(unknown)}; written by another version?")
-            for field in dataclasses.fields(cls):
-                _check_type(field, values.get(field.name, getattr(cls, field.name, {})), origin)
+                raise ConfigError(f"unknown fields {brief(sorted(unknown))}; written by another version?")
             return cls(**values)
-        except (json.JSONDecodeError, TypeError) as error:
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{origin} is not a configuration of trxl_jax ({error})") from None
-
-
-def _check_type(field: "dataclasses.Field[Any]", value: Any, origin: str) -> None:
-    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    name = str(getattr(field.type, "__name__", field.type)).removesuffix(" | None")
-    if name not in kinds or (value is None and field.default is None):
-        return
-    if not isinstance(value, kinds[name]) or (name != "bool" and isinstance(value, bool)):
-        raise ConfigError(f"{origin}: {field.name} must be of type {name}, not {value!r}")
 
 
 def _multiples(config: Config) -> str:
@@ -304,8 +335,6 @@ def load_config(path: Path) -> Config:
         ConfigError: the file is missing or isn't a configuration.
     """
     try:
-        return Config.from_json(path.read_text(), str(path))
+        return Config.from_json(read_text(path), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name the directory of a training run") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a configuration of trxl_jax (not text)") from None

@@ -1,5 +1,7 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and read only if they are what they should be."""
 
+import errno
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     After an exception neither a new nor a partial file is left.
     """
     partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)  # a link there would be followed
     try:
         yield partial
         partial.replace(path)
@@ -26,4 +29,36 @@ def write_text_atomically(path: Path, text: str) -> None:
         OSError: it can't be written; the old file is still there.
     """
     with atomic_path(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it can't be read, is longer, or is no regular file: reading a pipe could wait for ever.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"longer than {most:,} bytes", str(path))
+    return path.read_bytes()
+
+
+def read_text(path: Path, most: int = 2**24) -> str:
+    """The content of a text file.
+
+    Raises:
+        OSError: as for `read_bytes`, or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "not text (UTF-8)", str(path)) from None

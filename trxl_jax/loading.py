@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trxl_jax.config import Config, load_config
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec
 from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
 from trxl_jax.errors import CheckpointError, ConfigError
+from trxl_jax.files import read_text
 from trxl_jax.play.policy import Policy
 from trxl_jax.runs import checkpoint
 from trxl_jax.torch_import.checkpoint import load_torch_checkpoint
@@ -37,27 +39,27 @@ def load(path: str | Path) -> Policy:
         return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
     run_dir = path.parent.parent
     config = load_config(run_dir / "config.json")
-    params = checkpoint.restore_params(path)
-    agent = make_agent(config, _read_spec(run_dir, params["params"], config))
+    shapes = checkpoint.params_shapes(path)
+    agent = make_agent(config, _read_spec(run_dir, shapes["params"], config))
     expected = jax.eval_shape(agent.init_params, jax.random.key(0))
     try:
-        chex.assert_trees_all_equal_shapes_and_dtypes(params, expected)
+        chex.assert_trees_all_equal_shapes_and_dtypes(shapes, expected)
     except AssertionError:
         raise CheckpointError(f"{path} does not fit {run_dir / 'config.json'}, which has other sizes") from None
-    return Policy(params=params, agent=agent, config=config)
+    return Policy(params=checkpoint.restore_params(path), agent=agent, config=config)
 
 
 def find(path: Path) -> Path:
     """The checkpoint or file of the original that `load` reads; arguments and errors are those of `load`."""
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, False for names that are too long
         return path
     for run_dir, checkpoints in ((path, path / "checkpoints"), (path.parent, path)):
-        if (run_dir / "config.json").is_file():
+        if os.path.isfile(run_dir / "config.json"):
             newest = checkpoint.latest(checkpoints)
             if newest is None:
                 raise CheckpointError(f"{checkpoints} holds no checkpoint yet")
             return newest
-    if not (path.parent.parent / "config.json").is_file():
+    if not os.path.isfile(path.parent.parent / "config.json"):
         raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name the directory of a training run")
     return path
 
@@ -66,11 +68,11 @@ def _read_spec(run_dir: Path, params: dict[str, Any], config: Config) -> EnvSpec
     """The task's observations and actions, from `spec.json`."""
     path = run_dir / "spec.json"
     try:
-        return EnvSpec.from_json(json.loads(path.read_text()))
+        return EnvSpec.from_json(json.loads(read_text(path)))
     except FileNotFoundError:
         return _spec_of_params(params, config)
-    except (OSError, ValueError) as error:  # ConfigError is a ValueError
-        raise ConfigError(f"{path} can't be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:  # ConfigError is a ValueError
+        raise ConfigError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _spec_of_params(params: dict[str, Any], config: Config) -> EnvSpec:

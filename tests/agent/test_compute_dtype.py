@@ -168,5 +168,5 @@ def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
 
 
 def test_other_dtypes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--compute_dtype float16: must be bfloat16 or float32"):
+    with pytest.raises(ConfigError, match="--compute_dtype 'float16': must be bfloat16 or float32"):
         Config(compute_dtype="float16")  # type: ignore[arg-type]

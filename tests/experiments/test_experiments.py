@@ -204,7 +204,7 @@ def test_each_row_of_memory_gym_has_a_script(tmp_path: Path) -> None:
         env=environment(PATH=path),
     )
     assert ran.stdout.endswith(
-        f"trxl_jax.commands.train mortar-mayhem --seed 7 --run_dir {tmp_path / 'mortar-mayhem__7'}\n"
+        f"trxl_jax.commands.train mortar-mayhem --seed 7 --run_dir {tmp_path / 'mortar-mayhem__7'} --resume auto\n"
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from tests.support import torch_archive
 from tests.support.golden import DIRECTORIES, FLOAT32, Golden, assert_close
 from tests.support.paths import GOLDEN
+from tests.support.time_limits import time_limit
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.cli import run_command
 from trxl_jax.commands import train as command
@@ -29,7 +31,9 @@ from trxl_jax.presets import PRESETS
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.trainer import train
 from trxl_jax.torch_import import __main__ as torch_import
+from trxl_jax.torch_import import weights
 from trxl_jax.torch_import.archive import read_torch_file
+from trxl_jax.torch_import.arguments import config_from_args
 from trxl_jax.torch_import.checkpoint import load_torch_checkpoint
 
 POLICY = GOLDEN / "ProofofMemory-v0_seed1.nn"
@@ -154,7 +158,8 @@ def test_args_that_are_missing_unknown_or_taken_differently(tmp_path: Path) -> N
         ({"gamma": 2.0}, ["--gamma 2.0"]),
         ({"init_lr": float("nan")}, ["--init_lr nan"]),
         ({"trxl_num_layers": 10**9}, ["trxl_num_layers 1000000000", "4"]),
-        ({"trxl_dim": 2**40}, ["trxl_dim", "64"]),
+        ({"trxl_dim": 128}, ["trxl_dim 128", "64"]),
+        ({"trxl_dim": 2**40}, ["trxl_dim", "65,536"]),
         ({"trxl_num_heads": 4}, ["attention.queries.weight", "(64, 64)", "(16, 16)"]),
         ({"trxl_positional_encoding": "absolute"}, ["absolute", "lacks", "inv_freqs"]),
         ({"trxl_positional_encoding": "learned"}, ["lacks transformer.pos_embedding"]),
@@ -174,7 +179,7 @@ def test_args_that_do_not_fit(args: dict[str, Any], words: list[str], tmp_path: 
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ({"critic.bias": None}, ["lacks critic.bias", "(1,)"]),
+        ({"critic.bias": None}, ["lacks critic.bias"]),
         ({"critic.weight": None}, ["lacks critic.weight"]),
         ({"critic.weight": np.zeros(64, np.float32)}, ["critic.weight", "(64,)"]),
         ({"critic.weight": np.zeros((2, 64), np.float32)}, ["critic.weight", "(2, 64)", "(1, 64)"]),
@@ -189,6 +194,31 @@ def test_parameters_that_do_not_fit(weights: dict[str, Any], words: list[str], t
     line = refusal(changed(tmp_path, weights))
     for word in words:
         assert word in line
+
+
+def test_thousands_of_names_are_refused_at_once_in_a_short_line(tmp_path: Path) -> None:
+    content = read_torch_file(POLICY)
+    for count in (1000, 2000):
+        names = [f"transformer.transformer_layers.{i}.attention.fc_out.bias" for i in range(4, count)]
+        parameters = content["model_weights"] | dict.fromkeys(names, np.zeros(64, np.float32))
+        args = content["args"] | {"trxl_num_layers": count} | {f"{'x' * 60}{i}": 1 for i in range(1000)}
+        path = torch_archive.save(tmp_path / "file", parameters, args)
+        started = time.perf_counter()
+        assert len(refusal(path, max_episode_steps=16)) < 500
+        assert time.perf_counter() - started < time_limit(20)
+    notes = config_from_args(args | {"trxl_num_layers": 4})[1]
+    assert max(map(len, notes)) < 500
+
+
+def test_every_parameter_of_the_agent_must_be_filled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As when the agent gets a parameter of which the table of names knows nothing."""
+    table = weights._targets
+    monkeypatch.setattr(
+        weights, "_targets", lambda agent: {name: to for name, to in table(agent).items() if name != "critic.bias"}
+    )
+    assert "parameters that no file of the original holds: critic.bias" in refusal(
+        changed(tmp_path, {"critic.bias": None}), max_episode_steps=16
+    )
 
 
 def test_other_positional_frequencies_are_refused(tmp_path: Path) -> None:

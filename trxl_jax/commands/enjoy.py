@@ -15,7 +15,7 @@ import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import JsonObject
-from trxl_jax.errors import ConfigError, disk_errors
+from trxl_jax.errors import ConfigError, disk_errors, printable
 from trxl_jax.signals import interrupts_raise
 
 DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
@@ -49,6 +49,8 @@ class Arguments:
     """where to run a task that exists for both (Memory Gym, Proof of Memory); None: where it was trained"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: options of the task, in addition to those used in training"""
+    allow_import: bool = False
+    """import the module that the run's env_id names (module:id); only if you trust the run"""
     render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
     """one or more of: a window (needs a display), a video per episode, an HTML page per episode (values, attention)"""
     video_format: Literal["mp4", "gif"] = "mp4"
@@ -84,7 +86,7 @@ def main(flags: Sequence[str]) -> int:
     """Plays episodes and prints their results; returns 0."""
     driver = os.environ.get("SDL_VIDEODRIVER")  # read first: environments set it
 
-    from trxl_jax.envs.registry import on_backend
+    from trxl_jax.envs.registry import on_backend, require_no_import
     from trxl_jax.loading import find, load
     from trxl_jax.play.frame_layout import require_pictures
     from trxl_jax.play.show import show_episodes
@@ -97,6 +99,7 @@ def main(flags: Sequence[str]) -> int:
     else:
         source = find(Path(given.run, "best") if given.best else Path(given.run))
         policy = load(source)
+    require_no_import(policy.config.env_id, allow_import=given.allow_import)
     config = policy.config.for_evaluation(1, given.seed)
     env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
     config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
@@ -126,9 +129,9 @@ def main(flags: Sequence[str]) -> int:
             results.append(_statistics(episode.result))
             files += [str(path) for path in episode.files]
             if not given.json:
-                print(f"episode {len(results) - 1}: {_line(results[-1])}", flush=True)
+                print(printable(f"episode {len(results) - 1}: {_line(results[-1])}"), flush=True)
                 for path in episode.files:
-                    print(f"  wrote {path}", flush=True)
+                    print(printable(f"  wrote {path}"), flush=True)
     summary = _summary(results)
     if given.json:
         print(json.dumps({"episodes": results, **summary, "files": files}))

@@ -23,6 +23,7 @@ class Arguments:
 
     config: Config
     resume: Path | None = None
+    allow_import: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,8 @@ class _Flags:
     resume: Path | None = None
     """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
     continue the run in run_dir with the same flags if there is one, and else start it"""
+    allow_import: bool = False
+    """with --resume: import the module that the run's env_id names (module:id); only if you trust the run"""
 
 
 DESCRIPTION = """Trains PPO with Transformer-XL as episodic memory.
@@ -67,7 +70,7 @@ def parse(flags: Sequence[str]) -> Arguments:
         wanted = wanted.replace(env_id=on_backend(wanted.env_id, given.backend))
     if resume is not None and wanted.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {resume}; leave it out")
-    return Arguments(wanted, given.resume)
+    return Arguments(wanted, given.resume, given.allow_import)
 
 
 def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
@@ -82,9 +85,10 @@ def main(flags: Sequence[str]) -> int:
     from trxl_jax.runs.trainer import train  # imported here because JAX takes seconds to import
 
     arguments = parse(flags)
-    outcome = train(arguments.config, resume=arguments.resume)
+    outcome = train(arguments.config, resume=arguments.resume, allow_import=arguments.allow_import)
     if outcome.signal is not None:
         resume = f"{command_line('train')} --resume {shlex.quote(str(outcome.run_dir))}"
+        resume += " --allow_import" if ":" in arguments.config.env_id else ""
         print(f"stopped at step {outcome.global_step:,}; continue with: {resume}")
         return 128 + outcome.signal
     score = outcome.metrics.get("episode/r_mean")

@@ -14,7 +14,7 @@ import numpy as np
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.spaces import DiscreteActions, actions_from_json
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 ENDLESS_MAX_EPISODE_STEPS = 1024
 """E of tasks without a limit, as in the original; it only sets the phase of the positional encoding."""
@@ -62,9 +62,9 @@ class EnvSpec(NamedTuple):
                 "obs_dtype": ("float32" | "uint8") as dtype,
                 "action": action,
                 "max_episode_steps": int(limit),
-            } if all(type(n) is int and n > 0 for n in (*shape, limit)):
+            } if all(type(n) is int and 0 < n < 2**31 for n in (*shape, limit)):
                 return cls(tuple(shape), np.dtype(dtype), actions_from_json(action), limit)
-        raise ConfigError(f"not the observations and actions of a task: {str(value)[:200]}")
+        raise ConfigError(f"not the observations and actions of a task: {brief(value)}")
 
 
 class TimeStep(NamedTuple):

@@ -8,7 +8,8 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.factory import find_gymnasium
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
+from trxl_jax.values import like
 
 DEVICE_PREFIX = "gymnax/"
 MEMORY_GYM_PREFIX = "jax/"
@@ -78,9 +79,15 @@ def find_env(
         return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
     if env is None:
         return find_gymnasium(env_id, kwargs)
+    inner = env[0] if isinstance(env, tuple) and env else env
+    is_gymnax = hasattr(inner, "step_env") or hasattr(inner, "default_params")
+    if is_gymnax and isinstance(inner, type):
+        raise ConfigError(f"env is the class {inner.__name__}; pass an object of it, {inner.__name__}()")
     if isinstance(env, tuple):
+        if len(env) != 2 or not (is_gymnax or hasattr(inner, "step")):
+            raise ConfigError("env is a tuple, but not a gymnax environment and its parameters")
         return env
-    if hasattr(env, "step_env") or hasattr(env, "default_params"):
+    if is_gymnax:
         return env, env.default_params
     if not callable(env):
         raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
@@ -114,6 +121,24 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
     return find_gymnasium(env_id)(**kwargs)
 
 
+def require_no_import(env_id: str, *, allow_import: bool) -> None:
+    """Refuses an id from a file if making its environment runs code that the file chooses.
+
+    Args:
+        env_id: from a run's `config.json`, which may be a stranger's.
+        allow_import: whether the user trusts it.
+
+    Raises:
+        ConfigError: it is `module:id`, whose module is imported, and that isn't allowed.
+    """
+    module, colon, _ = env_id.rpartition(":")
+    if colon and not allow_import:
+        raise ConfigError(
+            f"this run's environment is {brief(env_id)}, which imports the module {brief(module)}; if you trust it, "
+            "add --allow_import (in Python: allow_import=True)"
+        )
+
+
 def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Environment:
     from trxl_jax.envs.device.environment import DeviceEnvironment
 
@@ -134,13 +159,15 @@ def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Envi
 
 def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
     """Parameters of a gymnax environment with some fields changed."""
-    known = vars(params)
+    known, changed = vars(params), {}
     for name, value in fields.items():
         if name not in known:
             raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
-        if isinstance(known[name], int | float) and not isinstance(value, int | float):
-            raise ConfigError(f"--env_options: {name} must be a number like {known[name]}, not {value!r}")
-    return params.replace(**fields) if fields else params
+        try:
+            changed[name] = like(known[name], value)
+        except ValueError as error:
+            raise ConfigError(f"--env_options: {name} {brief(value)}: {error}, like {brief(known[name])}") from None
+    return params.replace(**changed) if changed else params
 
 
 def _find_gymnax(name: str) -> tuple[Any, Any]:
@@ -157,7 +184,12 @@ def _find_gymnax(name: str) -> tuple[Any, Any]:
         raise ConfigError(
             f"--env_id: unknown environment {DEVICE_PREFIX}{name}; {near_names(name, known, DEVICE_PREFIX)}"
         )
-    return gymnax.make(name)
+    try:
+        return gymnax.make(name)
+    except Exception as error:  # MNISTBandit downloads its pictures
+        raise ConfigError(
+            f"--env_id {DEVICE_PREFIX}{name} can't be made: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _find_memory_gym(name: str) -> tuple[Any, Any]:

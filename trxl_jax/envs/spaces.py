@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 IMAGE_SHAPE = (84, 84, 3)
 _OWN_ID = "register the result as an id of your own (--env_id module:id) or pass it to trxl_jax.train as `env`"
@@ -78,9 +78,9 @@ def actions_from_json(value: Any) -> DiscreteActions:
         ConfigError: it is something else.
     """
     match value:
-        case {"kind": "discrete", "nvec": [*nvec]} if nvec and all(type(n) is int and n > 0 for n in nvec):
+        case {"kind": "discrete", "nvec": [*nvec]} if nvec and all(type(n) is int and 0 < n < 2**31 for n in nvec):
             return DiscreteActions(tuple(nvec))
-    raise ConfigError(f"unknown action space {value!r}")
+    raise ConfigError(f"unknown action space {brief(value)}")
 
 
 def read_action_space(name: str, space: Any) -> DiscreteActions:

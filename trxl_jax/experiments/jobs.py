@@ -1,8 +1,7 @@
 """Runs training runs as subprocesses, several at a time; their output goes to log files next to the run directories."""
 
-import contextlib
 import fcntl
-import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trxl_jax.errors import UserError, disk_errors
+from trxl_jax.errors import UserError, disk_errors, printable
+from trxl_jax.runs.rows import parse_row
 from trxl_jax.signals import StopSignals, stop_signals
 
 _POLL_SECONDS = 0.2
@@ -148,27 +148,27 @@ def _report_end(child: _Child, stop: StopSignals) -> bool:
         _print(f"{job.name}: stopped at {_progress(job)}")
         return True
     how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    _print(f"{job.name}: failed, {how}: {_shortened(_last_line(job.log))}; see {job.log}")
+    _print(f"{job.name}: failed, {how}: {_shortened(_last_line(job.log).decode(errors='replace'))}; see {job.log}")
     return False
 
 
 def _progress(job: Job) -> str:
     """Steps, speed and return from the newest row of metrics."""
-    row: dict[str, float] = {}
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        row = json.loads(_last_line(job.directory / "metrics.jsonl"))
-    if not row:
+    row = parse_row(_last_line(job.directory / "metrics.jsonl"))
+    if row is None:
         return "no update yet"
-    text = f"{row['global_step']:,} / {job.total_timesteps:,} steps, {row['charts/SPS']:,.0f} steps/s"
+    text = f"{row['global_step']:,} / {job.total_timesteps:,} steps, {row.get('charts/SPS', math.nan):,.0f} steps/s"
     return text + (f", return {row['episode/r_mean']:.2f}" if "episode/r_mean" in row else "")
 
 
-def _last_line(path: Path) -> str:
+def _last_line(path: Path) -> bytes:
     """The last complete line of a text file; empty if there is none."""
+    if not path.is_file():
+        return b""
     with path.open("rb") as file:
         file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
         lines = file.read().rpartition(b"\n")[0].splitlines()
-    return lines[-1].decode(errors="replace") if lines else ""
+    return lines[-1] if lines else b""
 
 
 def _shortened(line: str) -> str:
@@ -176,4 +176,4 @@ def _shortened(line: str) -> str:
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.envs.registry import make_env
+from trxl_jax.envs.registry import make_env, require_no_import
 from trxl_jax.envs.results import EpisodeResult, mean_results
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.play.policy import Policy, PolicyMemory, choose
@@ -46,6 +46,7 @@ def evaluate(
     deterministic: bool = False,
     env: Any = None,
     env_options: dict[str, Any] | None = None,
+    allow_import: bool = False,
 ) -> Evaluation:
     """Plays episodes with seeds that training never uses.
 
@@ -60,10 +61,13 @@ def evaluate(
         deterministic: take the most probable actions instead of sampling.
         env: an environment object to use instead of `policy.config.env_id`; see `make_env`.
         env_options: options of the task, added to those of `policy.config`.
+        allow_import: whether to import the module of an `env_id` such as `module:id`, which a file may have chosen.
 
     Raises:
         UserError: the environment can't be made, failed, or doesn't fit this policy.
     """
+    if env is None:
+        require_no_import(policy.config.env_id, allow_import=allow_import)
     config = policy.config.for_evaluation(min(num_envs, episodes), seed)
     batch = make_env(config.replace(env_options=config.env_options | (env_options or {})), env)
     evaluation = make_evaluator(batch, episodes, seed=config.seed, deterministic=deterministic)(policy)

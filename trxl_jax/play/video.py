@@ -31,7 +31,8 @@ class Mp4:
     """An MP4 file; see `video_file`."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._container = av.open(str(path), "w", format="mp4")
+        # Without its own protocol FFmpeg takes what precedes a colon for one.
+        self._container = av.open(f"file:{path}", "w", format="mp4")
         self._stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         self._stream.pix_fmt = "yuv420p"  # the pixel format that all players support
         self._started = False

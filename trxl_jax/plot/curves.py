@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, printable
+from trxl_jax.runs.rows import read_rows
 
 AXES = {"steps": "global_step", "updates": "iteration", "hours": "hours"}
 """The column that holds each x axis."""
@@ -82,12 +83,15 @@ def _read_directory(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:
     if not (path / "config.json").is_file():
         raise ConfigError(f"{path}: no config.json in it; {_REMEDY}")
     config, file = load_config(path / "config.json"), path / "metrics.jsonl"
-    text = file.read_text() if file.is_file() else ""
-    text = text[: text.rfind("\n") + 1]  # the rest is a row that is being written
-    if not text:
-        print(f"{path}: no update yet, left out", file=sys.stderr)
+    found = read_rows(file)
+    if found.num_damaged and not found.rows:
+        raise ConfigError(f"{file}: no line of it is a row of metrics with global_step and iteration")
+    if found.num_damaged:
+        print(printable(f"{file}: {found.num_damaged} damaged lines, left out"), file=sys.stderr)
+    if not found.rows:
+        print(printable(f"{path}: no update yet, left out"), file=sys.stderr)
         return []
-    rows = _numbers(pd.DataFrame([json.loads(line) for line in text.splitlines()]), str(file))
+    rows = _numbers(pd.DataFrame(found.rows), str(file))
     if "charts/SPS" in rows:
         steps = rows["global_step"].diff().fillna(rows["global_step"])
         rows["hours"] = (steps / rows["charts/SPS"]).cumsum() / 3600
@@ -146,7 +150,7 @@ def check_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
             raise ConfigError(f"--metric {metric}: no run has it yet; metrics are {known}")
         for _, run in runs.groupby(level=0):
             if run[metric].isna().all():
-                print(f"{run['run'].iloc[0]}: no {metric} yet, left out", file=sys.stderr)
+                print(printable(f"{run['run'].iloc[0]}: no {metric} yet, left out"), file=sys.stderr)
 
 
 def common_curve(runs: pd.DataFrame, metric: str, axis: str = "steps", smooth: int = 1) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array
     if config.anneal_steps == 0:
         return init_lr, init_ent_coef
     global_step = iteration.astype(jnp.float32) * config.batch_size
-    fraction = jnp.maximum(0.0, 1.0 - global_step / config.anneal_steps)
+    fraction = jnp.maximum(0.0, 1.0 - global_step / float(config.anneal_steps))
     learning_rate = config.final_lr + (init_lr - config.final_lr) * fraction
     ent_coef = config.final_ent_coef + (init_ent_coef - config.final_ent_coef) * fraction
     return learning_rate, ent_coef

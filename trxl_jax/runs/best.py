@@ -44,8 +44,8 @@ class BestCheckpoint:
         # As the first of the states in other checkpoints, so that the same function reads the parameters.
         try:
             written = checkpoint.save(self._directory, iteration, ({"params": params},), {METRIC: value}, keep=None)
-        except CheckpointError as error:  # a run's own checkpoints may still be possible
-            raise UserError(str(error)) from error
+        except CheckpointError as error:
+            raise UserError(f"--keep_best: {error}") from None
         self._value = value
         for path in self._directory.iterdir():
             if path != written:

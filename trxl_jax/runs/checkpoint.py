@@ -4,13 +4,15 @@ import errno
 import gc
 import io
 import logging
+import math
 import os
+import re
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from trxl_jax.errors import CheckpointError
+from trxl_jax.runs import checksums
 
 _STATE, _RUN = "state", "run"
 _CAN_NOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP)  # errors of file systems without that call
@@ -50,6 +53,7 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
             items = {_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
             manager.save(iteration, args=ocp.args.Composite(**items), force=True)
             manager.wait_until_finished()
+        checksums.write(path)
 
     _, problem = _attempt(write)
     if problem is not None:
@@ -79,7 +83,8 @@ def _reserve(directory: Path, size: int) -> None:
 
 def latest(directory: Path) -> Path | None:
     """The newest complete checkpoint of a run, or None."""
-    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit()] if directory.is_dir() else []
+    found = list(directory.iterdir()) if directory.is_dir() else []
+    steps = [int(path.name) for path in found if re.fullmatch("0|[1-9][0-9]{0,18}", path.name) and path.is_dir()]
     return directory / str(max(steps)) if steps else None
 
 
@@ -94,10 +99,11 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
         The state, and the JSON saved with it.
 
     Raises:
-        CheckpointError: it is incomplete, not ours, or of another shape.
+        CheckpointError: it is incomplete, damaged, not ours, or of another shape.
     """
     if not (path / _STATE).is_dir() or not (path / _RUN).is_dir():
         raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; remove it to use an earlier one")
+    checksums.verify(path)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_key_data(target))
 
     def read() -> tuple[Any, dict[str, Any]]:
@@ -114,8 +120,17 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
     return restored
 
 
-def restore_params(path: Path) -> Any:
-    """Reads the agent's parameters alone, onto the default device; the rest of the state isn't touched.
+def check(path: Path) -> None:
+    """Reads a checkpoint once into the host's memory, to see whether it can be read.
+
+    Raises:
+        CheckpointError: it can't.
+    """
+    _read(path, _as_numpy)
+
+
+def params_shapes(path: Path) -> Any:
+    """Shapes and dtypes of the parameters in a checkpoint, a tree of `jax.ShapeDtypeStruct`.
 
     Args:
         path: one checkpoint of a run, as `latest` names it.
@@ -123,25 +138,58 @@ def restore_params(path: Path) -> Any:
     Raises:
         CheckpointError: it is incomplete, damaged or not ours.
     """
+
+    def shapes(_: Any, __: Path, stored: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored[0]["params"])
+
+    return _read(path, shapes)
+
+
+def restore_params(path: Path) -> Any:
+    """Reads the agent's parameters alone, onto the default device; the rest of the state isn't touched.
+
+    Their sizes are those that the checkpoint names; see `params_shapes`.
+
+    Args:
+        path: as for `params_shapes`.
+
+    Raises:
+        CheckpointError: as for `params_shapes`.
+    """
+
+    def params(checkpointer: ocp.Checkpointer, directory: Path, stored: Any) -> Any:
+        target = jax.tree.map(lambda _: ocp.PLACEHOLDER, stored)
+        target[0]["params"] = stored[0]["params"]
+        # By way of NumPy, so that it doesn't matter on which devices they were.
+        return jax.tree.map(jnp.asarray, _as_numpy(checkpointer, directory, target)[0]["params"])
+
+    return _read(path, params)
+
+
+def _read(path: Path, call: Callable[[ocp.Checkpointer, Path, Any], Any]) -> Any:
+    """What a call returns for the state of a checkpoint, given a reader, its directory and its metadata."""
     if not (path / _STATE).is_dir():
         raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; name an earlier one")
-    directory = (path / _STATE).absolute()
+    checksums.verify(path)
 
     def read() -> Any:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            stored = checkpointer.metadata(directory).item_metadata.tree  # (train state, rollout state)
-            target = jax.tree.map(lambda _: ocp.PLACEHOLDER, stored)
-            target[0]["params"] = stored[0]["params"]
-            # By way of NumPy, so that it doesn't matter on which devices they were.
-            kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-            restored = checkpointer.restore(directory, ocp.args.PyTreeRestore(target, kinds))
-            return jax.tree.map(jnp.asarray, restored[0]["params"])
+        with _plain(path) as plain, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            stored = checkpointer.metadata(plain / _STATE).item_metadata.tree  # (train state, rollout state)
+            for leaf in jax.tree.leaves(stored):
+                if math.prod(leaf.storage.chunk_shape) > math.prod(leaf.shape):
+                    raise ValueError(f"{leaf.name} of shape {leaf.shape} is stored in pieces of another size")
+            return call(checkpointer, plain / _STATE, stored)
 
-    params, problem = _attempt(read)
+    result, problem = _attempt(read)
     if problem is not None:
         raise CheckpointError(f"can't read checkpoint {path}: {problem}; if it is damaged, name an earlier one")
-    return params
+    return result
+
+
+def _as_numpy(checkpointer: ocp.Checkpointer, directory: Path, target: Any) -> Any:
+    kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+    return checkpointer.restore(directory, ocp.args.PyTreeRestore(target, kinds))
 
 
 def restore_run(path: Path) -> dict[str, Any]:
@@ -185,10 +233,25 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
     return None, problem
 
 
-def _manager(directory: Path, keep: int | None) -> ocp.CheckpointManager:
+@contextmanager
+def _manager(directory: Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every step of a save, and every error
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(directory.absolute(), options=options)
+    with _plain(directory) as plain, ocp.CheckpointManager(plain, options=options) as manager:
+        yield manager
+
+
+@contextmanager
+def _plain(directory: Path) -> Iterator[Path]:
+    """A path of a directory that Orbax understands: it takes brackets for a pattern and `gs:` for a protocol."""
+    directory = directory.absolute()
+    if re.fullmatch(r"[\w/. -]*", str(directory)):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="trxl_jax_") as folder:
+        link = Path(folder) / "checkpoints"
+        link.symlink_to(directory, target_is_directory=True)
+        yield link
 
 
 def _reason(error: Exception) -> str:

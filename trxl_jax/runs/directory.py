@@ -45,9 +45,10 @@ def own_directory(config: Config, resume: Path | str | None) -> Iterator[OwnedDi
     Raises:
         UserError: another process trains there, there is a run already, or it can't be written.
     """
-    if str(resume) == AUTO and config.run_dir is None:
+    resume = None if resume is None else str(resume)
+    if resume == AUTO and config.run_dir is None:
         raise ConfigError(f"--resume {AUTO} needs --run_dir: the directory in which the run is started or continued")
-    named = config.run_dir if resume is None or str(resume) == AUTO else resume
+    named = config.run_dir if resume in (None, AUTO) else resume
     with disk_errors(Path(named or "runs"), "--run_dir"):
         path, is_new = (_make_unnamed(config), True) if named is None else _make_named(Path(named))
     try:
@@ -55,7 +56,8 @@ def own_directory(config: Config, resume: Path | str | None) -> Iterator[OwnedDi
             has_run = checkpoint.latest(path / "checkpoints") is not None
             if has_run and resume is None:
                 raise ConfigError(f"--run_dir {path}: holds a run already; go on with --resume {path}, or name another")
-            yield OwnedDirectory(path, has_run if str(resume) == AUTO else resume is not None)
+            # Absolute, because an environment may change the working directory.
+            yield OwnedDirectory(path.absolute(), has_run if resume == AUTO else resume is not None)
     finally:
         if is_new:
             _remove_if_unused(path)

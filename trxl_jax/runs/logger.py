@@ -14,9 +14,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
-from trxl_jax.errors import ConfigError
-from trxl_jax.runs.metric_rows import MetricRows
+from trxl_jax.errors import ConfigError, printable
 from trxl_jax.runs.progress import ProgressLine
+from trxl_jax.runs.rows import RowFile
 
 
 class Logger:
@@ -28,19 +28,22 @@ class Logger:
         iteration: updates already done; rows of later ones, written by an interrupted session, are dropped.
 
     Raises:
-        ConfigError: `--track` without the extra `wandb`.
+        ConfigError: `--track` without the extra `wandb`, or a `metrics.jsonl` that is no file.
         OSError: the directory can't be written.
     """
 
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = _start_wandb(run_dir, config) if config.track else None
-        self._rows = MetricRows(run_dir / "metrics.jsonl", iteration)
+        path = run_dir / "metrics.jsonl"
+        self._rows = RowFile(path, iteration)
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
         # Makes TensorBoard discard what an interrupted session wrote from this step on.
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
         self._progress = ProgressLine(config, iteration)
+        if self._rows.num_damaged:
+            self.say(f"warning: {self._rows.num_damaged} damaged lines of {path} are left out")
 
     def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
         """Writes a row. A metric without a finite value is left out: NaN is not JSON.
@@ -54,9 +57,14 @@ class Logger:
         self._progress.show(global_step, metrics)
 
     @property
+    def newest_row(self) -> dict[str, float]:
+        """The row of the newest update; empty if there is none."""
+        return self._rows.newest
+
+    @property
     def has_evaluation(self) -> bool:
         """Whether the newest row holds an evaluation."""
-        return any(name.startswith("eval/") for name in self._rows.newest)
+        return any(name.startswith("eval/") for name in self.newest_row)
 
     def add_to_row(self, global_step: int, metrics: dict[str, float]) -> None:
         """Adds metrics of the same step to the newest row.
@@ -76,7 +84,7 @@ class Logger:
 
     def say(self, text: str) -> None:
         """Prints a line above the progress line."""
-        self._progress.say(text)
+        self._progress.say(printable(text))
 
     def close(self) -> None:
         """Flushes and closes every sink; errors of a full disk have been reported by `write`."""

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.actor_critic import make_agent
-from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env
+from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
 from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
@@ -50,7 +50,9 @@ class RunResult(NamedTuple):
     num_episodes: int = 0
 
 
-def train(config: Config, *, env: Any = None, resume: Path | str | None = None) -> RunResult:
+def train(
+    config: Config, *, env: Any = None, resume: str | Path | None = None, allow_import: bool = False
+) -> RunResult:
     """Trains to `config.total_timesteps`, or until SIGINT, SIGTERM or SIGHUP.
 
     During the loop a signal only sets a flag, which is read between updates: a program with host callbacks blocks its
@@ -61,12 +63,16 @@ def train(config: Config, *, env: Any = None, resume: Path | str | None = None) 
         env: an environment object to use instead of `config.env_id`; see `make_env`.
         resume: a run directory to continue; `config` may differ from it in `RESUMABLE_FIELDS` only. `"auto"`
             continues the run in `config.run_dir` if there is one, and else starts it.
+        allow_import: with a directory as `resume`, whether to import the module of an `env_id` such as `module:id`,
+            which a file may have chosen.
 
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
+    elif resume is not None and str(resume) != AUTO:
+        require_no_import(config.env_id, allow_import=allow_import)
     with (
         stop_signals() as stop,
         jax.debug_nans(True) if config.debug else nullcontext(),
@@ -170,11 +176,20 @@ class _Run:
     def _restore(self, newest: Path) -> None:
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, self.rollout_state = states
-        self.iteration = self.saved = int(run["iteration"])
-        self.episodes = RecentEpisodes(run["episodes"])
-        self.row = self.episodes.means()
+        try:
+            self.iteration = self.saved = int(newest.name)
+            if run["iteration"] != self.iteration:
+                raise ValueError("they are of another update")
+            self.episodes = RecentEpisodes(run["episodes"])
+            self.row = self.episodes.means()
+            put_back = self._put_back(run["env"])
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            reason = f"its counters are damaged ({type(error).__name__}: {error})"
+            raise CheckpointError(
+                f"can't read checkpoint {newest}: {reason}; remove it to use an earlier one"
+            ) from None
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
-        if not self._put_back(run["env"]):
+        if not put_back:
             fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
             self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append(
@@ -274,7 +289,9 @@ class _Run:
             return
         run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
         states = (self.train_state, self.rollout_state)
-        checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
+        if self.saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
+            checkpoint.check(path)
         self.saved = self.iteration
 
     def _save_after(self, error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.registry import make_env
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, printable
 from trxl_jax.runs.trainer import write_start
 from trxl_jax.torch_import.checkpoint import fit_to_task, open_file
 
@@ -28,7 +28,7 @@ def main(flags: Sequence[str]) -> int:
         raise ConfigError(f"give a file and a new directory: {prog} FILE RUN_DIR [--flags]")
     file, run_dir = open_file(Path(flags[0])), flags[1]
     for note in file.notes:
-        print(note)
+        print(printable(note))
     default = file.config.replace(run_dir=run_dir)
     config = parse_flags(Config, default, flags[2:], prog=prog, description=description)
     if config.run_dir != run_dir:
@@ -40,8 +40,9 @@ def main(flags: Sequence[str]) -> int:
     finally:
         env.close()
     for note in checkpoint.notes[len(file.notes) :]:
-        print(note)
-    print(f"wrote {run_dir}; fine-tune it with: {command_line('train')} --resume {shlex.quote(run_dir)}")
+        print(printable(note))
+    allow = " --allow_import" if ":" in config.env_id else ""
+    print(f"wrote {run_dir}; fine-tune it with: {command_line('train')} --resume {shlex.quote(run_dir)}{allow}")
     return 0
 
 

@@ -3,13 +3,17 @@
 Such a file is a zip archive: `data.pkl`, a pickle in which tensors name their storages, and for each storage a record
 `data/<key>` of raw numbers. Python's own unpickler calls what a pickle names. Here `pickletools` only parses it, and
 the few instructions that checkpoints need build containers, numbers, strings and arrays; any other one is refused.
+
+A `pickle.Unpickler` that admits a few names would be shorter but not as safe: an index in the file makes its memo as
+large as that index, and a dict's key of nested tuples, whose hash is computed anew for each use, can keep it busy for
+ever (`test_bombs`).
 """
 
 import math
 import pickletools
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -62,6 +66,12 @@ def read_torch_file(path: Path) -> Any:
 def quote(text: str) -> str:
     """Text from a file for an error's line: without line breaks and escape sequences, and not long."""
     return ascii(text if len(text) <= 80 else text[:80] + "...")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a line, the first five if there are more."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 class _Refusal(Exception):

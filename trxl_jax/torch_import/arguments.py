@@ -9,7 +9,7 @@ from typing import Any
 
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
-from trxl_jax.torch_import.archive import quote
+from trxl_jax.torch_import.archive import listed, quote
 
 # Settings of the original that have no meaning here or don't affect the policy.
 _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_model", "batch_size", "minibatch_size",
@@ -38,9 +38,9 @@ def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
     """
     notes = []
     if missing := sorted(_INCLUDED - args.keys()):
-        notes.append(f"its args lack {', '.join(missing)}; using the defaults")
+        notes.append(f"its args lack {listed(missing)}; using the defaults")
     if unknown := sorted(args.keys() - _INCLUDED - _IGNORED):
-        notes.append(f"its args {', '.join(map(quote, unknown))} are unknown and ignored")
+        notes.append(f"its args {listed([quote(name) for name in unknown])} are unknown and ignored")
     values = {name: value for name, value in args.items() if name in _INCLUDED}
     for name, value in values.items():
         if value is not None and not isinstance(value, bool | int | float | str):

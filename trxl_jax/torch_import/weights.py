@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.errors import CheckpointError
-from trxl_jax.torch_import.archive import quote
+from trxl_jax.torch_import.archive import listed, quote
 
 FREQUENCIES = "transformer.pos_embedding.inv_freqs"
 """A constant that the original saves with its parameters: frequencies of the absolute positional encoding."""
@@ -54,12 +54,14 @@ def params_from_torch(weights: Mapping[str, np.ndarray], agent: ActorCritic) -> 
         if name not in targets and name != FREQUENCIES:
             shape = np.shape(weights[name])
             raise CheckpointError(f"it holds {quote(name)} of shape {shape}, which is not expected; {_HINT}")
+    # Before shapes are computed: that takes long for as many layers as a file may name.
+    for name in targets:
+        if name not in weights:
+            raise CheckpointError(f"it lacks {name}; {_HINT}")
     expected = flatten_dict(jax.eval_shape(agent.init_params, jax.random.key(0))["params"])
     params = {}
     for name, target in targets.items():
         shape = _torch_shape(target, expected[target.path].shape)
-        if name not in weights:
-            raise CheckpointError(f"it lacks {name}, expected with shape {shape}; {_HINT}")
         value = np.asarray(weights[name])
         if value.shape != shape or not np.issubdtype(value.dtype, np.floating):
             found = f"{value.shape} of {value.dtype}"
@@ -67,6 +69,8 @@ def params_from_torch(weights: Mapping[str, np.ndarray], agent: ActorCritic) -> 
         if not np.isfinite(value).all():
             raise CheckpointError(f"{name} is not finite; its training diverged")
         params[target.path] = jnp.asarray(target.rearrange(value).transpose(target.axes), jnp.float32)
+    if unfilled := sorted(".".join(path) for path in expected.keys() - params.keys()):
+        raise CheckpointError(f"the agent has parameters that no file of the original holds: {listed(unfilled)}")
     return {"params": unflatten_dict(params)}
 
 

@@ -3,9 +3,10 @@
 import concurrent.futures
 import logging
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,13 +15,14 @@ from jax.experimental import io_callback
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
 from trxl_jax.envs.host.episode import EpisodeWrapper, env_name
+from trxl_jax.envs.host.options import WatchedOptions
 from trxl_jax.envs.host.thread import DaemonThread
 from trxl_jax.envs.host.vector import VectorBatch
 from trxl_jax.envs.host.worker import EnvFactory
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.spaces import read_action_space, read_observation_space
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import ConfigError, EnvironmentFailure
+from trxl_jax.errors import ConfigError, EnvironmentFailure, brief, printable
 
 _A_MOMENT = 1.0  # seconds
 
@@ -261,12 +263,19 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
 
 
+@cache
+def _warn_of_unread(name: str, options: str) -> None:
+    line = f"warning: --env_options: {name} did not read {options} in its reset; it may have no such option"
+    print(printable(line), file=sys.stderr)
+
+
 def _inspect(
     make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None
 ) -> tuple[str, EnvSpec]:
     """Makes one environment, resets it with the run's options, and returns its name and `EnvSpec`."""
     env = make()
-    wrapped = EpisodeWrapper(env, seed, 0, options)
+    watched = WatchedOptions(options or {})
+    wrapped = EpisodeWrapper(env, seed, 0, watched)
     try:
         name = env_name(env)
         action = read_action_space(name, env.action_space)
@@ -275,8 +284,14 @@ def _inspect(
             wrapped.reset()
         except EnvironmentFailure as error:
             if options:
-                raise ConfigError(f"--env_options {options}: {error.__cause__ or error}") from error
+                cause = error.__cause__ or error
+                reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+                raise ConfigError(
+                    f"--env_options {brief(options)}: {name} can't be reset with them ({reason})"
+                ) from error
             raise
+        if watched.unread:
+            _warn_of_unread(name, ", ".join(sorted(watched.unread)))
         limits = (
             max_episode_steps,
             env.spec.max_episode_steps if env.spec else None,

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from trxl_jax.errors import EnvironmentFailure
+from trxl_jax.errors import EnvironmentFailure, is_text
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
@@ -161,9 +161,11 @@ def _finite(what: str, value: float) -> float:
 
 
 def _numbers(info: dict[str, Any]) -> dict[str, float]:
-    """The numeric entries of an info; a short vector becomes one entry an element."""
+    """The numeric entries of an info whose names are text; a short vector becomes one entry an element."""
     numbers: dict[str, float] = {}
     for name, value in info.items():
+        if not isinstance(name, str) or not is_text(name):
+            continue
         if not isinstance(value, bool | int | float | np.bool_ | np.number | np.ndarray):
             continue
         array = np.asarray(value)
