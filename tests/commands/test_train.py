@@ -54,6 +54,8 @@ def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFix
                  "320 steps in 10 updates of 32 (--total_timesteps 330 is rounded down to whole updates)"):  # fmt: skip
         assert fact in opening
     assert "320 / 320 steps" in progress
+    first = next(row for row in map(json.loads, (run_dir / "metrics.jsonl").open()) if "episode/t_mean" in row)
+    assert first["episode/t_mean"] == pytest.approx(first["episode/l_mean"] * 2 / first["charts/SPS"])  # not compiling
     episodes = checkpoint.restore_run(run_dir / "checkpoints" / "10")["episodes"]
     assert 20 < len(episodes) < 100
     mean = np.mean([episode["r"] for episode in episodes])
