@@ -1,4 +1,4 @@
-"""The command that plays, shows and tells; its videos and pages are read again."""
+"""The command that plays episodes and shows them; its videos and pages are read again."""
 
 import enum
 import json
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import trxl_jax
-from tests.support.command import environment
+from tests.support.command import environment, error_line
 from tests.support.paths import ROOT
 from tests.support.probes import Counter
 from tests.support.runs import make_run
@@ -40,13 +40,6 @@ def enjoy(*flags: Any) -> int:
     return run_command(command.main, [str(flag) for flag in flags])
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
-    return err
-
-
 def decode(path: Path) -> list[np.ndarray]:
     if path.suffix == ".gif":
         with Image.open(path) as gif:
@@ -63,15 +56,15 @@ def test_results_as_lines_and_as_json(
     capsys.readouterr()
     assert enjoy("--name", run_dir, "--episodes", 4, "--json") == 0
     printed = capsys.readouterr().out
-    told = json.loads(printed)
+    printed_json = json.loads(printed)
     assert printed.count("\n") == 1
-    returns = [episode["return"] for episode in told["episodes"]]
+    returns = [episode["return"] for episode in printed_json["episodes"]]
     assert len(returns) == 4
-    assert told["mean_return"] == pytest.approx(np.mean(returns))
-    assert told["std_return"] == pytest.approx(np.std(returns))
-    assert told["files"] == []
+    assert printed_json["mean_return"] == pytest.approx(np.mean(returns))
+    assert printed_json["std_return"] == pytest.approx(np.std(returns))
+    assert printed_json["files"] == []
     own = {"success"} if run == "proof_run" else set()
-    assert all(set(episode) == {"return", "length", *own} for episode in told["episodes"])
+    assert all(set(episode) == {"return", "length", *own} for episode in printed_json["episodes"])
     assert enjoy("--name", run_dir / "checkpoints" / "1", "--episodes", 4) == 0
     *lines, summary = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"episode {i}: return {r:.4g}" for i, r in enumerate(returns)]
@@ -210,7 +203,7 @@ def test_captions_show_step_action_reward_and_return(proof_run: Path) -> None:
     taken = [("left", "right")[int(step.action[0])] for step in steps]
     returns = np.cumsum([step.reward for step in steps])
     captions = [
-        (f"step {k}: {taken[k]}", f"reward {step.reward:.4g}, return {returns[k]:.4g}") for k, step in enumerate(steps)
+        (f"step {k}, action {taken[k]}", f"reward {step.reward:.4g}, return {returns[k]:.4g}") for k, step in enumerate(steps)
     ]
     captions.append((f"end after {result['l']:.0f} steps", f"return {result['r']:.4g}"))
     assert len(frames) == len(captions)
@@ -337,11 +330,11 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
         out = tmp_path / run_dir.parent.name
         capsys.readouterr()
         assert enjoy("--name", run_dir, "--episodes", 1, "--json", "--render", "html", "--out", out) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["files"] == [str(out / "seed_1_episode_0.html")]
+        printed_json = json.loads(capsys.readouterr().out)
+        assert printed_json["files"] == [str(out / "seed_1_episode_0.html")]
         page = (out / "seed_1_episode_0.html").read_text()
         record = json.loads(RECORD.search(page)[1])
-        assert record["steps"] == told["episodes"][0]["length"]
+        assert record["steps"] == printed_json["episodes"][0]["length"]
         assert record["command"].startswith("python -m trxl_jax.commands.enjoy --name")
         assert (record["pictures"] is None) == (run_dir == device_run)
 
@@ -365,27 +358,27 @@ def test_bad_flags_get_one_line(
     flags: list[str], words: list[str], proof_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert enjoy(*[str(proof_run) if flag == "RUN" else flag for flag in flags]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     for word in words:
         assert word in line
 
 
 def test_a_task_without_pictures_is_told_so(device_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enjoy("--name", device_run, "--render", "video") == 2
-    assert "draws no pictures" in told(capsys)
+    assert "draws no pictures" in error_line(capsys)
 
 
 def test_a_task_that_was_an_object_needs_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = make_run(tmp_path / "run", env=Counter)
     capsys.readouterr()
     assert enjoy("--name", run_dir) == 2
-    assert "custom/Counter" in told(capsys)
+    assert "custom/Counter" in error_line(capsys)
 
 
 def test_the_hub_without_its_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert enjoy("--hub", "--name", "some.nn") == 2
-    assert "pip install huggingface-hub" in told(capsys)
+    assert "pip install huggingface-hub" in error_line(capsys)
 
 
 def test_the_hub_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,11 +25,11 @@ from tests.support.command import (
     assert_all_ended,
     command,
     environment,
+    error_line,
     rows,
     run,
     session_of,
     start,
-    told,
     wait_for_rows,
 )
 from tests.support.paths import ROOT
@@ -54,6 +54,8 @@ def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFix
                  "320 steps in 10 updates of 32 (--total_timesteps 330 is rounded down to whole updates)"):  # fmt: skip
         assert fact in opening
     assert "320 / 320 steps" in progress
+    first = next(row for row in map(json.loads, (run_dir / "metrics.jsonl").open()) if "episode/t_mean" in row)
+    assert first["episode/t_mean"] == pytest.approx(first["episode/l_mean"] * 2 / first["charts/SPS"])  # not compiling
     episodes = checkpoint.restore_run(run_dir / "checkpoints" / "10")["episodes"]
     assert 20 < len(episodes) < 100
     mean = np.mean([episode["r"] for episode in episodes])
@@ -171,7 +173,7 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
 )
 def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*flags) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     for word in words:
         assert word in line
 
@@ -222,7 +224,7 @@ def test_track_without_wandb_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert run(*DEVICE, "--track", "--run_dir", tmp_path / "run") == 2
-    assert "pip install" in told(capsys)
+    assert "pip install" in error_line(capsys)
 
 
 def test_a_file_or_another_run_where_the_run_directory_should_be(
@@ -231,16 +233,16 @@ def test_a_file_or_another_run_where_the_run_directory_should_be(
     file = tmp_path / "file"
     file.write_text("mine")
     assert run(*DEVICE, "--run_dir", file) == 2
-    assert "--run_dir" in told(capsys)
+    assert "--run_dir" in error_line(capsys)
     assert file.read_text() == "mine"
     assert run(*DEVICE, "--run_dir", file / "below") == 2
-    assert "file" in told(capsys)
+    assert "file" in error_line(capsys)
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0
     before = (run_dir / "metrics.jsonl").read_text()
     capsys.readouterr()
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 2
-    assert f"--resume {run_dir}" in told(capsys)
+    assert f"--resume {run_dir}" in error_line(capsys)
     assert (run_dir / "metrics.jsonl").read_text() == before
 
 
@@ -256,7 +258,7 @@ def test_resuming_under_another_configuration_is_refused(finished: Path, capsys:
     for flag, value in (("--gamma", 0.9), ("--trxl_dim", 16), ("--env_id", "gymnax/CartPole-v1"), ("--seed", 5),
                         ("--compute_dtype", "bfloat16")):  # fmt: skip
         assert run("--resume", finished, flag, value, "--total_timesteps", 128) == 2
-        assert f"{flag} {value}" in told(capsys)
+        assert f"{flag} {value}" in error_line(capsys)
     assert len(rows(finished)) == 2
 
 
@@ -268,7 +270,7 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_serves(
         if file.is_file():
             os.truncate(file, file.stat().st_size // 2)
     assert run("--resume", finished, "--total_timesteps", 128) == 2
-    assert str(newest) in told(capsys)
+    assert str(newest) in error_line(capsys)
     subprocess.run(["rm", "-r", str(newest)], check=True)
     assert run("--resume", finished, "--total_timesteps", 128) == 0
     assert [row["iteration"] for row in rows(finished)] == [1, 2, 3, 4]
@@ -278,18 +280,18 @@ def test_a_foreign_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureF
     (finished / "checkpoints" / "7").mkdir()
     (finished / "checkpoints" / "7" / "weights.bin").write_text("something else")
     assert run("--resume", finished, "--total_timesteps", 640) == 2
-    assert "not a complete checkpoint" in told(capsys)
+    assert "not a complete checkpoint" in error_line(capsys)
     for text in (b'{"some": "thing"}', b"\xff\xfe\x00", b'{"num_envs": 2.5}', b'{"env_id": 5}', b"[]"):
         (finished / "config.json").write_bytes(text)
         assert run("--resume", finished) == 2
-        assert "config.json" in told(capsys)
+        assert "config.json" in error_line(capsys)
 
 
 def test_checkpoint_of_another_shape_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((finished / "config.json").read_text()) | {"trxl_dim": 16}
     (finished / "config.json").write_text(json.dumps(config))
     assert run("--resume", finished, "--total_timesteps", 128) == 2
-    assert "can't read checkpoint" in told(capsys)
+    assert "can't read checkpoint" in error_line(capsys)
 
 
 def test_an_environment_that_raises_leaves_the_state_before_it(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import DEVICE, ROOT, environment, rows, told, wait_for_rows
+from tests.support.command import DEVICE, ROOT, environment, error_line, rows, wait_for_rows
 from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS
 from trxl_jax.cli import run_command
@@ -121,7 +121,7 @@ def test_a_run_of_another_configuration_is_not_resumed(
 ) -> None:
     fake_run(tmp_path / "tiny__1", 1, gamma=0.5)
     assert command("run", "tiny", "--file", file, "--dir", tmp_path, "--seeds", 1) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert "--gamma 0.995" in line
     assert "--dir" in line
 
@@ -154,7 +154,7 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
 )
 def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*flags) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     for word in words:
         assert word in line
 
@@ -175,7 +175,7 @@ def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsy
     path = tmp_path / "file.toml"
     path.write_text(text)
     assert command("list", "--file", path) == 2
-    assert f"--file {path}" in told(capsys)
+    assert f"--file {path}" in error_line(capsys)
 
 
 def test_the_published_experiments_are_configurations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

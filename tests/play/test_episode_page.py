@@ -331,6 +331,65 @@ def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, Episod
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("width", [360, 700, 959])
+def test_a_narrow_page_needs_no_sideways_scrolling(
+    page: Page, traces: dict[str, EpisodeRecord], name: str, width: int
+) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.open(traces[name], "#step=8", command="python enjoy.py runs/some/checkpoints/1 " * 3, following="b.html")
+        assert page.run("return document.documentElement.scrollWidth") <= width
+        widths = page.run("return [...document.querySelectorAll('.plot canvas')].map(plot => plot.clientWidth)")
+        assert len(widths) == 5
+        assert min(widths) > 0.6 * width
+        page.click_at("#value-plot", 0.25)
+        assert abs(page.step - traces[name].num_steps / 4) <= 1
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_axes_have_titles_and_ticks(page: Page, traces: dict[str, EpisodeRecord]) -> None:
+    page.open(traces["memory-gym"])
+    titles = "return [...document.querySelectorAll('[data-title]')].map(node => node.dataset.title)"
+    assert page.run(titles) == ["value", "reward", "entropy", "step", "weight", "step", "past step that is attended to"]
+    shown = "return getComputedStyle(document.querySelector(arguments[0]), arguments[1]).content"
+    assert page.run(shown, ".gutter", "::before") == '"value"'
+    assert page.run(shown, "#map-columns", "::after") == '"past step that is attended to"'
+    assert page.texts("#episode-columns span") == page.texts("#map-columns span") != []
+
+
+@pytest.mark.browser
+def test_the_page_says_what_numbers_without_names_are(page: Page, traces: dict[str, EpisodeRecord]) -> None:
+    nameless = dataclasses.replace(traces["vectors"], env_id="Some-v0")
+    page.open(nameless)
+    assert [name.removesuffix(", taken") for name in page.texts("#branches .choice")] == ["0", "1"]
+    assert page.find("#action-note").text == "choices by number, from 0"
+    assert "elements by index" in page.find("#views figcaption").text
+    page.open(dataclasses.replace(nameless, action_names=(("noop", "fire"),)))
+    assert page.texts("#branches .choice")[0].startswith("noop")
+    assert page.find("#action-note").text == ""
+    page.open(traces["vectors"])
+    assert page.find("#views figcaption").text.endswith("observation, bars up to 1")
+
+
+@pytest.mark.browser
+def test_episodes_link_to_their_neighbours(page: Page, traces: dict[str, EpisodeRecord]) -> None:
+    page.open(traces["vectors"])
+    assert not page.find("#episodes").is_displayed()
+    write_page(page.directory / "next.html", traces["minigrid"], previous="episode.html")
+    page.open(traces["vectors"], following="next.html")
+    assert not page.find("#previous").is_displayed()
+    page.press("p")
+    page.press("n")
+    assert page.find("#task").text == traces["minigrid"].env_id
+    page.find("#previous").click()
+    assert page.find("#task").text == traces["vectors"].env_id
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("window", [1, 2])
 def test_smallest_episodes(page: Page, window: int) -> None:
     page.open(record("ProofofMemory-v0", steps=4, window=window, layers=1, heads=1))

@@ -42,12 +42,12 @@ def test_a_preset_compiles_for_a_tpu_and_fits() -> None:
 
 @pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
 def test_without_the_compiler_one_line_names_the_remedy() -> None:
-    told = run("proof-of-memory", "--programs", "update")
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert told.stderr.count("\n") == 1
-    assert "pip install" in told.stderr
-    assert "jax[tpu]" in told.stderr
+    process = run("proof-of-memory", "--programs", "update")
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1
+    assert "pip install" in process.stderr
+    assert "jax[tpu]" in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_without_the_compiler_one_line_names_the_remedy() -> None:
     ],
 )
 def test_bad_flags_get_one_line(flags: list[str], named: str) -> None:
-    told = run(*flags)
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: ")
-    assert told.stderr.count("\n") == 1
-    assert named in told.stderr
+    process = run(*flags)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ")
+    assert process.stderr.count("\n") == 1
+    assert named in process.stderr

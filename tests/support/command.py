@@ -33,7 +33,7 @@ def rows(run_dir: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k not in WALL_CLOCK} for line in lines]
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """Returns the error message and asserts that stderr contains nothing but this one line."""
     err = capsys.readouterr().err
     assert err.startswith("error: ")

@@ -136,12 +136,12 @@ def test_args_that_are_missing_unknown_or_taken_differently(tmp_path: Path) -> N
             "env_options": "{}", "num_steps": 12, "num_minibatches": 8, "anneal_steps": 0,
             "trxl_positional_encoding": "relative"}  # fmt: skip
     loaded = load_torch_checkpoint(changed(tmp_path, **args))
-    told = "\n".join(loaded.notes)
+    notes = "\n".join(loaded.notes)
     for part in ("final_lr, gamma; using the defaults", "'env_options', 'frobnicate', 'run_dir'",
                  "num_minibatches 8 doesn't", "using 4", "anneal_steps is 0",
                  "'relative' is treated as none"):  # fmt: skip
-        assert part in told
-    assert "track" not in told
+        assert part in notes
+    assert "track" not in notes
     config = loaded.config
     assert (config.run_dir, config.track, config.wandb_entity, config.env_options) == (None, False, None, {})
     assert (config.num_minibatches, config.trxl_positional_encoding) == (4, "none")

@@ -194,7 +194,7 @@ def _shown(env: SingleEnv, steps: Iterator[StepRecord], sinks: Sequence[FrameSin
     for number, step in enumerate(steps):
         episode_return += step.reward
         taken = ", ".join(choices[choice] for (_, choices), choice in zip(names, step.action, strict=True))
-        caption = f"step {number}: {taken}", f"reward {step.reward:.4g}, return {episode_return:.4g}"
+        caption = f"step {number}, action {taken}", f"reward {step.reward:.4g}, return {episode_return:.4g}"
         _show(sinks, env, step.picture, step.observation, caption)
         yield step
     _show(sinks, env, env.picture, env.obs, (f"end after {number + 1} steps", f"return {episode_return:.4g}"))

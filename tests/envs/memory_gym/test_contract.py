@@ -19,7 +19,7 @@ from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.single_env import make_single_env
 
-from tests.support.command import ROOT, TINY, run, told  # isort: skip
+from tests.support.command import ROOT, TINY, error_line, run  # isort: skip
 from trxl_jax.commands import enjoy
 
 pytestmark = pytest.mark.optimised
@@ -86,7 +86,7 @@ def test_invalid_flags_are_reported_in_one_line(
     flags: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*flags, *TINY) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert all(part in line for part in parts), line
 
 
