@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -40,6 +41,7 @@ from trxl_jax.config import Config, load_config
 from trxl_jax.envs.host.episode import episode_seed
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 from trxl_jax.runs import checkpoint
+from trxl_jax.runs.rows import RowFile
 from trxl_jax.runs.tracking import group_of
 from trxl_jax.runs.trainer import train
 from trxl_jax.signals import stop_signals
@@ -466,17 +468,18 @@ def test_an_environment_object_may_be_passed(tmp_path: Path) -> None:
     assert load_config(tmp_path / "run" / "config.json").env_id == "custom/DeviceEnvironment"
 
 
-def test_a_full_disk_for_metrics_saves_the_state(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-    (run_dir / "metrics.jsonl").symlink_to("/dev/full")
-    process = start(*DEVICE, "--total_timesteps", 10**6, "--run_dir", run_dir)
-    _, err = process.communicate(timeout=time_limit(120))
-    assert process.returncode == 2
-    assert err.count("\n") == 1, err
-    assert "No space left on device" in err
-    assert str(run_dir / "checkpoints" / "1") in err
-    assert checkpoint.latest(run_dir / "checkpoints") == run_dir / "checkpoints" / "1"
+def test_a_full_disk_for_metrics_saves_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RowFile, "_write", full)
+    assert run(*DEVICE, "--total_timesteps", 10**6, "--run_dir", tmp_path / "run") == 2
+    line = error_line(capsys)
+    assert "No space left on device" in line
+    assert str(tmp_path / "run" / "checkpoints" / "1") in line
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "1"
 
 
 def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> None:

@@ -147,9 +147,9 @@ def test_an_evaluation_is_of_the_parameters_of_its_update(tmp_path: Path) -> Non
 
 def test_a_batch_can_not_be_evaluated_in(tmp_path: Path) -> None:
     config = Config(env_id="ProofofMemory-v0", run_dir=str(tmp_path / "run"), **SIZES)
-    for flag in ("eval_every", "capture_video"):
+    for flag, value in (("eval_every", 1), ("capture_video", True)):
         with pytest.raises(ConfigError, match=f"--{flag}: .*function"):
-            train(config.replace(**{flag: 1}), env=make_env(config))
+            train(config.replace(**{flag: value}), env=make_env(config))
 
 
 @pytest.mark.slow

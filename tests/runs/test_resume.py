@@ -94,7 +94,7 @@ def test_environments_that_do_not_replay_start_fresh_episodes_with_a_warning(tmp
     flags = ["--env_id", "tests.support.probes:Forgetful-v0", *TINY]
     assert run(*flags, "--total_timesteps", 64, "--run_dir", tmp_path / "run") == 0
     capsys.readouterr()
-    assert run("--resume", tmp_path / "run", "--total_timesteps", 96) == 0
+    assert run("--resume", tmp_path / "run", "--allow_import", "--total_timesteps", 96) == 0
     assert capsys.readouterr().out.count("warning") == 1
     assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 2, 3]
 

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from trxl_jax.config import AUTO, Config
 from trxl_jax.errors import ConfigError, UserError, disk_errors
 from trxl_jax.runs import checkpoint
 
-_LOCK = "lock"
+LOCK = "lock"
+"""The file in a run's directory that its process has locked."""
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
@@ -60,7 +62,7 @@ def own_directory(config: Config, resume: Path | str | None) -> Iterator[OwnedDi
             yield OwnedDirectory(path.absolute(), has_run if resume == AUTO else resume is not None)
     finally:
         if is_new:
-            _remove_if_unused(path)
+            _remove_if_empty(path)
 
 
 def _make_unnamed(config: Config) -> Path:
@@ -86,29 +88,37 @@ def _make_named(path: Path) -> tuple[Path, bool]:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     with disk_errors(path, "--run_dir"):
-        file = (path / _LOCK).open("a+", errors="replace")
+        file = _open_locked(path)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
     with file:
-        try:
-            # This kind of lock, unlike flock's, isn't inherited by processes that an environment forks.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                file.seek(0)
-                owner = file.read(200).strip() or "another process"
-                raise UserError(f"{path} is being trained by {owner}; wait for it, or name another directory") from None
-        with disk_errors(path, "--run_dir"):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
         try:
             yield
         finally:
             with suppress(OSError):
-                file.truncate(0)
+                (path / LOCK).unlink()
 
 
-def _remove_if_unused(path: Path) -> None:
+def _open_locked(path: Path) -> TextIO:
+    """The directory's lock file, locked."""
+    while True:
+        file = (path / LOCK).open("a+", errors="replace")
+        try:
+            # This kind of lock, unlike flock's, isn't inherited by processes that an environment forks.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return file
+            file.seek(0)
+            owner = file.read(200).strip() or "another process"
+            raise UserError(f"{path} is being trained by {owner}; wait for it, or name another directory") from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
+                return file
+        file.close()  # its owner ended and removed it after we had opened it
+
+
+def _remove_if_empty(path: Path) -> None:
     with suppress(OSError):
-        if [entry.name for entry in path.iterdir()] == [_LOCK]:
-            (path / _LOCK).unlink()
-            path.rmdir()
+        path.rmdir()

@@ -24,7 +24,7 @@ from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.best import BestCheckpoint
 from trxl_jax.runs.debug import checked_train_step, write_rollout
-from trxl_jax.runs.directory import own_directory
+from trxl_jax.runs.directory import LOCK, own_directory
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
 from trxl_jax.runs.progress import opening_lines
@@ -109,11 +109,9 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
     Raises:
         UserError: a directory that holds something, an environment that failed or a disk that is full.
     """
-    if config.run_dir is not None:
-        with disk_errors(Path(config.run_dir), "--run_dir"):
-            if Path(config.run_dir).is_dir() and any(Path(config.run_dir).iterdir()):
-                raise ConfigError(f"--run_dir {config.run_dir}: it is not empty; name a new directory")
     with own_directory(config, None) as directory:
+        if {path.name for path in directory.path.iterdir()} != {LOCK}:
+            raise ConfigError(f"--run_dir {directory.path}: it is not empty; name a new directory")
         with original_errors(env):
             run = _Run(config, env, directory.path, params=params)
         run.save()
