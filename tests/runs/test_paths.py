@@ -12,7 +12,7 @@ from tests.support.probes import Counter
 from tests.support.runs import make_run
 from trxl_jax import load
 from trxl_jax.cli import cache_directory
-from trxl_jax.play.video import Video
+from trxl_jax.play.video import video_file
 
 
 class Straying(Counter):
@@ -43,7 +43,7 @@ def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path: Path, monkeypatch: 
     for suffix in ("mp4", "gif"):
         path = Path("http:", f"a%b.{suffix}")
         path.parent.mkdir(exist_ok=True)
-        with Video(path, 10) as video:
+        with video_file(path, 10) as video:
             video.show(np.zeros((16, 16, 3), np.uint8))
         assert path.stat().st_size > 0
 
