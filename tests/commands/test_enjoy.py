@@ -203,7 +203,8 @@ def test_captions_show_step_action_reward_and_return(proof_run: Path) -> None:
     taken = [("left", "right")[int(step.action[0])] for step in steps]
     returns = np.cumsum([step.reward for step in steps])
     captions = [
-        (f"step {k}, action {taken[k]}", f"reward {step.reward:.4g}, return {returns[k]:.4g}") for k, step in enumerate(steps)
+        (f"step {k}, action {taken[k]}", f"reward {step.reward:.4g}, return {returns[k]:.4g}")
+        for k, step in enumerate(steps)
     ]
     captions.append((f"end after {result['l']:.0f} steps", f"return {result['r']:.4g}"))
     assert len(frames) == len(captions)
@@ -344,6 +345,8 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
     [
         ([], ["RUN"]),
         (["RUN", "--name", "RUN"], ["RUN"]),
+        (["RUN", "--best"], ["run/best", "--keep_best"]),
+        (["--hub", "RUN", "--best"], ["--best"]),
         (["--name", "nowhere"], ["nowhere", "training run"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),
