@@ -61,7 +61,8 @@ def find(path: Path) -> Path:
         if os.path.isfile(run_dir / "config.json"):
             newest = checkpoint.latest(checkpoints)
             if newest is None:
-                raise CheckpointError(f"{checkpoints} holds no checkpoint yet")
+                hint = "; train with --keep_best" if checkpoints.name == "best" else ""
+                raise CheckpointError(f"{checkpoints} holds no checkpoint yet{hint}")
             return newest
     if not os.path.isfile(path.parent.parent / "config.json"):
         raise ConfigError(f"{path} is no run, checkpoint or file of an agent; name the directory of a training run")

@@ -345,6 +345,8 @@ def test_pages_of_tasks_with_pictures_and_with_vectors(
     [
         ([], ["RUN"]),
         (["RUN", "--name", "RUN"], ["RUN"]),
+        (["RUN", "--best"], ["run/best", "--keep_best"]),
+        (["--hub", "RUN", "--best"], ["--best"]),
         (["--name", "nowhere"], ["nowhere", "training run"]),
         (["--name", "RUN", "--episodes", "0"], ["--episodes 0"]),
         (["--name", "RUN", "--seed", "-1"], ["--seed -1"]),

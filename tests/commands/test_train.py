@@ -185,7 +185,7 @@ def test_the_help_shows_every_flag_in_a_group(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        run("--help", "mystery-path")
+        run("mystery-path", "--help")
     lines = capsys.readouterr().out.splitlines()
     groups, group = {"": ""}, ""
     for line in (line.strip(" │╭─╮") for line in lines):
