@@ -15,8 +15,8 @@ FloatName = Literal["bfloat16", "float32"]
 # Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
-    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "capture_video",
-     "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
+    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "eval_max_steps",
+     "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
@@ -74,6 +74,8 @@ class Config:
     """updates between two evaluations, in separate environments and with held-out seeds; 0: none"""
     eval_episodes: int = 100
     """episodes of an evaluation, the same ones each time"""
+    eval_max_steps: int = 10_000
+    """steps after which an episode of an evaluation is cut, which `eval/cut_mean` shows; 0: never"""
     capture_video: bool = False
     """film an episode every video_every updates: the whole task next to the agent's observation"""
     video_every: int = 100
@@ -92,11 +94,13 @@ class Config:
     env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: reset options of a Gymnasium or Memory Gym task, parameter fields of a gymnax one"""
     max_episode_steps: int | None = None
-    """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
+    """steps after which an episode is truncated; None: the environment's own limit, if it has one"""
     async_envs: bool = False
     """step host environments in one process each"""
     env_timeout: float = 300.0
-    """seconds after which a step of the host environments counts as hanging, and the run ends; 0: never"""
+    """seconds without an answer after which host environments count as hanging, and the run ends; 0: never"""
+    seed_bits: Annotated[int, tyro.conf.Suppress] = 31
+    """bits of the seeds of episodes on the host; 32 in runs of version 0.1.0, which environments in C refuse"""
 
     total_timesteps: int = 200_000_000
     """environment steps of the whole run, over all environments"""
@@ -147,6 +151,8 @@ class Config:
     """memory window (W) in steps; a query attends to at most W - 1 of them, so 1 means no memory"""
     trxl_positional_encoding: PositionalEncodingName = "absolute"
     """encoding of the episode step of a cached hidden state"""
+    trxl_num_positions: int | None = None
+    """E: phase of absolute positions, number of learned ones; None: the task's episode limit, 1024 if endless"""
     reconstruction_coef: float = 0.0
     """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
     memory_dtype: FloatName = "bfloat16"
@@ -161,8 +167,9 @@ class Config:
                      "eval_episodes", "video_every",
                      "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length"):  # fmt: skip
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
-        for name in ("anneal_steps", "save_every", "eval_every", "env_timeout", "seed", "init_lr", "final_lr",
-                     "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef"):  # fmt: skip
+        for name in ("anneal_steps", "save_every", "eval_every", "eval_max_steps", "env_timeout", "seed", "init_lr",
+                     "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef",
+                     "reconstruction_coef"):  # fmt: skip
             value = getattr(self, name)  # traced numbers, of sweeps in one program, can't be checked
             self._require(not isinstance(value, int | float) or value >= 0, name, "must not be negative")
         for name in ("gamma", "gae_lambda"):
@@ -175,9 +182,9 @@ class Config:
         )
         self._require(self.max_grad_norm > 0, "max_grad_norm", "must be positive")
         self._require(self.target_kl is None or self.target_kl > 0, "target_kl", "must be positive, or left out")
-        self._require(
-            self.max_episode_steps is None or self.max_episode_steps >= 1, "max_episode_steps", "must be at least 1"
-        )
+        for name in ("max_episode_steps", "trxl_num_positions"):
+            self._require(getattr(self, name) is None or getattr(self, name) >= 1, name, "must be at least 1")
+        self._require(self.seed_bits in (31, 32), "seed_bits", "must be 31 or 32")
         self._require(
             self.num_steps % self.num_minibatches == 0,
             "num_steps",
@@ -227,15 +234,16 @@ class Config:
     def fitted_to(self, max_episode_steps: int) -> "Config":
         """For a task whose longest episode has so many steps: the memory window is cut to it, as in the original."""
         window = min(self.trxl_memory_length, max_episode_steps)
-        return self.replace(max_episode_steps=max_episode_steps, trxl_memory_length=window)
+        return self.replace(trxl_num_positions=max_episode_steps, trxl_memory_length=window)
 
-    def for_evaluation(self, num_envs: int, seed: int) -> "Config":
+    def for_evaluation(self, num_envs: int, seed: int, max_steps: int = 0) -> "Config":
         """The same task and agent, for playing instead of training.
 
         Args:
             num_envs: number of environments.
             seed: as users give it. The environments' seed is half the range away, so that their episodes differ from
                 those of any training run whose seed is in the same half.
+            max_steps: length at which episodes are truncated, even if the task's are longer; 0: only as the task says.
         """
         return self.replace(
             num_envs=num_envs,
@@ -245,6 +253,7 @@ class Config:
             total_timesteps=num_envs,
             norm_adv=False,
             bootstrap_truncated=False,
+            max_episode_steps=min(filter(None, (self.max_episode_steps, max_steps)), default=None),
         )
 
     def to_json(self) -> str:
@@ -266,6 +275,8 @@ class Config:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise TypeError("not an object")
+            if "seed_bits" not in values:
+                values = _from_version_0_1(values)
             unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
             if unknown:
                 raise ConfigError(f"{origin}: unknown fields {sorted(unknown)}; written by another version?")
@@ -274,6 +285,12 @@ class Config:
             return cls(**values)
         except (json.JSONDecodeError, TypeError) as error:
             raise ConfigError(f"{origin} is not a configuration of trxl_jax ({error})") from None
+
+
+def _from_version_0_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run of version 0.1.0, whose `max_episode_steps` limited no episode: it was the positions' E."""
+    values = {"seed_bits": 32} | values
+    return values | {"trxl_num_positions": values.pop("max_episode_steps", None)}
 
 
 def _check_type(field: "dataclasses.Field[Any]", value: Any, origin: str) -> None:

@@ -52,7 +52,7 @@ def printed(capsys: pytest.CaptureFixture[str], *flags: Any) -> list[list[str]]:
 def fake_run(directory: Path, updates: int | None, **changes: Any) -> Path:
     """A run's directory as far as `experiments` looks at it."""
     sizes = dict(zip([flag.removeprefix("--") for flag in DEVICE[2::2]], map(int, DEVICE[3::2])))
-    config = Config(**{"env_id": DEVICE[1], "total_timesteps": 64, "max_episode_steps": 16, **sizes, **changes})
+    config = Config(**{"env_id": DEVICE[1], "total_timesteps": 64, "trxl_num_positions": 16, **sizes, **changes})
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(config.replace(run_dir=str(directory)).to_json())
     if updates is not None:

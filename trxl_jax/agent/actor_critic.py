@@ -16,7 +16,7 @@ from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
-from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.base import EnvSpec, require_settings
 from trxl_jax.errors import ConfigError
 
 
@@ -151,8 +151,9 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
             bfloat16 on a CPU takes the formulation for gpu and tpu, which is slow there but computes what they do.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations.
+        ConfigError: a reconstruction loss for vector observations, or settings of JAX that don't allow it.
     """
+    require_settings()
     if config.reconstruction_coef > 0 and not spec.is_pixels:
         raise ConfigError(
             f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"

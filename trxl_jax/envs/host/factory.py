@@ -64,5 +64,8 @@ def _make(env_id: str, **kwargs: Any) -> Any:
         if is_minigrid(env_id):
             return make_minigrid(env_id, **kwargs)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    except Exception as error:  # a constructor may raise anything
-        raise ConfigError(f"--env_id {env_id} can't be made: {' '.join(str(error).split())}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a constructor may raise anything, `SystemExit` included
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"--env_id {env_id} can't be made: {reason}") from error
