@@ -69,9 +69,10 @@ class DeviceEnvironment:
         self.draws = hasattr(env, "render_debug")
         self.fps: float | None = getattr(env, "fps", None)
         self.x_first: bool = getattr(env, "x_first", False)
-        self._limit = max_episode_steps
-        limits = filter(None, (max_episode_steps, getattr(self._params, "max_steps_in_episode", None)))
-        self.spec = _spec(env, self._params, int(num_positions or min(limits, default=ENDLESS_MAX_EPISODE_STEPS)))
+        own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
+        limit = min(filter(None, (max_episode_steps, own)), default=None)
+        self._limit = None if limit == own else limit
+        self.spec = _spec(env, self._params, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
 

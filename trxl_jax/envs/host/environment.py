@@ -19,7 +19,7 @@ from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.spaces import read_action_space, read_observation_space
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError
+from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, warn_once
 
 # The same trees as on the device, of shapes.
 _HostTimeStep: Any = TimeStep
@@ -185,10 +185,8 @@ class HostEnvironment:
         for group in filter(lambda group: group.is_made, self._groups):
             closing = self._begin(group.close)
             if not is_done(closing, self._timeout):
-                logging.getLogger(__name__).warning(
-                    "warning: environment %s hangs in close: abandoned after --env_timeout %g seconds",
-                    group.unclosed(), self._timeout,
-                )  # fmt: skip
+                waited = f"no answer for --env_timeout {self._timeout} seconds"
+                warn_once(f"environment {group.unclosed()} hangs in close: {waited}")
                 return
 
     def _stop_thread(self) -> None:

@@ -1,6 +1,5 @@
 """The wrapper around each single Gymnasium environment: seeds, options, statistics, checks. Doesn't use JAX."""
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from trxl_jax.envs.host.digest import extend_digest, new_digest
-from trxl_jax.errors import EnvironmentFailure, UserError
+from trxl_jax.errors import EnvironmentFailure, UserError, warn_once
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
@@ -143,7 +142,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     def close(self) -> None:
         """Closes the environment, except Memory Gym's, which would quit pygame for all tasks of the process.
 
-        An error in it hides no other: it is logged.
+        An error in it is a warning, so that it hides nothing that happened before.
         """
         if is_memory_gym(self.env):
             return
@@ -152,8 +151,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            what = f"warning: environment {env_name(self.env)} failed in close (index {self.index})"
-            logging.getLogger(__name__).warning("%s: %s", what, one_line(error))
+            warn_once(f"environment {env_name(self.env)} failed in close: {one_line(error)}")
 
     def _repeat(self, obs: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         digest = new_digest(obs[None])

@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_GRACE = 5.0  # seconds, or `seconds` if these are less; the process itself would have noticed by then
 _INTERVAL = 0.2  # seconds between two looks
 
 
@@ -21,10 +20,11 @@ class LockWatch:
 
     Args:
         seconds: the limit that the process itself imposes on calls.
+        grace: seconds after which it would have noticed.
     """
 
-    def __init__(self, seconds: float) -> None:
-        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(seconds)]
+    def __init__(self, seconds: float, grace: float = 5.0) -> None:
+        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(seconds), str(grace)]
         # Not in the process group, so that no signal to the group ends it.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         assert self._process.stdin is not None
@@ -42,10 +42,10 @@ class LockWatch:
             self._process.kill()
 
 
-def _watch(pid: int, seconds: float) -> None:
+def _watch(pid: int, seconds: float, grace: float) -> None:
     os.set_blocking(0, False)
     calls, silent = 0, 0.0
-    while silent < seconds + min(seconds, _GRACE):
+    while silent < seconds + grace:
         time.sleep(_INTERVAL)
         try:
             said = os.read(0, 2**16)
@@ -72,4 +72,4 @@ def _is_stopped(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    _watch(int(sys.argv[1]), float(sys.argv[2]))
+    _watch(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))

@@ -1,7 +1,6 @@
 """A group of Gymnasium environments, neighbours in the batch, that are stepped together, in NumPy."""
 
 import contextlib
-import logging
 import multiprocessing.connection
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from trxl_jax.envs.host.history import ActionHistory
 from trxl_jax.envs.host.processes import FOREVER, WorkerEnvs
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import EnvironmentFailure
+from trxl_jax.errors import EnvironmentFailure, warn_once
 
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 
@@ -275,11 +274,11 @@ class VectorBatch:
         if not inside.all():
             self._bounds = None  # one warning is enough
             i, element = np.argwhere(~inside)[0].tolist()
-            logging.getLogger(__name__).warning(
-                "warning: environment %s (index %d): element %d of an observation is %g, its space says %g to %g; "
-                "the agent gets it as it is",
-                self._name, self._indices[i], element, obs[i, element], low[element], high[element],
-            )  # fmt: skip
+            limits = f"{low[element]:g} to {high[element]:g}"
+            warn_once(
+                f"environment {self._name} (index {self._indices[i]}): element {element} of an observation is "
+                f"{obs[i, element]:g}, its space says {limits}; the agent gets it as it is"
+            )
 
     def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
         final_obs = np.zeros((self.num_envs, *self._spec.obs_shape), self._spec.obs_dtype)
