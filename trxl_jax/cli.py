@@ -16,6 +16,8 @@ from typing import TypeVar
 import tyro
 
 from trxl_jax.errors import UserError
+from trxl_jax.signals import exit_at_once
+from trxl_jax.standard_streams import is_lost, lasting_streams
 
 USAGE_ERROR = 2
 _MODULES = {
@@ -77,8 +79,24 @@ def command_line(name: str) -> str:
     return f"python -m {_MODULES[name]}"
 
 
-def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
-    """Runs a command and returns its exit status; a `UserError` becomes one line and status 2."""
+def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str], *, prints_results: bool = True) -> int:
+    """Runs a command and returns its exit status; a `UserError` becomes one line and status 2.
+
+    Args:
+        command: takes the flags and returns the exit status.
+        flags: the command line.
+        prints_results: whether what the command prints is its result, so that it has failed if that couldn't be
+            written. A reader that has seen enough (`| head`) is no failure.
+    """
+    with exit_at_once(), lasting_streams() as stdout:
+        status = _run(command, flags)
+        stdout.flush()
+        if status == 0 and prints_results and is_lost(stdout):
+            return _report(f"can't write to standard output: {stdout.failure}")
+        return status
+
+
+def _run(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
     # A cache that can't be written, for example on a full disk, only costs time.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
@@ -89,11 +107,15 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -
             jax.config.update("jax_compilation_cache_dir", str(cache_directory()))
         return command(flags)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return _report(str(error))
     except KeyboardInterrupt:
-        print("error: interrupted; the newest checkpoint, if there is one, can be resumed", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _report(error: str) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def cache_directory() -> Path:

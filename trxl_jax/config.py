@@ -12,6 +12,9 @@ from trxl_jax.errors import ConfigError
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
 
+AUTO = "auto"
+"""Value of `resume` that continues the run in `run_dir` if there is one, and else starts it."""
+
 # Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import trxl_jax
+from tests.support.command import environment
 from tests.support.paths import ROOT
 from tests.support.probes import Counter
 from tests.support.runs import make_run
@@ -295,7 +296,7 @@ def test_the_hub_without_its_library(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_the_hub_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("huggingface_hub")
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env = environment(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     line = [sys.executable, str(ROOT / "enjoy.py"), "--hub", "--name", "some.nn"]
     process = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
     assert process.returncode == 2

@@ -22,6 +22,7 @@ from tests.support.command import (
     WALL_CLOCK,
     assert_all_ended,
     command,
+    environment,
     rows,
     run,
     session_of,
@@ -38,8 +39,8 @@ from trxl_jax.envs.host.episode import EpisodeRules
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.logger import group_of
-from trxl_jax.runs.signals import stop_signals
 from trxl_jax.runs.trainer import train
+from trxl_jax.signals import stop_signals
 
 
 def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +89,7 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
     assert rows(run_dir) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(*HOST, "--total_timesteps", 10**7, "--save_every", 0, "--run_dir", run_dir)
@@ -440,7 +441,7 @@ def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> Non
 def test_a_full_disk_leaves_the_configuration_whole(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cold")}
+    env = environment(XDG_CACHE_HOME=str(tmp_path / "cold"))
     process = subprocess.run(
         ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {ROOT}/train.py --resume {run_dir} --total_timesteps 96"],
         env=env, capture_output=True, text=True, check=False,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import DEVICE, ROOT, rows, told, wait_for_rows
+from tests.support.command import DEVICE, ROOT, environment, rows, told, wait_for_rows
 from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS
 from trxl_jax.cli import run_command
@@ -72,7 +72,7 @@ def test_a_signal_saves_and_the_next_call_resumes_whatever_else_fails(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
     )
     wait_for_rows(tiny, 2)
     process.send_signal(signal.SIGTERM)
@@ -107,13 +107,12 @@ def test_print_starts_resumes_and_skips(file: Path, tmp_path: Path, capsys: pyte
     flags = ["tiny", "--file", file, "--dir", runs, "--print"]
     start = [*DEVICE, "--total_timesteps", "64"]
     assert printed(capsys, *flags, "--seeds", 1, 2, 3, 4) == [
-        ["--resume", str(runs / "tiny__2")],
-        [*start, "--seed", "3", "--run_dir", str(runs / "tiny__3")],
-        [*start, "--seed", "4", "--run_dir", str(runs / "tiny__4")],
+        [*start, "--seed", seed, "--run_dir", str(runs / f"tiny__{seed}"), "--resume", "auto"] for seed in "234"
     ]
     assert printed(capsys, *flags, "--seeds", 1, "--", "--total_timesteps", 96, "--capture_video") == [
-        ["--resume", str(runs / "tiny__1"), "--capture_video", "--total_timesteps", "96"]
-    ]
+        [*start, "--total_timesteps", "96", "--capture_video", "--seed", "1", "--run_dir", str(runs / "tiny__1"),
+         "--resume", "auto"]
+    ]  # fmt: skip
     assert not list(runs.glob("*.log"))
 
 
@@ -132,7 +131,8 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
 ) -> None:
     fake_run(tmp_path / "tiny__1", 1, trxl_memory_length=16)
     flags = ["tiny", "--file", file, "--dir", tmp_path, "--seeds", 1, "--print", "--", "--trxl_memory_length", 500]
-    assert printed(capsys, *flags) == [["--resume", str(tmp_path / "tiny__1")]]
+    ((*_, run_dir, _, resume),) = printed(capsys, *flags)
+    assert (run_dir, resume) == (str(tmp_path / "tiny__1"), "auto")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_each_row_of_memory_gym_has_a_script(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd=tmp_path,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        env=environment(PATH=path),
     )
     assert ran.stdout.endswith(
         f"trxl_jax.commands.train mortar-mayhem --seed 7 --run_dir {tmp_path / 'mortar-mayhem__7'}\n"
@@ -238,8 +238,7 @@ from pathlib import Path
 from trxl_jax.experiments.jobs import Job, run_all
 run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment())
     deadline = time.monotonic() + time_limit(60)
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)

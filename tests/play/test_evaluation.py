@@ -187,3 +187,51 @@ def test_an_evaluation_that_fails_keeps_the_state(tmp_path: Path) -> None:
     assert newest is not None
     assert newest.name == "2"
     assert str(newest) in str(raised.value)
+
+
+class Unavailable(Counter):
+    """Fails in evaluations until it is repaired."""
+
+    repaired = False
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        held_out = [np.random.SeedSequence((2**31 + 1, index, 0)).generate_state(1)[0] for index in range(2)]
+        self.fails = kwargs["seed"] in held_out and not self.repaired
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.fails:
+            raise RuntimeError("out of order")
+        return super().step(action)
+
+
+def test_an_evaluation_that_failed_leaves_the_row_and_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(**SIZES | {"total_timesteps": 64}, eval_every=1, eval_episodes=2, run_dir=str(tmp_path / "run"))
+    with pytest.raises(EnvironmentFailure, match=r"out of order.*the state before it is in .*checkpoints/1$"):
+        train(config, env=Unavailable)
+    (row,) = rows(tmp_path / "run")
+    assert row["iteration"] == 1
+    assert "eval/r_mean" not in row
+    monkeypatch.setattr(Unavailable, "repaired", True)
+    result = train(config, env=Unavailable, resume="auto")
+    assert result.metrics["eval/r_mean"] == 3
+    assert [row["eval/r_mean"] for row in rows(tmp_path / "run")] == [3, 3]
+
+
+class Grey(Counter):
+    """Its pictures have one channel."""
+
+    render_mode = "rgb_array"
+
+    def render(self) -> np.ndarray:
+        return np.zeros((8, 8), np.uint8)
+
+
+def test_any_error_after_an_update_saves_it(tmp_path: Path) -> None:
+    config = Config(**SIZES, capture_video=True, video_every=2, save_every=0, run_dir=str(tmp_path / "run"))
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever a library makes of such pictures
+        train(config, env=Grey)
+    assert latest(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "2"
+    assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 2]

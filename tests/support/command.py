@@ -42,11 +42,16 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """Environment variables of a command that imports this checkout and compiles with as little effort as tests do."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"} | variables
+
+
 def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
     """Starts `train.py` in a subprocess."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **kwargs,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **kwargs,
     )  # fmt: skip
 
 

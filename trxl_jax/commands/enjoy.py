@@ -14,6 +14,7 @@ from typing import Literal
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.config import JsonObject
 from trxl_jax.errors import ConfigError, disk_errors
+from trxl_jax.signals import interrupts_raise
 
 DESCRIPTION = """Plays episodes with a trained agent and prints their returns.
 
@@ -93,7 +94,7 @@ def main(flags: Sequence[str]) -> int:
         require_pictures(task, f"--render {' '.join(sorted(render))}")
     out = given.out or Path("episodes") / Path(given.name).resolve().name
     results, files = [], []
-    with disk_errors(out, "--out"):
+    with interrupts_raise(), disk_errors(out, "--out"):
         if render & {"video", "html"}:
             out.mkdir(parents=True, exist_ok=True)
         shown = show_episodes(

@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
-from trxl_jax.config import Config, load_config
+from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.registry import on_backend
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import PRESETS, preset
@@ -24,7 +24,8 @@ class Arguments:
     backend: Literal["host", "device"] | None = None
     """where to run a task that exists for both (Memory Gym, Proof of Memory); None: as env_id says"""
     resume: Path | None = None
-    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked"""
+    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
+    continue the run in run_dir with the same flags if there is one, and else start it"""
 
 
 DESCRIPTION = f"""Trains PPO with Transformer-XL as episodic memory.
@@ -59,10 +60,10 @@ def parse(flags: Sequence[str]) -> Arguments:
 
 
 def _find_resume(flags: Sequence[str]) -> Path | None:
-    """The value of --resume, which is needed before the other flags are parsed: they override that run's settings."""
+    """The run that --resume names, which is needed before the other flags are parsed: they override its settings."""
     for flag, value in zip(flags, [*flags[1:], ""], strict=True):
         name, _, inline = flag.partition("=")
-        if name == "--resume" and (inline or value):
+        if name == "--resume" and (inline or value) not in ("", AUTO):
             return Path(inline or value)
     return None
 
@@ -85,7 +86,7 @@ def main(flags: Sequence[str]) -> int:
 
 def cli() -> int:
     """Entry point: runs the command with the process's arguments and returns the exit status."""
-    return run_command(main, sys.argv[1:])
+    return run_command(main, sys.argv[1:], prints_results=False)  # they are in the run's directory
 
 
 if __name__ == "__main__":

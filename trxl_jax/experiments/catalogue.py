@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trxl_jax.cli import command_line, parse_flags
-from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import preset
 
@@ -116,21 +116,11 @@ def train_command(run: Run) -> list[str] | None:
     from trxl_jax.runs.checkpoint import latest  # imported here because JAX takes seconds to import
 
     newest = latest(run.directory / "checkpoints")
-    if newest is None:
-        return [*run.flags, "--seed", str(run.config.seed), "--run_dir", str(run.directory)]
-    stored = load_config(run.directory / "config.json")
-    _check_same(run, stored)
-    if int(newest.name) >= run.config.num_iterations:
-        return None
-    command = ["--resume", str(run.directory)]
-    for name in sorted(RESUMABLE_FIELDS):
-        value = getattr(run.config, name)
-        if value != getattr(stored, name):
-            command += [
-                f"--no_{name}" if value is False else f"--{name}",
-                *([] if isinstance(value, bool) else [value]),
-            ]
-    return [str(part) for part in command]
+    if newest is not None:
+        _check_same(run, load_config(run.directory / "config.json"))
+        if int(newest.name) >= run.config.num_iterations:
+            return None
+    return [*run.flags, "--seed", str(run.config.seed), "--run_dir", str(run.directory), "--resume", AUTO]
 
 
 def _check_same(run: Run, stored: Config) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trxl_jax.errors import UserError, disk_errors
-from trxl_jax.runs.signals import StopSignals, stop_signals
+from trxl_jax.signals import StopSignals, stop_signals
 
 _POLL_SECONDS = 0.2
 _PROGRESS_SECONDS = 60.0
@@ -133,7 +133,7 @@ def _start(job: Job) -> list[_Child]:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             process_group=0,  # or a terminal's Ctrl-C would reach it twice, and a second one stops it without saving
         )
-    _print(f"{job.name}: {'resumed' if '--resume' in command else 'started'}, see {job.log}")
+    _print(f"{job.name}: started, see {job.log}")
     return [_Child(job, process, time.monotonic())]
 
 
@@ -176,5 +176,4 @@ def _shortened(line: str) -> str:
 
 
 def _print(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody reads the output any more; the runs continue
-        print(line, flush=True)
+    print(line, flush=True)

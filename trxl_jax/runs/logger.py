@@ -15,12 +15,12 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError
-from trxl_jax.files import write_text_atomically
+from trxl_jax.runs.metric_rows import MetricRows
 from trxl_jax.runs.progress import ProgressLine
 
 
 class Logger:
-    """Writes one row an update to every sink.
+    """Writes one row an update to every sink, and to that row what its evaluation adds.
 
     Args:
         run_dir: the run's directory, which exists.
@@ -34,10 +34,7 @@ class Logger:
 
     def __init__(self, run_dir: Path, config: Config, iteration: int = 0) -> None:
         self._wandb = _start_wandb(run_dir, config) if config.track else None
-        path = run_dir / "metrics.jsonl"
-        if path.is_file():
-            _drop_rows_after(path, iteration)
-        self._rows = path.open("a")
+        self._rows = MetricRows(run_dir / "metrics.jsonl", iteration)
         self._events = EventsWriter(str(run_dir / "events"), filename_suffix=f".{iteration}")
         # Makes TensorBoard discard what an interrupted session wrote from this step on.
         resumed_at = iteration * config.batch_size + 1
@@ -51,14 +48,24 @@ class Logger:
         Raises:
             OSError: a file can't be written, for example because the disk is full.
         """
-        metrics = {name: float(value) for name, value in sorted(metrics.items()) if math.isfinite(value)}
-        self._rows.write(json.dumps({"global_step": global_step, "iteration": iteration, **metrics}) + "\n")
-        self._rows.flush()
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._write_event(Event(step=global_step, summary=Summary(value=values)))
-        if self._wandb is not None:
-            self._wandb.log({"global_step": global_step, **metrics})
+        metrics = _finite(metrics)
+        self._rows.append({"global_step": global_step, "iteration": iteration, **metrics})
+        self._write_scalars(global_step, metrics)
         self._progress.show(global_step, metrics)
+
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether the newest row holds an evaluation."""
+        return any(name.startswith("eval/") for name in self._rows.newest)
+
+    def add_to_row(self, global_step: int, metrics: dict[str, float]) -> None:
+        """Adds metrics of the same step to the newest row.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        self._rows.extend(_finite(metrics))
+        self._write_scalars(global_step, _finite(metrics))
 
     def write_video(self, global_step: int, path: Path) -> None:
         """Sends a video that is in the run's directory to W&B, if the run is tracked there."""
@@ -80,6 +87,12 @@ class Logger:
             with contextlib.suppress(OSError):
                 sink.close()
 
+    def _write_scalars(self, global_step: int, metrics: dict[str, float]) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._write_event(Event(step=global_step, summary=Summary(value=values)))
+        if self._wandb is not None:
+            self._wandb.log({"global_step": global_step, **metrics})
+
     def _write_event(self, event: Event, *, flush: bool = True) -> None:
         # The synchronous writer: the usual one's thread swallows the error of a full disk.
         event.wall_time = time.time()
@@ -88,17 +101,8 @@ class Logger:
             self._events.flush()
 
 
-def _drop_rows_after(path: Path, iteration: int) -> None:
-    """Removes the rows after an iteration from `metrics.jsonl`."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the last line, if a process was killed while writing it
-            break
-        if row["iteration"] <= iteration:
-            kept.append(line + "\n")
-    write_text_atomically(path, "".join(kept))
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(metrics.items()) if math.isfinite(value)}
 
 
 def _as_table(config: Config) -> str:

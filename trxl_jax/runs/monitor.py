@@ -1,6 +1,5 @@
 """Evaluations and videos between updates. Nothing that training computes depends on them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from trxl_jax.play.frame_layout import require_pictures
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.show import film_episode
 from trxl_jax.play.single_env import make_single_env
+from trxl_jax.signals import StopSignals
 
 _MAX_VIDEO_STEPS = 2048  # of an episode that may never end
 
@@ -44,20 +44,20 @@ class Monitor:
             self._env = make_single_env(config.for_evaluation(1, config.seed), env, pictures=True)
             require_pictures(self._env, "--capture_video")
 
-    def evaluate(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> dict[str, float]:
-        """`eval/<name>_mean` over `eval_episodes` episodes; empty if none is due, or `stopped()` became true."""
+    def evaluate(self, policy: Policy, iteration: int, stop: StopSignals) -> dict[str, float]:
+        """`eval/<name>_mean` over `eval_episodes` episodes; empty if none is due, or a signal arrived meanwhile."""
         if self._evaluator is None or iteration % self._config.eval_every:
             return {}
-        evaluation = self._evaluator(policy, stopped)
+        evaluation = self._evaluator(policy, stop.__bool__)
         return {} if evaluation is None else {f"eval/{name}_mean": mean for name, mean in evaluation.means.items()}
 
-    def film(self, policy: Policy, iteration: int, stopped: Callable[[], bool]) -> Path | None:
-        """The video of an episode, a different one each time; None if none is due, or `stopped()` became true."""
-        if self._env is None or iteration % self._config.video_every:
+    def film(self, policy: Policy, iteration: int, stop: StopSignals) -> Path | None:
+        """The video of an episode, a different one each time; None if none is due or missing, or a signal arrived."""
+        path = self._directory / f"step_{iteration * self._config.batch_size}.mp4"
+        if self._env is None or iteration % self._config.video_every or path.exists():
             return None
         self._directory.mkdir(exist_ok=True)
-        path = self._directory / f"step_{iteration * self._config.batch_size}.mp4"
-        return path if film_episode(policy, self._env, iteration, path, _MAX_VIDEO_STEPS, stopped) else None
+        return path if film_episode(policy, self._env, iteration, path, _MAX_VIDEO_STEPS, stop.__bool__) else None
 
     def close(self) -> None:
         """Closes the environment that is filmed; the evaluation's environments are open only while it runs."""

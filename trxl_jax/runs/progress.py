@@ -1,7 +1,6 @@
 """The progress line of a run."""
 
 import math
-import os
 import sys
 import time
 
@@ -9,16 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trxl_jax.config import Config
+from trxl_jax.standard_streams import LastingStream
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class _TolerantConsole(Console):
-    """Goes silent when its reader is gone (`train.py | head`), so that the run continues."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ProgressLine:
@@ -26,7 +18,7 @@ class ProgressLine:
 
     def __init__(self, config: Config, iteration: int) -> None:
         self._total = config.num_iterations * config.batch_size
-        self._console = _TolerantConsole(file=sys.stdout)
+        self._console = Console(file=LastingStream(sys.stdout))
         self._printed = -math.inf
         self._progress: Progress | None = None
         if self._console.is_terminal:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,10 +23,11 @@ from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, 
 from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.debug import checked_train_step, write_rollout
+from trxl_jax.runs.directory import own_directory
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
 from trxl_jax.runs.recent_episodes import RecentEpisodes
-from trxl_jax.runs.signals import StopSignals, stop_signals
+from trxl_jax.signals import StopSignals, stop_signals
 
 
 class RunResult(NamedTuple):
@@ -46,8 +46,8 @@ class RunResult(NamedTuple):
     signal: int | None
 
 
-def train(config: Config, *, env: Any = None, resume: Path | None = None) -> RunResult:
-    """Trains to `config.total_timesteps`, or until SIGINT or SIGTERM.
+def train(config: Config, *, env: Any = None, resume: Path | str | None = None) -> RunResult:
+    """Trains to `config.total_timesteps`, or until SIGINT, SIGTERM or SIGHUP.
 
     During the loop a signal only sets a flag, which is read between updates: a program with host callbacks blocks its
     caller.
@@ -55,20 +55,24 @@ def train(config: Config, *, env: Any = None, resume: Path | None = None) -> Run
     Args:
         config: the run's configuration.
         env: an environment object to use instead of `config.env_id`; see `make_env`.
-        resume: a run directory to continue; `config` may differ from it in `RESUMABLE_FIELDS` only.
+        resume: a run directory to continue; `config` may differ from it in `RESUMABLE_FIELDS` only. `"auto"`
+            continues the run in `config.run_dir` if there is one, and else starts it.
 
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
-    with stop_signals() as stop, jax.debug_nans(True) if config.debug else nullcontext():
-        run_dir = resume or _new_run_dir(config)
+    with (
+        stop_signals() as stop,
+        jax.debug_nans(True) if config.debug else nullcontext(),
+        own_directory(config, resume) as directory,
+    ):
         batch = make_env(config, env)
         try:
-            monitor = Monitor(config, env, run_dir / "videos")
+            monitor = Monitor(config, env, directory.path / "videos")
             with original_errors(batch):
-                run = _Run(config, batch, run_dir, resumed=resume is not None)
+                run = _Run(config, batch, directory.path, resumed=directory.resumed)
             run.start_logger()
             try:
                 return run.loop(monitor, stop)
@@ -95,14 +99,15 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
     Raises:
         UserError: a directory that holds something, an environment that failed or a disk that is full.
     """
-    run_dir = _new_run_dir(config)
-    with disk_errors(run_dir, "--run_dir"):
-        if run_dir.is_dir() and any(run_dir.iterdir()):
-            raise ConfigError(f"--run_dir {run_dir}: it is not empty; name a new directory")
-    with original_errors(env):
-        run = _Run(config, env, run_dir, params=params)
-    run.save()
-    return run_dir
+    if config.run_dir is not None:
+        with disk_errors(Path(config.run_dir), "--run_dir"):
+            if Path(config.run_dir).is_dir() and any(Path(config.run_dir).iterdir()):
+                raise ConfigError(f"--run_dir {config.run_dir}: it is not empty; name a new directory")
+    with own_directory(config, None) as directory:
+        with original_errors(env):
+            run = _Run(config, env, directory.path, params=params)
+        run.save()
+    return directory.path
 
 
 class _Run:
@@ -118,8 +123,6 @@ class _Run:
         self.notes: list[str] = []
         self.config = self._fit(config, resumed)
         self.agent = make_agent(self.config, env.spec)
-        with disk_errors(run_dir, "--run_dir"):
-            run_dir.mkdir(parents=True, exist_ok=True)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
         start = partial(init_states, self.config, env, self.agent, init_key, params=params)
         # To read a checkpoint only shapes are needed, no environment that starts.
@@ -129,6 +132,7 @@ class _Run:
         self.episodes = RecentEpisodes()
         self.iteration = 0
         self.saved: int | None = None
+        self.row: dict[str, float] = {}
         if newest:
             self._restore(newest)
         elif resumed:
@@ -163,6 +167,7 @@ class _Run:
         self.train_state, self.rollout_state = states
         self.iteration = self.saved = int(run["iteration"])
         self.episodes = RecentEpisodes(run["episodes"])
+        self.row = self.episodes.means()
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
         if not self._put_back(run["env"]):
             fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
@@ -180,18 +185,31 @@ class _Run:
             self.logger.say(note)
 
     def loop(self, monitor: Monitor, stop: StopSignals) -> RunResult:
-        row: dict[str, float] = {}
+        """Trains to the end or until a signal. After an error the state before it is saved."""
         stop.deferred = True
-        train_step = self._compile()
+        try:
+            self._train(monitor, stop)
+        except CheckpointError:
+            raise
+        except UserError as error:
+            raise type(error)(f"{error}; {self._save_after(error)}") from error
+        except Exception as error:  # a fault of ours or of --debug's checks, whose traceback shows where
+            error.add_note(self._save_after(error))
+            raise
+        unfinished = self.iteration < self.config.num_iterations
+        return RunResult(self.run_dir, self.global_step, self.row, stop.received[0] if stop and unfinished else None)
+
+    def _train(self, monitor: Monitor, stop: StopSignals) -> None:
+        self._watch(monitor, stop)  # makes up for what an interrupted session left out
+        if self.iteration < self.config.num_iterations:
+            train_step = self._compile()
         while self.iteration < self.config.num_iterations and not stop:
-            row = self._iterate(train_step)
-            row = self._report(row, monitor, lambda: bool(stop))
+            self._iterate(train_step)
+            self._watch(monitor, stop)
             every = self.config.save_every
             if every and self.iteration % every == 0:
                 self.save()
         self.save()
-        unfinished = self.iteration < self.config.num_iterations
-        return RunResult(self.run_dir, self.global_step, row, stop.received[0] if stop and unfinished else None)
 
     def _compile(self) -> TrainStep:
         started = time.perf_counter()
@@ -204,7 +222,8 @@ class _Run:
         self.logger.say(f"compiled in {time.perf_counter() - started:.0f} s")
         return train_step
 
-    def _iterate(self, train_step: TrainStep) -> dict[str, float]:
+    def _iterate(self, train_step: TrainStep) -> None:
+        """Does an update and logs it."""
         started = time.perf_counter()
         try:
             with original_errors(self.env):
@@ -212,12 +231,7 @@ class _Run:
                 train_state, rollout_state, output = jax.block_until_ready(states)
             _check_finite(output.metrics, train_state.params, self.iteration + 1)
         except Divergence as error:
-            raise self._with_rollout(self._with_saved_state(error)) from None
-        except (FloatingPointError, AssertionError):  # raised by --debug, whose traceback shows where
-            self.logger.say(str(self._with_saved_state(Divergence("the update in hand went wrong"))))
-            raise
-        except UserError as error:
-            raise self._with_saved_state(error) from None
+            raise Divergence(f"{error}; {self._write_rollout()}") from None
         self.train_state, self.rollout_state = train_state, rollout_state
         seconds = time.perf_counter() - started
         self.iteration += 1
@@ -226,23 +240,24 @@ class _Run:
         seconds_per_step = seconds / self.config.num_steps
         for result in self.env.pop_episode_results(output.episode):
             self.episodes.results.append({"t": result["l"] * seconds_per_step} | result)
-        row = self.episodes.means() | {name: float(value) for name, value in output.metrics.items()}
-        row["charts/SPS"] = self.config.batch_size / seconds
-        return row
+        self.row = self.episodes.means() | {name: float(value) for name, value in output.metrics.items()}
+        self.row["charts/SPS"] = self.config.batch_size / seconds
+        with disk_errors(self.run_dir, "--run_dir"):
+            self.logger.write(self.global_step, self.iteration, self.row)
 
-    def _report(self, row: dict[str, float], monitor: Monitor, stopped: Callable[[], bool]) -> dict[str, float]:
-        """Logs an update and the evaluation after it, if one is due; returns the whole row."""
+    def _watch(self, monitor: Monitor, stop: StopSignals) -> None:
+        """Evaluates and films the agent if that is due and not done yet, and logs it."""
+        if self.iteration == 0:
+            return
         policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
-        try:
-            row = row | monitor.evaluate(policy, self.iteration, stopped)
-            with disk_errors(self.run_dir, "--run_dir"):
-                self.logger.write(self.global_step, self.iteration, row)
-                video = monitor.film(policy, self.iteration, stopped)
-                if video is not None:
-                    self.logger.write_video(self.global_step, video)
-        except UserError as error:
-            raise self._with_saved_state(error) from error
-        return row
+        evaluation = {} if self.logger.has_evaluation else monitor.evaluate(policy, self.iteration, stop)
+        with disk_errors(self.run_dir, "--run_dir"):
+            if evaluation:
+                self.row = self.row | evaluation
+                self.logger.add_to_row(self.global_step, evaluation)
+            video = monitor.film(policy, self.iteration, stop)
+            if video is not None:
+                self.logger.write_video(self.global_step, video)
 
     def save(self) -> None:
         """Writes a checkpoint of the current state, unless it has been saved already."""
@@ -253,18 +268,18 @@ class _Run:
         checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
         self.saved = self.iteration
 
-    def _with_saved_state(self, error: UserError) -> UserError:
-        """The error, with the path of the last state added."""
+    def _save_after(self, error: Exception) -> str:
+        """Saves the state before an error; returns a clause that names where it is."""
         if self.iteration == 0 and not isinstance(error, Divergence):
-            return type(error)(f"{error}; no update was done yet")
+            return "no update was done yet"
         try:
             self.save()
         except CheckpointError as failed:
-            return type(error)(f"{error}; and {failed}")
-        return type(error)(f"{error}; the state before it is in {self.checkpoints / str(self.iteration)}")
+            return f"and {failed}"
+        return f"the state before it is in {self.checkpoints / str(self.iteration)}"
 
-    def _with_rollout(self, error: UserError) -> UserError:
-        """The error, with the path of the failed update's rollout added, which is collected a second time."""
+    def _write_rollout(self) -> str:
+        """Collects the rollout of a failed update a second time; returns a clause that names its file."""
         path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
         try:
             if not self._put_back(self.env_snapshot):
@@ -275,28 +290,13 @@ class _Run:
                 _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
                 write_rollout(path, collected)
         except UserError as failed:
-            return type(error)(f"{error}; its rollout could not be collected again: {failed}")
-        return type(error)(f"{error}, its rollout in {path}")
+            return f"its rollout could not be collected again: {failed}"
+        return f"its rollout is in {path}"
 
     def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
         """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
         return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
-
-
-def _new_run_dir(config: Config) -> Path:
-    """The directory of a new run; it may contain a run without a checkpoint, which starts over."""
-    name = f"{config.env_id}__{config.exp_name}__{config.seed}__{int(time.time())}".replace("/", "_")
-    run_dir = Path(config.run_dir or Path("runs") / name)
-    with disk_errors(run_dir, "--run_dir"):
-        for path in (run_dir, *run_dir.parents):
-            if path.exists() and not path.is_dir():
-                raise ConfigError(f"--run_dir {run_dir}: {path} is a file; name a directory")
-        if checkpoint.latest(run_dir / "checkpoints") is not None:
-            raise ConfigError(
-                f"--run_dir {run_dir}: holds a run already; go on with --resume {run_dir}, or name another"
-            )
-    return run_dir
 
 
 def _blank(shapes: Any) -> Any:
