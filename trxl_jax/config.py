@@ -11,6 +11,7 @@ from trxl_jax.errors import ConfigError
 
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
+PrecisionName = Literal["default", "high", "highest"]
 
 AUTO = "auto"
 """Value of `resume` that continues the run in `run_dir` if there is one, and else starts it."""
@@ -162,6 +163,8 @@ class Config:
     """precision of the cached hidden states"""
     compute_dtype: FloatName = "float32"
     """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs"""
+    matmul_precision: PrecisionName = "default"
+    """how accelerators multiply float32: default (TPU: as bfloat16, GPU: as TF32), high, or highest (as float32)"""
 
     def __post_init__(self) -> None:
         if self.trxl_positional_encoding == "":
@@ -207,6 +210,9 @@ class Config:
             self.trxl_positional_encoding != "absolute" or self.trxl_dim % 2 == 0,
             "trxl_dim",
             "must be even for absolute positions (sines and cosines); or use --trxl_positional_encoding none",
+        )
+        self._require(
+            self.matmul_precision in get_args(PrecisionName), "matmul_precision", "must be default, high or highest"
         )
         for name in ("memory_dtype", "compute_dtype"):
             self._require(getattr(self, name) in get_args(FloatName), name, "must be bfloat16 or float32")

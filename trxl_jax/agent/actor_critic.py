@@ -1,6 +1,6 @@
 """The actor-critic: encoder, memory transformer, heads. Acting and learning use the same forward pass."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -116,6 +116,12 @@ class ActorCritic(nn.Module):
         """Loss f32[] of features f32[B, D] whose observations are `frames[indices]`; see `PixelDecoder`."""
         return self.decoder.reconstruction_loss_at(features, frames, indices)
 
+    @nn.nowrap
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Flax's `apply`, of arrays as for the method called, with products as precise as `numerics` says."""
+        with self.numerics.precise():
+            return super().apply(*args, **kwargs)
+
     @property
     def shares_frames(self) -> bool:
         """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""
@@ -169,5 +175,5 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         window=config.fitted_to(spec.max_episode_steps).trxl_memory_length,
         positional_encoding=config.trxl_positional_encoding,
         reconstruction=config.reconstruction_coef > 0,
-        numerics=Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype))),
+        numerics=Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision),
     )

@@ -18,7 +18,8 @@ _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_mode
 _EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "eval_max_steps",
                        "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity",
                        "env_options", "max_episode_steps", "async_envs", "env_timeout", "seed_bits",
-                       "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype"})  # fmt: skip
+                       "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype",
+                       "matmul_precision"})  # fmt: skip
 _INCLUDED = frozenset(field.name for field in dataclasses.fields(Config)) - _EXCLUDED
 
 
