@@ -280,7 +280,7 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
         ("Failing", "simulator crashed", ["--async_envs"]),
         ("Dying", "died (index {index}, seed {seed}, step 4): its process ended with status 3", ["--async_envs"]),
         ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "1"]),
-        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "1", "--async_envs"]),
+        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "4", "--async_envs"]),
     ],
 )
 def test_other_failures_of_environments_end_in_one_line_too(

@@ -1,7 +1,6 @@
 """Gymnasium environments behind callbacks, real ones."""
 
 import sys
-import time
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.probes import Counter, Failing, IntegerVector, Pictures
+from tests.support.hostile import HangsIn
+from tests.support.probes import Counter, Failing, IntegerVector
 from trxl_jax.config import Config
 from trxl_jax.envs.base import original_errors
 from trxl_jax.envs.host.environment import HostEnvironment
@@ -221,42 +221,29 @@ def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]) -> Non
     assert "Traceback" not in capfd.readouterr().err
 
 
-class HangsIn(Pictures):
-    """Nothing comes of its third step where the run's environment of that index is played."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.hanging_seed = seed
-
-    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
-        self.hangs = kwargs["seed"] == self.hanging_seed
-        return super().reset(**kwargs)
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        while self.hangs and self.time == 2:
-            time.sleep(0.1)
-        return super().step(action)
-
-
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_of_many_environments_the_one_that_hangs_is_named(asynchronous: bool) -> None:
     seed = EpisodeRules(7).episode_seed(3, 0)
-    env = HostEnvironment(partial(HangsIn, seed), 4, EpisodeRules(7), asynchronous=asynchronous, timeout=1)
+    env = HostEnvironment(partial(HangsIn, seed), 4, EpisodeRules(7), asynchronous=asynchronous, timeout=3)
     with pytest.raises(Exception, match="hangs"):
         play(env, 5)
     assert f"hangs (index 3, seed {seed}, step 2)" in str(env.failure)
     env.close()
 
 
-def test_an_interrupt_in_a_step_is_what_arrives() -> None:
+def test_an_interrupt_is_the_users_in_the_main_thread_only() -> None:
     class Interrupted(Counter):
         def step(self, action: Any) -> tuple:
             raise KeyboardInterrupt
 
     env = HostEnvironment(Interrupted, 2)
-    with pytest.raises(KeyboardInterrupt), original_errors(env):
+    with pytest.raises(EnvironmentFailure, match="KeyboardInterrupt"), original_errors(env):
         play(env, 1)
     env.close()
+    single = EpisodeWrapper(Interrupted())
+    single.reset()
+    with pytest.raises(KeyboardInterrupt):
+        single.step(np.array(0))
 
 
 def test_unsupported_spaces_are_refused() -> None:

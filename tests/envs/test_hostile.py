@@ -103,7 +103,9 @@ def test_hanging_outside_of_a_step_ends(
     monkeypatch.setattr(HangingOutside, "made", 0)
     warn_once.cache_clear()
     started = time.monotonic()
-    env = HostEnvironment(partial(HangingOutside, where), 2, asynchronous=asynchronous, timeout=1)
+    env = HostEnvironment(
+        partial(HangingOutside, where), 2, asynchronous=asynchronous, timeout=3 if asynchronous else 1
+    )
     if where == "constructor":
         with pytest.raises(EnvironmentFailure, match=r"HangingOutside hangs while it is made \(index .\): no answer"):
             play(env, 1)
@@ -129,8 +131,8 @@ def test_an_environment_that_hangs_when_it_is_inspected_is_named() -> None:
 def test_a_process_whose_lock_is_held_is_ended() -> None:
     script = (
         "from trxl_jax.envs.host.lock_watch import LockWatch; from tests.support.hostile import hold_lock\n"
-        "watch = LockWatch(0.4, grace=0.2); watch.expect(1); hold_lock(0.2); watch.expect(0); hold_lock(1.5)\n"
-        "print('alive', flush=True); watch.expect(1); hold_lock(100)"
+        "watch = LockWatch(0.4, grace=0.2); watch.call(lambda: hold_lock(0.2)); hold_lock(1.5)\n"
+        "print('alive', flush=True); watch.call(lambda: hold_lock(100))"
     )
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT, timeout=time_limit(30)

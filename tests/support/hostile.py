@@ -70,6 +70,23 @@ class HangingOutside(Counter):
         self._hang_in("close")
 
 
+class HangsIn(Pictures):
+    """Nothing comes of its third step where the run's environment of that index is played."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.hanging_seed = seed
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        self.hangs = kwargs["seed"] == self.hanging_seed
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        while self.hangs and self.time == 2:
+            time.sleep(0.1)
+        return super().step(action)
+
+
 class Signalled:
     """A factory; a process that unpickles it, before it runs a line of ours, signals itself and its parent."""
 

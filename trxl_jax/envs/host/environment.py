@@ -264,12 +264,12 @@ class HostEnvironment:
             raise EnvironmentFailure("`env` returned the same environment twice; it must make a new one in each call")
 
     def _begin(self, call: Callable[[], Any], *, watched: bool = True) -> Future[Any]:
-        """Starts a call in the thread, which also ends the process if that call holds Python's lock for too long."""
+        """Starts a call in the thread; if it holds Python's lock for too long, the process is ended."""
         if self._thread is None:
             self._thread = DaemonThread("environments")
         if watched and self._timeout is not None:
             self._watch = self._watch or LockWatch(self._timeout)
-            self._watch.expect(1)
+            call = partial(self._watch.call, call)
         self._begun = self._thread.submit(call)
         return self._begun
 
@@ -279,10 +279,10 @@ class HostEnvironment:
         """The result of a call, for which by default it waits `--env_timeout` seconds; see `is_done`."""
         timeout = self._timeout if timeout == math.inf else timeout
         if is_done(future, timeout, progress):
-            if self._watch is not None and self._begun is future:
-                self._watch.expect(0)
             return future.result()
         assert timeout is not None
+        if self._watch is not None:
+            self._watch.stop()  # the lock is free, or this wouldn't be known
         failures = (group.hanging(timeout) for group in self._groups)
         nameless = f"the environment hangs while it is made and reset: no answer for --env_timeout {timeout:g} seconds"
         raise next(filter(None, failures), EnvironmentFailure(nameless))

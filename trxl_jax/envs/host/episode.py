@@ -1,6 +1,8 @@
 """The wrapper around each single Gymnasium environment: seeds, options, statistics, checks. Doesn't use JAX."""
 
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -148,9 +150,9 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
             return
         try:
             self.env.close()
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             warn_once(f"environment {env_name(self.env)} failed in close: {one_line(error)}")
 
     def _repeat(self, obs: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -166,9 +168,9 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         """The environment's answer; whatever it raises, `SystemExit` included, is a failure."""
         try:
             return call()
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise self._failure(one_line(error)) from error
         finally:
             if os.getpid() != self._pid:  # a process that the environment forked must not go on as if it were the run
@@ -221,13 +223,21 @@ def make_wrapped(
     """
     try:
         env = make()
-    except (KeyboardInterrupt, UserError):
+    except UserError:
         raise
     except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise EnvironmentFailure(f"an environment (index {index}) can't be made: {one_line(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise EnvironmentFailure(f"`env` must make a Gymnasium environment; it made an object of {type(env).__name__}")
     return EpisodeWrapper(env, rules, index, episode, replay)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is the user's Ctrl-C: only the main thread gets it, and worker processes ignore it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and in_main_thread and multiprocessing.parent_process() is None
 
 
 def one_line(error: BaseException) -> str:

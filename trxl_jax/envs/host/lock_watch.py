@@ -9,18 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _INTERVAL = 0.2  # seconds between two looks
+_BEGUN, _ENDED = b"1", b"0"
 
 
 class LockWatch:
-    """Kills this process if calls last for much longer than `seconds` and nothing of this object is called meanwhile.
+    """Kills this process if a call lasts for much longer than `seconds`.
 
     Args:
         seconds: the limit that the process itself imposes on calls.
-        grace: seconds after which it would have noticed.
+        grace: seconds after which it would have noticed and called `stop`, if Python's lock were free.
     """
 
     def __init__(self, seconds: float, grace: float = 5.0) -> None:
@@ -31,30 +34,39 @@ class LockWatch:
         self._pipe = self._process.stdin.fileno()
         os.set_blocking(self._pipe, False)
 
-    def expect(self, calls: int) -> None:
-        """Says how many calls are under way."""
-        with suppress(OSError):  # the pipe is full, or the other process was killed
-            os.write(self._pipe, bytes([calls]))
+    def call(self, call: Callable[[], Any]) -> Any:
+        """Makes a call that is watched."""
+        self._tell(_BEGUN)
+        try:
+            return call()
+        finally:
+            self._tell(_ENDED)
 
     def stop(self) -> None:
-        """Ends the other process."""
-        with self._process:
-            self._process.kill()
+        """Ends the other process; nothing is watched any more."""
+        pipe, self._pipe = self._pipe, -1
+        if pipe >= 0:
+            with self._process:
+                self._process.kill()
+
+    def _tell(self, what: bytes) -> None:
+        with suppress(OSError):  # the pipe is full or closed, or the other process was killed
+            os.write(self._pipe, what)
 
 
 def _watch(pid: int, seconds: float, grace: float) -> None:
     os.set_blocking(0, False)
-    calls, silent = 0, 0.0
+    last, silent = _ENDED, 0.0
     while silent < seconds + grace:
         time.sleep(_INTERVAL)
         try:
             said = os.read(0, 2**16)
             if not said:
                 return
-            calls, silent = said[-1], 0.0
+            last, silent = said[-1:], 0.0
         except BlockingIOError:
             # Intervals are counted, not time: either process may be stopped and continued.
-            silent = silent + _INTERVAL if calls and not _is_stopped(pid) else 0.0
+            silent = silent + _INTERVAL if last == _BEGUN and not _is_stopped(pid) else 0.0
     print(
         f"error: an environment holds Python's lock, so that --env_timeout {seconds:g} can't end it in this process, "
         "which is killed; --resume continues from the newest checkpoint, and with --async_envs environments have "
