@@ -309,7 +309,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
 
 
 def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    flags = ["--env_id", "tests.support.probes:Hanging-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
+    flags = ["--env_id", "tests.support.hostile:LockHolding-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
     process = start(*flags, start_new_session=True)
     while len(session_of(process.pid)) < 4:  # the run, a server of forks, its tracker, workers
         time.sleep(0.1)

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from tests.support.probes import Counter, Pictures
@@ -119,6 +120,21 @@ class Forking(Counter):
                 Forking.ended = os.waitstatus_to_exitcode(status) if pid else None
                 time.sleep(0.05)
         return super().step(action)
+
+
+class LockHolding(Counter):
+    """Its workers hang in the fifth step, and no thread of theirs can act."""
+
+    def __init__(self) -> None:
+        super().__init__(length=50)
+
+    def step(self, action: Any) -> tuple:
+        while self.time == 4 and in_worker():
+            hold_lock(100)
+        return super().step(action)
+
+
+gymnasium.register("LockHolding-v0", entry_point=LockHolding)
 
 
 class OneBuffer(Pictures):
