@@ -25,7 +25,6 @@ from tests.support.command import (
     environment,
     rows,
     run,
-    session_of,
     start,
     told,
     wait_for_rows,
@@ -311,11 +310,10 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
 def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     flags = ["--env_id", "tests.support.hostile:LockHolding-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
     process = start(*flags, start_new_session=True)
-    while len(session_of(process.pid)) < 4:  # the run, a server of forks, its tracker, workers
-        time.sleep(0.1)
-    time.sleep(5)
+    assert process.stderr is not None
+    assert [process.stderr.readline() for _ in range(2)] == ["held\n"] * 2
     process.kill()
-    process.communicate()
+    process.wait()
     assert_all_ended(process.pid)
 
 
