@@ -36,8 +36,8 @@ from attention import MEMORY_CHAIN
 from trxl_jax import make_agent, make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs.host.episode import EpisodeWrapper
-from trxl_jax.envs.registry import find_env
+from trxl_jax.envs.host.episode import make_wrapped
+from trxl_jax.envs.registry import episode_rules, find_env
 from trxl_jax.errors import UserError
 from trxl_jax.presets import PRESETS
 
@@ -89,7 +89,7 @@ def environment_seconds(config: Config, steps: int = 500) -> float | None:
     make = find_env(config.env_id)
     if isinstance(make, tuple):
         return None
-    env = EpisodeWrapper(make(), config.seed, 0, config.env_options)
+    env = make_wrapped(make, episode_rules(config))
     rng = np.random.default_rng(0)
     nvec = getattr(env.action_space, "nvec", None)
     actions = rng.integers(0, env.action_space.n if nvec is None else nvec, (steps, *np.shape(nvec)))

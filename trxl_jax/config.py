@@ -13,6 +13,7 @@ from trxl_jax.values import json_object, typed
 
 PositionalEncodingName = Literal["absolute", "learned", "none", ""]
 FloatName = Literal["bfloat16", "float32"]
+PrecisionName = Literal["default", "high", "highest"]
 
 AUTO = "auto"
 """Value of `resume` that continues the run in `run_dir` if there is one, and else starts it."""
@@ -20,8 +21,8 @@ AUTO = "auto"
 # Fields that a resumed run may change: none of them alters a number that the run will compute (except `debug`, which
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
-    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "keep_best",
-     "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
+    {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "eval_max_steps",
+     "keep_best", "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
 )  # fmt: skip
 
 
@@ -41,6 +42,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "gamma": (0, 1), "gae_lambda": (0, 1), "env_timeout": (0, 1e9),
     "num_envs": (1, 2**20), "num_steps": (1, 2**24), "num_minibatches": (1, 2**24), "update_epochs": (1, 2**16),
     "total_timesteps": (1, _MOST_64_BITS), "anneal_steps": (0, _MOST_64_BITS), "max_episode_steps": (1, _MOST_32_BITS),
+    "eval_max_steps": (0, _MOST_32_BITS), "seed_bits": (31, 32), "trxl_num_positions": (1, _MOST_32_BITS),
     "trxl_num_layers": (1, 2**10), "trxl_num_heads": (1, 2**16), "trxl_dim": (1, 2**16),
     "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
     "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
@@ -92,6 +94,8 @@ class Config:
     """updates between two evaluations, in separate environments and with held-out seeds; 0: none"""
     eval_episodes: int = 100
     """episodes of an evaluation, the same ones each time"""
+    eval_max_steps: int = 10_000
+    """steps after which an episode of an evaluation is cut, which `eval/cut_mean` shows; 0: never"""
     keep_best: bool = False
     """keep the agent with the highest mean return of an evaluation in <run>/best (needs eval_every)"""
     capture_video: bool = False
@@ -115,11 +119,13 @@ class Config:
     env_kwargs: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: arguments of a Gymnasium environment's constructor, given to gymnasium.make"""
     max_episode_steps: int | None = None
-    """episode limit, the phase of the positional encoding; None: the environment's own, 1024 if endless"""
+    """steps after which an episode is truncated; None: the environment's own limit, if it has one"""
     async_envs: bool = False
     """step host environments in one process each"""
     env_timeout: float = 300.0
-    """seconds after which a step of the host environments counts as hanging, and the run ends; 0: never"""
+    """seconds without an answer after which host environments count as hanging, and the run ends; 0: never"""
+    seed_bits: Annotated[int, tyro.conf.Suppress] = 31
+    """bits of the seeds of episodes on the host; 32 in runs of version 0.1.0, which environments in C refuse"""
 
     total_timesteps: int = 200_000_000
     """environment steps of the whole run, over all environments"""
@@ -170,12 +176,16 @@ class Config:
     """memory window (W) in steps; a query attends to at most W - 1 of them, so 1 means no memory"""
     trxl_positional_encoding: PositionalEncodingName = "absolute"
     """encoding of the episode step of a cached hidden state"""
+    trxl_num_positions: int | None = None
+    """E: phase of absolute positions, number of learned ones; None: the task's episode limit, 1024 if endless"""
     reconstruction_coef: float = 0.0
     """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
     memory_dtype: FloatName = "bfloat16"
     """precision of the cached hidden states"""
     compute_dtype: FloatName = "float32"
     """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs"""
+    matmul_precision: PrecisionName = "default"
+    """how accelerators multiply float32: default (TPU: as bfloat16, GPU: as TF32), high, or highest (as float32)"""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -229,9 +239,9 @@ class Config:
         )
         self._require(
             self.trxl_positional_encoding != "learned"
-            or (self.max_episode_steps or 1) * self.trxl_dim <= _MOST_32_BITS,
+            or (self.trxl_num_positions or 1) * self.trxl_dim <= _MOST_32_BITS,
             "trxl_positional_encoding",
-            f"has no room for episodes of {self.max_episode_steps} steps; use absolute or none",
+            f"has no room for {self.trxl_num_positions} positions; use absolute or none",
         )
         self._require(
             self.run_dir is None or "://" not in self.run_dir,
@@ -278,15 +288,16 @@ class Config:
     def fitted_to(self, max_episode_steps: int) -> "Config":
         """For a task whose longest episode has so many steps: the memory window is cut to it, as in the original."""
         window = min(self.trxl_memory_length, max_episode_steps)
-        return self.replace(max_episode_steps=max_episode_steps, trxl_memory_length=window)
+        return self.replace(trxl_num_positions=max_episode_steps, trxl_memory_length=window)
 
-    def for_evaluation(self, num_envs: int, seed: int) -> "Config":
+    def for_evaluation(self, num_envs: int, seed: int, max_steps: int = 0) -> "Config":
         """The same task and agent, for playing instead of training.
 
         Args:
             num_envs: number of environments.
             seed: as users give it. The environments' seed is half the range away, so that their episodes differ from
                 those of any training run whose seed is in the same half.
+            max_steps: length at which episodes are truncated, even if the task's are longer; 0: only as the task says.
         """
         return self.replace(
             num_envs=num_envs,
@@ -296,6 +307,7 @@ class Config:
             total_timesteps=num_envs,
             norm_adv=False,
             bootstrap_truncated=False,
+            max_episode_steps=min(filter(None, (self.max_episode_steps, max_steps)), default=None),
         )
 
     def to_json(self) -> str:
@@ -317,6 +329,8 @@ class Config:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise TypeError("not an object")
+            if "seed_bits" not in values:
+                values = _from_version_0_1(values)
             unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
             if unknown:
                 raise ConfigError(f"unknown fields {brief(sorted(unknown))}; written by another version?")
@@ -325,6 +339,12 @@ class Config:
             raise ConfigError(f"{origin}: {error}") from None
         except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{origin} is not a configuration of trxl_jax ({error})") from None
+
+
+def _from_version_0_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run of version 0.1.0, whose `max_episode_steps` limited no episode: it was the positions' E."""
+    values = {"seed_bits": 32} | values
+    return values | {"trxl_num_positions": values.pop("max_episode_steps", None)}
 
 
 def _multiples(config: Config) -> str:

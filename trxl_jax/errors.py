@@ -1,9 +1,11 @@
 """Errors that the user can fix. Each message is one line that names the cause and the remedy."""
 
 import errno
+import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,13 @@ class Divergence(UserError, ArithmeticError):
 
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that can't be written or read."""
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Prints a warning, one line on stderr, unless this process has printed it already."""
+    with suppress(OSError, ValueError):  # nobody reads it
+        print(printable(f"warning: {text}"), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def _spec_of_params(params: dict[str, Any], config: Config) -> EnvSpec:
     """The same from the shapes of parameters, for runs that version 0.1.0 wrote, which have no `spec.json`."""
     branches = sorted((name for name in params if name.startswith("actor_")), key=lambda name: int(name[6:]))
     action = DiscreteActions(tuple(params[name]["bias"].shape[0] for name in branches))
-    limit = config.max_episode_steps or ENDLESS_MAX_EPISODE_STEPS
+    limit = config.trxl_num_positions or ENDLESS_MAX_EPISODE_STEPS
     if "conv_0" in params["encoder"]:
         return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), action, limit)
     features = params["encoder"]["dense"]["kernel"].shape[0]

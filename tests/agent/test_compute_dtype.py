@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -167,6 +168,29 @@ def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
     assert all(layer.dtype == jnp.bfloat16 for layer in jax.eval_shape(encode, params, state.memory))
 
 
+@pytest.mark.parametrize("env_id", ["gymnax/ProofofMemory-v0", "jax/MysteryPath-Grid-v0"])
+def test_matmul_precision_holds_for_all_products_and_gradients_of_accelerators(env_id: str) -> None:
+    sizes: dict[str, Any] = {"num_envs": 2, "num_steps": 4, "num_minibatches": 2, "total_timesteps": 8, "trxl_dim": 8}
+    config = Config(env_id=env_id, reconstruction_coef=0.1 if env_id.startswith("jax/") else 0.0, **sizes)
+    env = make_env(config)
+
+    def products(precision: str, platform: str) -> list[str]:
+        exact = config.replace(matmul_precision=precision)
+        agent = make_agent(exact, env.spec, platform)
+        states = jax.eval_shape(partial(init_states, exact, env, agent), jax.random.key(0))
+        text = make_train_step(exact, env, agent).lower(*states, jax.random.key(0)).as_text()  # type: ignore[attr-defined]
+        return [line for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
+
+    found = products("highest", "gpu")
+    assert len(found) > 50
+    assert all(line.count("HIGHEST") == 2 for line in found), found
+    if not env.spec.is_pixels:
+        assert not any("HIGHEST" in line for line in products("default", "gpu"))
+        assert products("highest", "cpu") == products("default", "cpu")
+
+
 def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--matmul_precision 'exact': must be default, high or highest"):
+        Config(matmul_precision="exact")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--compute_dtype 'float16': must be bfloat16 or float32"):
         Config(compute_dtype="float16")  # type: ignore[arg-type]

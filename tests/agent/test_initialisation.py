@@ -1,10 +1,13 @@
 """Each layer's initial distribution is the original's; the reference vectors load parameters and can't tell."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from trxl_jax.agent.actor_critic import make_agent
+from trxl_jax.agent.initializers import orthogonal as orthogonal_init
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.spaces import DiscreteActions
@@ -105,3 +108,17 @@ def test_the_default_agent_has_as_many_parameters_as_the_original() -> None:
     agent = make_agent(config, EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((4,)), 119))
     params = jax.eval_shape(agent.init_params, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == pytest.approx(2.41e6, rel=0.01)
+
+
+def test_no_batched_decomposition_under_vmap_and_the_same_numbers() -> None:
+    """XLA's CPU backend may wait for ever in batched ones, for threads of its pool that they occupy."""
+    spec = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3, 4)), 64)
+    config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=1, reconstruction_coef=0.1)
+    init = jax.vmap(make_agent(config, spec).init_params)
+    text = jax.jit(init).lower(jax.random.split(jax.random.key(0), 3)).as_text()
+    decomposed = re.findall(r"custom_call @lapack_sgeqrf_ffi.*?: \(tensor<([\dx]+)xf32>\)", text)
+    assert len(decomposed) >= 8
+    assert all(len(shape.split("x")) == 2 for shape in decomposed), decomposed
+    keys = jax.random.split(jax.random.key(0), 2)
+    both, shape = jax.vmap(lambda key: orthogonal_init(2.0)(key, (6, 3)))(keys), (6, 3)
+    np.testing.assert_array_equal(both[1], jax.nn.initializers.orthogonal(2.0)(keys[1], shape))

@@ -52,7 +52,7 @@ def printed(capsys: pytest.CaptureFixture[str], *flags: Any) -> list[list[str]]:
 def fake_run(directory: Path, updates: int | None, **changes: Any) -> Path:
     """A run's directory as far as `experiments` looks at it."""
     sizes = dict(zip([flag.removeprefix("--") for flag in DEVICE[2::2]], map(int, DEVICE[3::2])))
-    config = Config(**{"env_id": DEVICE[1], "total_timesteps": 64, "max_episode_steps": 16, **sizes, **changes})
+    config = Config(**{"env_id": DEVICE[1], "total_timesteps": 64, "trxl_num_positions": 16, **sizes, **changes})
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(config.replace(run_dir=str(directory)).to_json())
     if updates is not None:
@@ -209,7 +209,15 @@ def test_each_row_of_memory_gym_has_a_script(tmp_path: Path) -> None:
 
 
 def python(tmp_path: Path, name: str, code: str) -> Job:
-    return Job(name, tmp_path / name, 1, lambda: [sys.executable, "-c", code])
+    commands = iter([[sys.executable, "-c", code]])  # a job that ran once is finished
+    return Job(name, tmp_path / name, 1, lambda: next(commands, None))
+
+
+def test_status_0_of_an_unfinished_run_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As when an environment calls `os._exit(0)`."""
+    with pytest.raises(UserError, match=r"1 of 1 runs failed"):
+        run_all([Job("a", tmp_path / "a", 1, lambda: [sys.executable, "-c", "import os; os._exit(0)"])], 1)
+    assert "a: failed, exit status 0" in capsys.readouterr().out
 
 
 def test_no_more_runs_at_once_than_asked_for(tmp_path: Path) -> None:

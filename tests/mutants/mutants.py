@@ -513,8 +513,8 @@ MUTANTS = [
     Mutant(
         "options only once",
         "envs/host/episode.py",
-        "self.env.reset(seed=self.episode_seed, options=self.options)",
-        "self.env.reset(seed=self.episode_seed, options=self.options if self.episode == 1 else None)",
+        "self.env.reset(seed=self.episode_seed, options=self._rules.options or None)",
+        "self.env.reset(seed=self.episode_seed, options=self._rules.options if self.episode == 1 else None)",
         HOST,
     ),
     Mutant(

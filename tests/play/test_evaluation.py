@@ -1,6 +1,7 @@
 """Evaluation plays what it says, and training doesn't notice."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import trxl_jax
-from tests.support.device_probes import Remembering
+from tests.support.device_probes import Counting, Remembering
 from tests.support.probes import Counter
 from trxl_jax import Config, make_agent, make_env
 from trxl_jax.errors import ConfigError, EnvironmentFailure
@@ -56,7 +57,7 @@ def test_long_episodes_count_as_often_as_short_ones() -> None:
     policy = fresh_policy(Config(**SIZES), Uneven)
     evaluation = evaluate(policy, 10, num_envs=4, seed=3, env=Uneven)
     seeds = [
-        np.random.SeedSequence((2**31 + 3, index, episode)).generate_state(1)[0]
+        np.random.SeedSequence((2**31 + 3, index, episode)).generate_state(1)[0] % 2**31
         for index, share in enumerate((3, 3, 2, 2))
         for episode in range(share)
     ]
@@ -96,6 +97,16 @@ def test_actions_differ_from_step_to_step_from_chunk_to_chunk_and_between_enviro
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("env", [partial(Counter, 10**9), Counting()], ids=["host", "device"])
+def test_an_evaluation_cuts_episodes_that_do_not_end(env: Any) -> None:
+    policy = fresh_policy(Config(**SIZES, eval_max_steps=4), Counting())
+    cut = evaluate(policy, 3, num_envs=2, env=env)
+    assert [(episode["l"], episode["cut"]) for episode in cut.episodes] == [(4, 1)] * 3
+    whole = evaluate(policy, 3, num_envs=2, env=Counting(), max_steps=50)
+    assert [episode["l"] for episode in whole.episodes] == [5] * 3
+    assert "cut" not in whole.means
+
+
 def test_options_and_other_environments_reach_an_evaluation(mortar_run: Path) -> None:
     policy = trxl_jax.load(mortar_run)
     shown = {count: evaluate(policy, 2, num_envs=2, env_options={"command_count": [count]}) for count in (1, 8)}

@@ -19,6 +19,8 @@ from tests.support.time_limits import time_limit
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
+from trxl_jax.runs import trainer
+from trxl_jax.runs.trainer import num_cores
 
 MORTAR = ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--env_options", '{"command_count": [1]}']
 MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
@@ -88,6 +90,16 @@ def test_a_resumed_run_repeats_every_digit(
     assert "at step 160" in printed
     assert "warning" not in printed
     assert rows(parted) == rows(whole)
+
+
+def test_another_number_of_cores_is_a_warning(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other numbers of threads, sums are split differently and round differently."""
+    assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", tmp_path / "run") == 0
+    assert run("--resume", tmp_path / "run") == 0
+    assert "warning" not in capsys.readouterr().out
+    monkeypatch.setattr(trainer, "num_cores", lambda: 1000)
+    assert run("--resume", tmp_path / "run") == 0
+    assert f"warning: the run had {num_cores()} cores and now has 1000" in capsys.readouterr().out
 
 
 def test_environments_that_do_not_replay_start_fresh_episodes_with_a_warning(tmp_path: Path, capsys: Any) -> None:

@@ -93,7 +93,7 @@ def test_a_policy_of_the_original_plays() -> None:
     loaded = load_torch_checkpoint(POLICY)
     assert loaded.notes == ()
     assert loaded.spec == EnvSpec((3,), np.dtype(np.float32), DiscreteActions((2,)), 16)
-    expected = PRESETS["proof-of-memory"].replace(total_timesteps=40_000, memory_dtype="float32", max_episode_steps=16)
+    expected = PRESETS["proof-of-memory"].replace(total_timesteps=40_000, memory_dtype="float32", trxl_num_positions=16)
     assert loaded.config == expected
     config = loaded.config.replace(env_id="gymnax/ProofofMemory-v0", num_envs=200)
     env = make_env(config)
@@ -115,7 +115,7 @@ def test_a_policy_of_the_original_plays() -> None:
 def test_the_longest_episode_is_asked_of_the_environment_or_given(tmp_path: Path) -> None:
     absolute = GOLDEN / "vector_multidiscrete_absolute.nn"
     assert "max_episode_steps" in refusal(absolute)  # its environment, `golden`, is none
-    assert load_torch_checkpoint(absolute, max_episode_steps=50).config.max_episode_steps == 50
+    assert load_torch_checkpoint(absolute, max_episode_steps=50).config.trxl_num_positions == 50
     spec = load_torch_checkpoint(absolute, max_episode_steps=30).spec
     assert load_torch_checkpoint(absolute, spec=spec).spec == spec
     assert load_torch_checkpoint(absolute, spec=spec, max_episode_steps=50).spec.max_episode_steps == 50
@@ -278,7 +278,7 @@ def test_an_imported_run_is_fine_tuned(env_id: str, tmp_path: Path, capsys: pyte
     assert printed.err == ""
     assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "spec.json"]
     config = load_config(run_dir / "config.json")
-    assert (config.num_envs, config.seed, config.max_episode_steps, config.clip_coef) == (4, 7, 16, 0.2)
+    assert (config.num_envs, config.seed, config.trxl_num_positions, config.clip_coef) == (4, 7, 16, 0.2)
     assert run_command(command.main, ["--resume", str(run_dir)]) == 0
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [row["global_step"] for row in rows] == [128, 256]
@@ -322,7 +322,7 @@ def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([POLICY, run_dir, "--trxl_dim", 32], [str(POLICY), "encoder.weight", "(64, 3)", "(32, 3)"]),
         ([POLICY, run_dir, "--env_id", "gymnax/CartPole-v1"], [str(POLICY), "(64, 4)"]),
         (
-            [LEARNED, run_dir, "--env_id", "gymnax/CartPole-v1", "--max_episode_steps", 30],
+            [LEARNED, run_dir, "--env_id", "gymnax/CartPole-v1", "--trxl_num_positions", 30],
             ["pos_embedding", "(30, 16)"],
         ),
         ([POLICY, run_dir, "--frobnicate"], ["--frobnicate"]),

@@ -1,6 +1,6 @@
 """The actor-critic: encoder, memory transformer, heads. Acting and learning use the same forward pass."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -16,7 +16,7 @@ from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
-from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.base import EnvSpec, require_settings
 from trxl_jax.errors import ConfigError
 
 
@@ -116,6 +116,12 @@ class ActorCritic(nn.Module):
         """Loss f32[] of features f32[B, D] whose observations are `frames[indices]`; see `PixelDecoder`."""
         return self.decoder.reconstruction_loss_at(features, frames, indices)
 
+    @nn.nowrap
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Flax's `apply`, of arrays as for the method called, with products as precise as `numerics` says."""
+        with self.numerics.precise():
+            return super().apply(*args, **kwargs)
+
     @property
     def shares_frames(self) -> bool:
         """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""
@@ -151,8 +157,9 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
             bfloat16 on a CPU takes the formulation for gpu and tpu, which is slow there but computes what they do.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations.
+        ConfigError: a reconstruction loss for vector observations, or settings of JAX that don't allow it.
     """
+    require_settings()
     if config.reconstruction_coef > 0 and not spec.is_pixels:
         raise ConfigError(
             f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
@@ -168,5 +175,5 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         window=config.fitted_to(spec.max_episode_steps).trxl_memory_length,
         positional_encoding=config.trxl_positional_encoding,
         reconstruction=config.reconstruction_coef > 0,
-        numerics=Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype))),
+        numerics=Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision),
     )

@@ -2,11 +2,10 @@
 
 import flax.linen as nn
 import jax
-from jax.nn.initializers import orthogonal
 
 from trxl_jax.agent.cpu import pixel_decoder
 from trxl_jax.agent.encoders import CONVOLUTIONS, LAST_GRID
-from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
+from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal, orthogonal_dense, torch_bias
 from trxl_jax.agent.numerics import Numerics
 
 

@@ -5,10 +5,9 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import orthogonal
 
 from trxl_jax.agent.cpu import pixel_encoder
-from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal_dense, torch_bias
+from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal, orthogonal_dense, torch_bias
 from trxl_jax.agent.numerics import Numerics
 
 # (channels, kernel, stride) of the encoder's convolutions; the decoder mirrors them.

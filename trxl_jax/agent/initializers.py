@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, orthogonal, variance_scaling
+from jax.custom_batching import sequential_vmap
+from jax.nn.initializers import Initializer, variance_scaling
 
 from trxl_jax.agent.numerics import Numerics
 
@@ -16,6 +17,20 @@ CRITIC_GAIN = 1.0
 
 torch_default = variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for a weight: uniform in +-1/sqrt(fan_in)."""
+
+
+def orthogonal(gain: float, column_axis: int = -1) -> Initializer:
+    """JAX's orthogonal initialiser, with the same numbers, for programs that are vmapped over seeds.
+
+    Under `vmap` it makes one matrix after the other. XLA's CPU backend may wait for ever in batched QR decompositions:
+    each waits for threads of the pool whose threads they all occupy.
+    """
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        one = jax.nn.initializers.orthogonal(gain, column_axis)
+        return sequential_vmap(lambda one_key: one(one_key, shape, dtype))(key)
+
+    return init
 
 
 def torch_bias(fan_in: int) -> Initializer:

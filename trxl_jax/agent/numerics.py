@@ -1,6 +1,7 @@
 """How the agent multiplies: for which platform it is compiled, and in which precision."""
 
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -19,10 +20,19 @@ class Numerics:
     Fields:
         platform: what is compiled for: cpu, gpu or tpu. It changes the order of sums, nothing else.
         dtype: of the factors of convolutions and matrix products; parameters, sums and results are float32.
+        matmul_precision: how accelerators multiply float32 factors: JAX's names default, high or highest. With
+            "default" JAX's own setting decides, which is bfloat16 on TPUs and TF32 on GPUs. CPUs know float32 only.
     """
 
     platform: str
     dtype: np.dtype[Any] = _FLOAT32
+    matmul_precision: str = "default"
+
+    def precise(self) -> AbstractContextManager[Any]:
+        """A context in which products are traced with `matmul_precision`; their gradients need it as well."""
+        if self.platform == "cpu" or self.matmul_precision == "default":
+            return nullcontext()
+        return jax.default_matmul_precision(self.matmul_precision)
 
     @property
     def cpu_float32(self) -> bool:

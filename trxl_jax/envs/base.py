@@ -179,6 +179,21 @@ class DoubleBuffered(Protocol):
         ...
 
 
+def require_settings() -> None:
+    """Checks JAX's settings, which environment variables and environments may change.
+
+    Raises:
+        ConfigError: numbers would have 64 bits, or programs would not be compiled.
+    """
+    settings: Any = jax.config
+    if settings.jax_enable_x64:
+        raise ConfigError(
+            "jax_enable_x64 is set, but the agent has 32 bits: unset JAX_ENABLE_X64, and let no environment set it"
+        )
+    if settings.jax_disable_jit:
+        raise ConfigError("jax_disable_jit is set, but updates must be compiled: unset JAX_DISABLE_JIT")
+
+
 @contextmanager
 def original_errors(env: Environment) -> Iterator[None]:
     """Raises the environment's own exception instead of the one that JAX makes of it in a callback."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
+from trxl_jax.envs.host.episode import EpisodeRules
 from trxl_jax.envs.host.factory import find_gymnasium
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
@@ -23,8 +24,8 @@ def make_env(config: Config, env: Any = None) -> Environment:
     """The batch of environments that a configuration names.
 
     Args:
-        config: num_envs, seed, env_id, env_kwargs, env_options, max_episode_steps, async_envs, env_timeout and
-            bootstrap_truncated matter.
+        config: num_envs, seed, seed_bits, env_id, env_kwargs, env_options, max_episode_steps, trxl_num_positions,
+            async_envs, env_timeout and bootstrap_truncated matter.
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. A batch that
             fulfils `envs.base.Environment` is returned as it is.
@@ -45,13 +46,17 @@ def make_env(config: Config, env: Any = None) -> Environment:
     return HostEnvironment(
         found,
         config.num_envs,
-        seed=config.seed,
-        options=config.env_options,
-        max_episode_steps=config.max_episode_steps,
+        episode_rules(config),
+        num_positions=config.trxl_num_positions,
         asynchronous=config.async_envs,
         timeout=config.env_timeout or None,
         send_final_obs=config.bootstrap_truncated,
     )
+
+
+def episode_rules(config: Config) -> EpisodeRules:
+    """What a configuration says of the episodes of host environments."""
+    return EpisodeRules(config.seed, config.env_options, config.max_episode_steps, config.seed_bits)
 
 
 def find_env(
@@ -153,6 +158,7 @@ def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Envi
         params,
         config.num_envs,
         max_episode_steps=config.max_episode_steps,
+        num_positions=config.trxl_num_positions,
         send_final_obs=config.bootstrap_truncated,
     )
 

@@ -129,9 +129,9 @@ def _check_same(run: Run, stored: Config) -> None:
     The stored window may be shorter than requested: train.py limits it to the task's longest episode.
     """
     wanted = run.config
-    limit = stored.max_episode_steps
+    limit = stored.trxl_num_positions
     if limit is not None:
-        wanted = wanted.fitted_to(limit).replace(max_episode_steps=wanted.max_episode_steps or limit)
+        wanted = wanted.fitted_to(limit).replace(seed_bits=stored.seed_bits)
     for name, value in vars(wanted).items():
         if value != getattr(stored, name) and name not in RESUMABLE_FIELDS and name != "run_dir":
             raise ConfigError(

@@ -141,7 +141,7 @@ def _report_end(child: _Child, stop: StopSignals) -> bool:
     """Prints how a process ended; returns whether it ended as expected."""
     job, status = child.job, child.process.returncode
     minutes = (time.monotonic() - child.started) / 60
-    if status == 0:
+    if status == 0 and job.command() is None:
         _print(f"{job.name}: done in {minutes:.1f} min, {_progress(job)}")
         return True
     if stop and status in (128 + stop.received[0], -stop.received[0]):

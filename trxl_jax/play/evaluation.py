@@ -46,6 +46,7 @@ def evaluate(
     deterministic: bool = False,
     env: Any = None,
     env_options: dict[str, Any] | None = None,
+    max_steps: int | None = None,
     allow_import: bool = False,
 ) -> Evaluation:
     """Plays episodes with seeds that training never uses.
@@ -61,6 +62,8 @@ def evaluate(
         deterministic: take the most probable actions instead of sampling.
         env: an environment object to use instead of `policy.config.env_id`; see `make_env`.
         env_options: options of the task, added to those of `policy.config`.
+        max_steps: length at which an episode is cut, 0: never; None: `policy.config.eval_max_steps`. If episodes were
+            cut, the number `cut` is 1 in their results and 0 in the others'.
         allow_import: whether to import the module of an `env_id` such as `module:id`, which a file may have chosen.
 
     Raises:
@@ -68,7 +71,9 @@ def evaluate(
     """
     if env is None:
         require_no_import(policy.config, allow_import=allow_import)
-    config = policy.config.for_evaluation(min(num_envs, episodes), seed)
+    config = policy.config.for_evaluation(
+        min(num_envs, episodes), seed, policy.config.eval_max_steps if max_steps is None else max_steps
+    )
     batch = make_env(config.replace(env_options=config.env_options | (env_options or {})), env)
     evaluation = make_evaluator(batch, episodes, seed=config.seed, deterministic=deterministic)(policy)
     assert evaluation is not None
@@ -111,6 +116,8 @@ def make_evaluator(env: Environment, num_episodes: int, *, seed: int, determinis
         finally:
             env.close()
         results = [result for results in played for result in results]
+        if not any(result.get("cut") for result in results):
+            results = [{name: value for name, value in result.items() if name != "cut"} for result in results]
         return Evaluation(results, mean_results(results))
 
     return evaluator
@@ -131,7 +138,7 @@ def _play(
 
 def _collect(played: list[list[EpisodeResult]], share: np.ndarray, episode: EpisodeStats, env: Environment) -> None:
     """Adds the results of a chunk to those of each environment, up to the environment's share."""
-    _, ended_in = np.nonzero(episode.done)
+    _, ended_in = np.nonzero(np.asarray(episode.done))
     for i, result in zip(ended_in, env.pop_episode_results(episode), strict=True):
         if len(played[i]) < share[i]:
             played[i].append({name: value for name, value in result.items() if name != "t"})

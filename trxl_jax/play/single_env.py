@@ -12,8 +12,8 @@ import numpy as np
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment, EnvSpec
 from trxl_jax.envs.device.environment import DeviceEnvironment
-from trxl_jax.envs.host.episode import RESULT, EpisodeWrapper, is_memory_gym
-from trxl_jax.envs.registry import find_env, make_env
+from trxl_jax.envs.host.episode import RESULT, EpisodeRules, EpisodeWrapper, is_memory_gym, make_wrapped
+from trxl_jax.envs.registry import episode_rules, find_env, make_env
 from trxl_jax.envs.results import results_from_stats
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.record import ActionNames
@@ -65,7 +65,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     """The environment that a configuration names.
 
     Args:
-        config: env_id, env_kwargs, env_options, max_episode_steps and seed matter.
+        config: env_id, env_kwargs, env_options, max_episode_steps, trxl_num_positions, seed and seed_bits matter.
         env: an object to use instead, as for `make_env`, but no batch of environments.
         pictures: whether `SingleEnv.picture` is wanted.
 
@@ -80,7 +80,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     found = find_env(config.env_id, env, config.env_kwargs)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
-    return HostSingleEnv(config.env_id, batch.spec, make, config.seed, config.env_options)
+    return HostSingleEnv(config.env_id, batch.spec, make, episode_rules(config))
 
 
 class HostSingleEnv:
@@ -90,15 +90,12 @@ class HostSingleEnv:
         env_id: the task.
         spec: what an agent must know of it.
         make: makes one environment. Pictures are drawn if it was made with such a render mode.
-        seed: of all episodes.
-        options: reset options of every episode.
+        rules: seed, options and limit of every episode.
     """
 
-    def __init__(
-        self, env_id: str, spec: EnvSpec, make: Callable[[], Any], seed: int, options: dict[str, Any] | None = None
-    ) -> None:
-        self.env_id, self.spec, self.seed = env_id, spec, seed
-        self._env = EpisodeWrapper(make(), seed, 0, options)
+    def __init__(self, env_id: str, spec: EnvSpec, make: Callable[[], Any], rules: EpisodeRules) -> None:
+        self.env_id, self.spec, self.seed = env_id, spec, rules.seed
+        self._env = make_wrapped(make, rules)
         self._draws = self._env.render_mode in _PICTURE_MODES
         self._x_first = is_memory_gym(self._env) and spec.is_pixels
         self.action_names = _action_names(self._env.unwrapped, spec.action.nvec)
@@ -197,6 +194,6 @@ def _drawing(make: Callable[..., Any]) -> Callable[[], Any]:
     """The same environment with the best of its render modes."""
     plain = make()
     known = plain.metadata.get("render_modes") or ()
-    EpisodeWrapper(plain, 0, 0).close()
+    EpisodeWrapper(plain).close()
     mode = next((mode for mode in _PICTURE_MODES if mode in known), None)
     return make if mode is None else partial(make, render_mode=mode)

@@ -87,7 +87,8 @@ def make_collect_and_learn(
         advantage, returns = gae(
             steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
         )
-        train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+        with agent.numerics.precise():
+            train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
         # Minus infinity, which is not logged, if all returns are equal.
         explained = 1 - (returns - steps.value).var() / returns.var()
         explained = jnp.where(returns.var() > 0, explained, -jnp.inf)

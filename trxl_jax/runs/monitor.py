@@ -21,7 +21,7 @@ class Monitor:
     """Evaluates and films the agent in separate environments, with separate seeds and keys.
 
     Args:
-        config: eval_every, eval_episodes, capture_video, video_every, and the task.
+        config: eval_every, eval_episodes, eval_max_steps, capture_video, video_every, and the task.
         env: an environment object to use instead of `config.env_id`, as for `make_env`.
         directory: of the videos.
 
@@ -37,7 +37,8 @@ class Monitor:
             raise ConfigError(f"{flag}: `env` is a batch of environments; pass a function that makes one, or an id")
         self._evaluator = self._env = None
         if config.eval_every:
-            playing = config.for_evaluation(min(config.num_envs, config.eval_episodes), config.seed)
+            num_envs = min(config.num_envs, config.eval_episodes)
+            playing = config.for_evaluation(num_envs, config.seed, config.eval_max_steps)
             self._evaluator = make_evaluator(make_env(playing, env), config.eval_episodes, seed=playing.seed)
         if config.capture_video:
             self._env = make_single_env(config.for_evaluation(1, config.seed), env, pictures=True)

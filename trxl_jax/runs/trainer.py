@@ -1,6 +1,7 @@
 """The training loop: run `train_step`, log, evaluate, checkpoint, resume."""
 
 import json
+import os
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -187,6 +188,12 @@ class _Run:
                 f"can't read checkpoint {newest}: {reason}; remove it to use an earlier one"
             ) from None
         self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
+        cores = run.get("cores", num_cores())  # version 0.1.0 kept no count
+        if cores != num_cores() and jax.default_backend() == "cpu":
+            self.notes.append(
+                f"warning: the run had {cores} cores and now has {num_cores()}, so that sums may round differently; "
+                "it may differ from one that was never interrupted"
+            )
         if not put_back:
             fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
             self.rollout_state = jax.block_until_ready(fresh)
@@ -285,7 +292,12 @@ class _Run:
         """Writes a checkpoint of the current state, unless it has been saved already."""
         if self.saved == self.iteration:
             return
-        run = {"iteration": self.iteration, "episodes": list(self.episodes.results), "env": self.env_snapshot}
+        run = {
+            "iteration": self.iteration,
+            "episodes": list(self.episodes.results),
+            "env": self.env_snapshot,
+            "cores": num_cores(),
+        }
         states = (self.train_state, self.rollout_state)
         path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
         if self.saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
@@ -321,6 +333,11 @@ class _Run:
         """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
         return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use, from which XLA takes the number of its threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blank(shapes: Any) -> Any:

@@ -15,10 +15,11 @@ from trxl_jax.torch_import.archive import listed, quote
 _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_model", "batch_size", "minibatch_size",
                       "num_iterations", "track", "wandb_project_name", "wandb_entity"})  # fmt: skip
 # Settings that only exist here, or that a checkpoint file must not control.
-_EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "keep_best", "capture_video",
-                       "video_every", "debug", "track", "wandb_project_name", "wandb_entity", "env_options",
-                       "env_kwargs", "max_episode_steps", "async_envs", "env_timeout", "bootstrap_truncated",
-                       "memory_dtype", "compute_dtype"})  # fmt: skip
+_EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "eval_max_steps", "keep_best",
+                       "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity",
+                       "env_options", "env_kwargs", "max_episode_steps", "async_envs", "env_timeout", "seed_bits",
+                       "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype",
+                       "matmul_precision"})  # fmt: skip
 _INCLUDED = frozenset(field.name for field in dataclasses.fields(Config)) - _EXCLUDED
 
 

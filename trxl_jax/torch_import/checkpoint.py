@@ -27,7 +27,7 @@ class TorchCheckpoint(NamedTuple):
     """A converted checkpoint.
 
     Fields:
-        config: the agent's settings, with `max_episode_steps` set and, as in the original, a float32 memory.
+        config: the agent's settings, with `trxl_num_positions` set and, as in the original, a float32 memory.
         spec: shapes of the task's observations and actions, and its longest episode.
         params: the variables of `make_agent(config, spec)`, f32.
         notes: messages for the user about settings that were missing, unknown or changed.
@@ -45,7 +45,7 @@ class TorchFile(NamedTuple):
     Fields:
         path: the file.
         weights: parameters by their PyTorch names.
-        config: the settings stored in the file; with `max_episode_steps` if positional encodings are learned.
+        config: the settings stored in the file; with `trxl_num_positions` if positional encodings are learned.
         notes: messages for the user about these settings.
     """
 
@@ -73,7 +73,7 @@ def load_torch_checkpoint(
         CheckpointError: the file can't be read, or its parameters don't match its settings and task.
     """
     file = open_file(Path(path))
-    limit = max_episode_steps or file.config.max_episode_steps
+    limit = max_episode_steps or file.config.trxl_num_positions
     if spec is not None:
         spec = spec if limit is None else spec._replace(max_episode_steps=limit)
     elif limit is not None:
@@ -111,7 +111,7 @@ def open_file(path: Path) -> TorchFile:
         config, notes = config_from_args(args)
         _check_sizes(weights, config)
         if config.trxl_positional_encoding == "learned":
-            config = config.replace(max_episode_steps=_size(weights, "transformer.pos_embedding", 0))
+            config = config.replace(trxl_num_positions=_size(weights, "transformer.pos_embedding", 0))
     return TorchFile(path, weights, config, notes)
 
 

@@ -36,7 +36,8 @@ class DeviceEnvironment:
             (obs, state, reward, done[, info]), in which case every end counts as a termination.
         params: its parameters; None for its defaults.
         num_envs: N.
-        max_episode_steps: E; None asks the parameters.
+        max_episode_steps: length at which an episode is truncated, at least 1; None: the environment's own limit.
+        num_positions: E; None: the episodes' limit.
         send_final_obs: return the last observation of ended episodes too.
 
     Raises:
@@ -57,6 +58,7 @@ class DeviceEnvironment:
         num_envs: int = 1,
         *,
         max_episode_steps: int | None = None,
+        num_positions: int | None = None,
         send_final_obs: bool = False,
     ) -> None:
         self._env = env
@@ -67,8 +69,10 @@ class DeviceEnvironment:
         self.draws = hasattr(env, "render_debug")
         self.fps: float | None = getattr(env, "fps", None)
         self.x_first: bool = getattr(env, "x_first", False)
-        limit = max_episode_steps or getattr(self._params, "max_steps_in_episode", None) or ENDLESS_MAX_EPISODE_STEPS
-        self.spec = _spec(env, self._params, int(limit))
+        own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
+        limit = min(filter(None, (max_episode_steps, own)), default=None)
+        self._limit = None if limit == own else limit
+        self.spec = _spec(env, self._params, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
 
@@ -93,6 +97,11 @@ class DeviceEnvironment:
         info = values[-1] if len(values) > 4 else {}
         terminated = values[3].astype(bool)
         truncated = values[4].astype(bool) if len(values) == 6 else jnp.zeros_like(terminated)
+        others = {name: info[name].astype(jnp.float32) for name in self._result_names}
+        if self._limit is not None:
+            cut = (env_state.episode_length + 1 == self._limit) & ~(terminated | truncated)
+            truncated, others = truncated | cut, others | {"cut": cut.astype(jnp.float32)}
+            obs, inner = self._restart(cut, keys[:, 1], obs, inner)
 
         reward = reward.astype(jnp.float32)
         done = terminated | truncated
@@ -100,7 +109,7 @@ class DeviceEnvironment:
             done=done,
             episode_return=env_state.episode_return + reward,
             episode_length=env_state.episode_length + 1,
-            others={name: info[name].astype(jnp.float32) for name in self._result_names} or None,
+            others=others or None,
         )
         next_state = DeviceEnvState(
             inner=inner,
@@ -135,6 +144,17 @@ class DeviceEnvironment:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _restart(self, cut: jax.Array, key: jax.Array, obs: jax.Array, inner: Any) -> tuple[jax.Array, Any]:
+        """Observations and states in which the environments where bool[N] `cut` start a new episode."""
+
+        def restart() -> tuple[jax.Array, Any]:
+            keys = jax.vmap(jax.random.fold_in, (0, None))(key, 1)
+            fresh = jax.vmap(self._env.reset, (0, None))(keys, self._params)
+            choose = jax.vmap(jax.lax.select)
+            return jax.tree.map(lambda new, old: choose(cut, new.astype(old.dtype), old), fresh, (obs, inner))
+
+        return jax.lax.cond(cut.any(), restart, lambda: (obs, inner))
 
     def _num_step_values(self) -> int:
         def one_step(key: jax.Array) -> tuple[Any, ...]:

@@ -1,30 +1,26 @@
 """Gymnasium environments on the host, stepped as a batch from inside compiled programs by `io_callback`."""
 
-import concurrent.futures
 import logging
 import math
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import io_callback
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
-from trxl_jax.envs.host.episode import EpisodeWrapper, env_name
+from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep, require_settings
+from trxl_jax.envs.host.episode import DEFAULT_RULES, EpisodeRules, env_name, make_wrapped, one_line
+from trxl_jax.envs.host.lock_watch import LockWatch
 from trxl_jax.envs.host.options import WatchedOptions
-from trxl_jax.envs.host.thread import DaemonThread
-from trxl_jax.envs.host.vector import VectorBatch
-from trxl_jax.envs.host.worker import EnvFactory
+from trxl_jax.envs.host.thread import DaemonThread, is_done
+from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.spaces import read_action_space, read_observation_space
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import ConfigError, EnvironmentFailure, brief, printable
-
-_A_MOMENT = 1.0  # seconds
+from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, warn_once
 
 # The same trees as on the device, of shapes.
 _HostTimeStep: Any = TimeStep
@@ -42,15 +38,16 @@ class HostEnvironment:
     Args:
         make: makes one environment.
         num_envs: N.
-        seed: the run's seed; every episode's own is derived from it, its index and its number.
-        options: reset options of every episode.
-        max_episode_steps: E; None asks the environment.
+        rules: seed, options and limit of every episode.
+        num_positions: E; None: the episodes' limit.
         asynchronous: one process for each environment.
-        timeout: seconds after which a step or a reset of the batch counts as hanging; None: never.
+        timeout: seconds after which it counts as hanging if the batch doesn't answer a step or a reset, or if an
+            environment can't be made or closed; None: never.
         send_final_obs: return the last observation of ended episodes too.
 
     Raises:
         ConfigError: spaces that the agent can't take, or options that the environment refuses.
+        EnvironmentFailure: the environment can't be made or reset.
     """
 
     on_host = True
@@ -59,21 +56,31 @@ class HostEnvironment:
         self,
         make: EnvFactory,
         num_envs: int,
+        rules: EpisodeRules = DEFAULT_RULES,
         *,
-        seed: int = 1,
-        options: dict[str, Any] | None = None,
-        max_episode_steps: int | None = None,
+        num_positions: int | None = None,
         asynchronous: bool = False,
         timeout: float | None = None,
         send_final_obs: bool = False,
     ) -> None:
         self.num_envs = num_envs
-        name, self.spec = _inspect(make, seed, options, max_episode_steps)
-        self.num_buffers = 2 if self.spec.is_pixels and num_envs % 2 == 0 else 1
         self.failure: BaseException | None = None
         self._timeout = timeout
         self._send_final_obs = send_final_obs
         self._results: list[EpisodeResult] = []
+        # A call that hangs in a separate thread can be abandoned.
+        self._thread: DaemonThread | None = None
+        self._watch: LockWatch | None = None
+        self._begun: Future[Any] | None = None
+        self._groups: list[VectorBatch] = []
+        logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
+        try:
+            name, self.spec, bounds = self._wait_for(self._begin(partial(_inspect, make, rules, num_positions)))
+        finally:
+            self._stop_thread()
+        self.num_buffers = 2 if self.spec.is_pixels and num_envs % 2 == 0 else 1
+        self._stepping: list[Future[TimeStep] | None] = [None] * self.num_buffers
+        self._newest: list[Any] = [None] * self.num_buffers
         self._groups = [
             VectorBatch(
                 make,
@@ -81,19 +88,13 @@ class HostEnvironment:
                 indices.tolist(),
                 self.spec,
                 self._results,
-                seed=seed,
-                options=options,
+                rules=rules,
+                bounds=bounds,
                 asynchronous=asynchronous,
                 send_final_obs=send_final_obs,
             )
             for indices in np.split(np.arange(num_envs), self.num_buffers)
         ]
-        # A call that hangs in a separate thread can be abandoned.
-        self._thread: DaemonThread | None = None
-        self._begun: Future[Any] | None = None
-        self._stepping: list[Future[TimeStep] | None] = [None] * self.num_buffers
-        self._newest: list[Any] = [None] * self.num_buffers
-        logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Starts the next episode in each environment; the key is not used. See `Environment.reset`."""
@@ -121,14 +122,25 @@ class HostEnvironment:
         return results
 
     def snapshot(self) -> dict[str, Any]:
-        """The number of episodes started in each environment, and the actions since the last one's start."""
-        actions = [taken for group in self._groups for taken in group.actions() or ()]
-        return {"episodes": np.concatenate([group.episodes for group in self._groups]).tolist(), "actions": actions}
+        """The number of episodes started in each environment, and the actions since the last one's start.
+
+        Also digests of the observations and rewards since then. If one of these episodes is too long to be replayed
+        (`history.MAX_REPLAY`), there are no actions.
+        """
+        snapshot: dict[str, Any] = {"episodes": np.concatenate([group.episodes for group in self._groups]).tolist()}
+        actions = [group.actions() for group in self._groups]
+        if any(taken is None for taken in actions):
+            return snapshot | {"actions": []}
+        return snapshot | {
+            "actions": [taken for of_group in actions for taken in of_group or ()],
+            "digests": [digest for group in self._groups for digest in group.digests()],
+        }
 
     def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
         """Restarts the episodes that were interrupted and repeats their actions; see `Environment.restore`.
 
         If that fails, or no episode was interrupted, only their count is restored: the next `reset` starts new ones.
+        It fails if observations or rewards differ from those of the first time, of which digests were kept.
         """
         self.close()
         self.failure = None
@@ -138,28 +150,54 @@ class HostEnvironment:
         actions = [np.array(taken, space.dtype).reshape(-1, space.num_columns) for taken in snapshot.get("actions", ())]
         if not actions:
             return None
+        digests = snapshot.get("digests")  # version 0.1.0 kept none
         size = self.num_envs // self.num_buffers
+        parts = [slice(i * size, (i + 1) * size) for i in range(self.num_buffers)]
 
         def replay() -> list[TimeStep]:
-            return [group.replay(actions[i * size : (i + 1) * size]) for i, group in enumerate(self._groups)]
+            played = zip(self._groups, parts, strict=True)
+            return [group.replay(actions[part], digests and digests[part]) for group, part in played]
 
         try:
-            self._newest = self._wait_for(self._begin(replay), timeout=None)
+            for group, part in zip(self._groups, parts, strict=True):
+                self._wait_for(self._begin(partial(group.make, actions[part])), progress=group.answered)
+            self._newest = self._wait_for(self._begin(replay, watched=False), timeout=None)
         except Exception as error:  # of any kind: these actions did not raise it before
             self.failure = error
             return self.restore(snapshot | {"actions": ()})
         return np.concatenate([step.obs for step in self._newest])
 
     def close(self) -> None:
-        """Ends worker processes and frees the environments."""
-        stepping = self._begun is not None and not self._begun.done()
+        """Ends worker processes and frees the environments.
+
+        Nothing is raised, so that what happened before isn't hidden; an environment that hangs is abandoned.
+        """
+        hangs = self._begun is not None and not self._begun.done()
+        try:
+            if not hangs and (self.failure is None or not any(group.asynchronous for group in self._groups)):
+                self._close_groups()
+        finally:
+            for group in self._groups:
+                group.abandon()
+            self._stepping = [None] * self.num_buffers
+            self._stop_thread()
+
+    def _close_groups(self) -> None:
+        for group in filter(lambda group: group.is_made, self._groups):
+            closing = self._begin(group.close)
+            if not is_done(closing, self._timeout):
+                waited = f"no answer for --env_timeout {self._timeout} seconds"
+                warn_once(f"environment {group.unclosed()} hangs in close: {waited}")
+                return
+
+    def _stop_thread(self) -> None:
         self._begun = None
         thread, self._thread = self._thread, None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
         if thread is not None:
             thread.stop()
-        self._stepping = [None] * self.num_buffers
-        for group in self._groups:
-            group.close(failed=self.failure is not None, stepping=stepping)
 
     def _shapes(self, n: int) -> Any:
         """Shapes of the `TimeStep` of n environments."""
@@ -184,7 +222,9 @@ class HostEnvironment:
             for i in range(self.num_buffers):
                 self._take(i)
             for group in self._groups:
-                self._wait_for(self._begin(group.make), timeout=None)
+                if not group.is_made:
+                    self._wait_for(self._begin(group.make), progress=group.answered)
+            self._require_different()
             self._newest = self._wait_for(self._begin(lambda: [group.reset() for group in self._groups]))
             self._results.clear()
             return np.concatenate([step.obs for step in self._newest])
@@ -219,31 +259,44 @@ class HostEnvironment:
             self._newest[buffer] = self._wait_for(stepping)
         return self._newest[buffer]
 
-    def _begin(self, call: Callable[[], Any]) -> Future[Any]:
+    def _require_different(self) -> None:
+        objects = [env for group in self._groups for env in group.objects]
+        if len({id(env) for env in objects}) < len(objects):
+            raise EnvironmentFailure("`env` returned the same environment twice; it must make a new one in each call")
+
+    def _begin(self, call: Callable[[], Any], *, watched: bool = True) -> Future[Any]:
+        """Starts a call in the thread; if it holds Python's lock for too long, the process is ended."""
         if self._thread is None:
             self._thread = DaemonThread("environments")
+        if watched and self._timeout is not None:
+            self._watch = self._watch or LockWatch(self._timeout)
+            call = partial(self._watch.call, call)
         self._begun = self._thread.submit(call)
         return self._begun
 
-    def _wait_for(self, future: Future[Any], timeout: float | None = math.inf) -> Any:
-        """The result of a call, for which by default it waits `--env_timeout` seconds."""
+    def _wait_for(
+        self, future: Future[Any], timeout: float | None = math.inf, progress: Callable[[], Any] = lambda: None
+    ) -> Any:
+        """The result of a call, for which by default it waits `--env_timeout` seconds; see `is_done`."""
         timeout = self._timeout if timeout == math.inf else timeout
-        done, _ = concurrent.futures.wait([future], timeout)
-        if not done:  # again, because a process that was stopped and continued sees that time has passed
-            done, _ = concurrent.futures.wait([future], _A_MOMENT)
-        if done:
+        if is_done(future, timeout, progress):
             return future.result()
         assert timeout is not None
+        if self._watch is not None:
+            self._watch.stop()  # the lock is free, or this wouldn't be known
         failures = (group.hanging(timeout) for group in self._groups)
-        raise next(filter(None, failures), EnvironmentFailure("the environments hang"))
+        nameless = f"the environment hangs while it is made and reset: no answer for --env_timeout {timeout:g} seconds"
+        raise next(filter(None, failures), EnvironmentFailure(nameless))
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         # JAX turns an exception into one of its own, with a traceback; `original_errors` raises the first one instead.
         if self.failure is not None:
             raise self.failure
         try:
-            return call()
-        except (EnvironmentFailure, KeyboardInterrupt, SystemExit) as failure:
+            result = call()
+            require_settings()
+            return result
+        except (UserError, KeyboardInterrupt) as failure:
             self.failure = failure
             raise
         except Exception as error:
@@ -263,19 +316,13 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
 
 
-@cache
-def _warn_of_unread(name: str, options: str) -> None:
-    line = f"warning: --env_options: {name} did not read {options} in its reset; it may have no such option"
-    print(printable(line), file=sys.stderr)
-
-
 def _inspect(
-    make: EnvFactory, seed: int, options: dict[str, Any] | None, max_episode_steps: int | None
-) -> tuple[str, EnvSpec]:
-    """Makes one environment, resets it with the run's options, and returns its name and `EnvSpec`."""
-    env = make()
-    watched = WatchedOptions(options or {})
-    wrapped = EpisodeWrapper(env, seed, 0, watched)
+    make: EnvFactory, rules: EpisodeRules, num_positions: int | None
+) -> tuple[str, EnvSpec, tuple[np.ndarray, np.ndarray] | None]:
+    """Makes one environment and resets it; returns its name, its `EnvSpec`, and the bounds of vector observations."""
+    watched = WatchedOptions(rules.options or {})
+    wrapped = make_wrapped(make, rules._replace(options=watched))
+    env = wrapped.env
     try:
         name = env_name(env)
         action = read_action_space(name, env.action_space)
@@ -283,21 +330,18 @@ def _inspect(
         try:
             wrapped.reset()
         except EnvironmentFailure as error:
-            if options:
-                cause = error.__cause__ or error
-                reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-                raise ConfigError(
-                    f"--env_options {brief(options)}: {name} can't be reset with them ({reason})"
-                ) from error
+            if rules.options:
+                what = f"{brief(rules.options)}: {name} can't be reset with them ({one_line(error.__cause__ or error)})"
+                raise ConfigError(f"--env_options {what}") from error
             raise
         if watched.unread:
-            _warn_of_unread(name, ", ".join(sorted(watched.unread)))
-        limits = (
-            max_episode_steps,
-            env.spec.max_episode_steps if env.spec else None,
-            getattr(env.unwrapped, "max_episode_steps", None),
-        )
-        limit = next((n for n in limits if n is not None and n > 0), ENDLESS_MAX_EPISODE_STEPS)
-        return name, EnvSpec(shape, dtype, action, int(limit))
+            unread = ", ".join(sorted(watched.unread))
+            warn_once(f"--env_options: {name} did not read {unread} in its reset; it may have no such option")
+        own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
+        limit = next((n for n in own if n is not None and n > 0), None)
+        limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
+        spec = EnvSpec(shape, dtype, action, int(num_positions or limit))
+        space: Any = env.observation_space
+        return name, spec, None if spec.is_pixels else (space.low, space.high)
     finally:
         wrapped.close()

@@ -1,15 +1,48 @@
 """The wrapper around each single Gymnasium environment: seeds, options, statistics, checks. Doesn't use JAX."""
 
-import math
-from typing import Any
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from trxl_jax.errors import EnvironmentFailure, is_text
+from trxl_jax.envs.host.digest import extend_digest, new_digest
+from trxl_jax.errors import EnvironmentFailure, UserError, is_text, warn_once
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
+
+DIGEST = "episode_digest"
+"""Key of the digest of a replayed episode in the info of the reset that replayed it."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class EpisodeRules(NamedTuple):
+    """What is the same in all episodes of a batch of environments.
+
+    Fields:
+        seed: the run's seed.
+        options: reset options of every episode.
+        max_steps: length at which an episode is truncated; None: the environment's own limit, if it has one.
+        seed_bits: bits of the episodes' seeds. 31, because environments in C take no larger ones; the runs of
+            version 0.1.0 have 32.
+    """
+
+    seed: int = 1
+    options: dict[str, Any] | None = None
+    max_steps: int | None = None
+    seed_bits: int = 31
+
+    def episode_seed(self, index: int, episode: int) -> int:
+        """Seed of the episode of that number in the environment of that index."""
+        return int(np.random.SeedSequence((self.seed, index, episode)).generate_state(1)[0]) % 2**self.seed_bits
+
+
+DEFAULT_RULES = EpisodeRules()
 
 
 class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
@@ -20,9 +53,8 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
 
     Args:
         env: the environment.
-        seed: the run's seed.
+        rules: seed, options and limit of every episode.
         index: of this environment in the batch.
-        options: reset options of every episode.
         episode: number of the first episode; a resumed run continues the count.
         replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
 
@@ -34,102 +66,177 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
 
     Raises:
         EnvironmentFailure: from `reset` and `step`, if the environment raised, or returned numbers that are
-            not finite or an observation outside its space.
+            not finite or an observation of another shape or type than its space.
     """
 
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        seed: int,
-        index: int,
-        options: dict[str, Any] | None = None,
+        rules: EpisodeRules = DEFAULT_RULES,
+        index: int = 0,
         episode: int = 0,
         replay: np.ndarray | None = None,
     ) -> None:
         super().__init__(env)
         self.index = index
-        self.options = options or None
         self.episode = episode
         self.episode_seed: int | None = None
         self.busy = False
-        self._run_seed = seed
-        self._replay = replay
         self.length = 0
+        self._rules = rules
+        self._replay = replay
         self._return = 0.0
+        self._pid = os.getpid()
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
-        self._bounds = _bounds(env.observation_space)
         if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
             self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts the next episode with the run's own seed and options, not the caller's; returns obs [*obs_shape]."""
+        """Starts the next episode with the run's own seed and options, not the caller's.
+
+        Returns:
+            obs [*obs_shape], and of an episode that was replayed its digest under `DIGEST`.
+        """
         self.busy = True
-        self.episode_seed = episode_seed(self._run_seed, self.index, self.episode)
+        self.episode_seed = self._rules.episode_seed(self.index, self.episode)
         self.episode += 1
         self.length, self._return = 0, 0.0
         _forget_previous_episode(self.env.unwrapped)
-        try:
-            obs, _ = self.env.reset(seed=self.episode_seed, options=self.options)
-            obs = self._cast(obs)
-        except Exception as error:
-            raise self._failure(error) from error
+        obs, _ = self._call(lambda: self.env.reset(seed=self.episode_seed, options=self._rules.options or None))
+        obs = self._cast(obs)
         replay, self._replay = self._replay, None
-        for action in () if replay is None else replay:
-            obs, _, terminated, truncated, _ = self.step(action)
-            if terminated or truncated:
-                raise self._failure(ValueError("the episode ended earlier when it was played again"))
+        info: dict[str, Any] = {}
+        if replay is not None:
+            obs, info = self._repeat(obs, replay)
         self.busy = False
-        return obs, {}
+        return obs, info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
         self.busy = True
-        try:
-            obs, reward, terminated, truncated, info = self.env.step(action + self._action_start)
-            obs, reward = self._cast(obs), _finite("reward", float(reward))
-        except Exception as error:
-            raise self._failure(error) from error
+        obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(action + self._action_start))
+        obs, reward = self._cast(obs), self._finite_reward(reward)
+        terminated, truncated = bool(terminated), bool(truncated)
         self.busy = False
         self.length += 1
         self._return += reward
+        limit = self._rules.max_steps
+        cut = self.length == limit and not (terminated or truncated)
         result = {}
-        if terminated or truncated:
+        if terminated or truncated or cut:
             # Ours last: an environment's own "l" must not replace the length.
             result[RESULT] = _numbers(info) | {"r": self._return, "l": float(self.length)}
-        return obs, reward, bool(terminated), bool(truncated), result
+            result[RESULT] |= {} if limit is None else {"cut": float(cut)}
+        return obs, reward, terminated, truncated or cut, result
+
+    def render(self) -> Any:
+        """A copy of the picture, which the environment may draw over."""
+        return np.array(self._call(self.env.render))
 
     def close(self) -> None:
-        """Closes the environment, except Memory Gym's, which would quit pygame for all tasks of the process."""
-        if not is_memory_gym(self.env):
-            super().close()
+        """Closes the environment, except Memory Gym's, which would quit pygame for all tasks of the process.
+
+        An error in it is a warning, so that it hides nothing that happened before.
+        """
+        if is_memory_gym(self.env):
+            return
+        try:
+            self.env.close()
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            warn_once(f"environment {env_name(self.env)} failed in close: {one_line(error)}")
+
+    def _repeat(self, obs: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        digest = new_digest(obs[None])
+        for action in actions:
+            obs, reward, terminated, truncated, _ = self.step(action)
+            if terminated or truncated:
+                raise self._failure("the episode ended earlier when it was played again")
+            digest = extend_digest(digest, obs[None], np.array([reward], np.float32))
+        return obs, {DIGEST: digest[0]}
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        """The environment's answer; whatever it raises, `SystemExit` included, is a failure."""
+        try:
+            return call()
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            raise self._failure(one_line(error)) from error
+        finally:
+            if os.getpid() != self._pid:  # a process that the environment forked must not go on as if it were the run
+                os._exit(1)
 
     def _cast(self, obs: Any) -> np.ndarray:
-        obs = np.asarray(obs)
-        if obs.shape != self.observation_space.shape:
-            raise ValueError(f"observation of shape {obs.shape} in a space of shape {self.observation_space.shape}")
-        if self.observation_space.dtype == np.uint8 and obs.ndim == 3:
-            if obs.dtype != np.uint8:
-                raise ValueError(f"observation of {obs.dtype} in a space of uint8")
-            return obs
-        obs = obs.astype(np.float32)
-        low, high = self._bounds
-        inside = (low <= obs) & (obs <= high)
-        if not inside.all():
-            i = int(np.argmin(inside))
-            limits = f" and not between {low[i]:g} and {high[i]:g}, as its space says" if np.isfinite(obs[i]) else ""
-            raise ValueError(f"element {i} of the observation is {obs[i]:g}{limits}")
-        return obs
+        """A copy of the observation, which the environment may overwrite, as uint8 or float32."""
+        space = self.observation_space
+        found = np.asarray(obs)
+        if found.shape != space.shape:
+            raise self._failure(f"observation of shape {found.shape} in a space of shape {space.shape}")
+        if space.dtype == np.uint8 and found.ndim == 3:
+            if found.dtype != np.uint8:
+                raise self._failure(f"observation of {found.dtype} in a space of uint8")
+            return found.copy()
+        if found.dtype.kind not in "biuf":
+            raise self._failure(f"observation of {found.dtype} in a space of numbers")
+        with np.errstate(over="ignore"):
+            cast = found.astype(np.float32)
+        finite = np.isfinite(cast)
+        if not finite.all():
+            i = int(np.argmin(finite))
+            raise self._failure(f"element {i} of the observation is {found[i]:g}, which is no finite float32")
+        return cast
 
-    def _failure(self, error: Exception) -> EnvironmentFailure:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    def _finite_reward(self, reward: Any) -> float:
+        try:
+            value = float(reward)
+        except (TypeError, ValueError):
+            raise self._failure(f"the reward is no number but {reward!r}") from None
+        if not abs(value) <= _LARGEST:
+            raise self._failure(f"reward {value:g} is no finite float32")
+        return value
+
+    def _failure(self, reason: str) -> EnvironmentFailure:
         return failure(env_name(self.env), "failed", self.index, self.episode_seed, self.length, reason)
 
 
-def episode_seed(run_seed: int, index: int, episode: int) -> int:
-    """Seed of the episode of that number in the environment of that index."""
-    return int(np.random.SeedSequence((run_seed, index, episode)).generate_state(1)[0])
+def make_wrapped(
+    make: Callable[[], gymnasium.Env[Any, Any]],
+    rules: EpisodeRules = DEFAULT_RULES,
+    index: int = 0,
+    episode: int = 0,
+    replay: np.ndarray | None = None,
+) -> EpisodeWrapper:
+    """Makes an environment in an `EpisodeWrapper`, whose other arguments these are.
+
+    Raises:
+        EnvironmentFailure: its constructor raised anything that isn't a `UserError` already.
+    """
+    try:
+        env = make()
+    except UserError:
+        raise
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        raise EnvironmentFailure(f"an environment (index {index}) can't be made: {one_line(error)}") from error
+    if not isinstance(env, gymnasium.Env):
+        raise EnvironmentFailure(f"`env` must make a Gymnasium environment; it made an object of {type(env).__name__}")
+    return EpisodeWrapper(env, rules, index, episode, replay)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is the user's Ctrl-C: only the main thread gets it, and worker processes ignore it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and in_main_thread and multiprocessing.parent_process() is None
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and text of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
@@ -147,24 +254,14 @@ def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
     return type(env.unwrapped).__module__.startswith("memory_gym.")
 
 
-def _bounds(space: gymnasium.Space[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of float32 observations; numbers that aren't finite are always outside."""
-    most = np.finfo(np.float32).max
-    low, high = getattr(space, "low", -most), getattr(space, "high", most)
-    return np.maximum(low, -most).astype(np.float32), np.minimum(high, most).astype(np.float32)
-
-
-def _finite(what: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{what} {value} is not finite")
-    return value
-
-
 def _numbers(info: dict[str, Any]) -> dict[str, float]:
-    """The numeric entries of an info whose names are text; a short vector becomes one entry an element."""
+    """The numeric entries of an info whose names are text; a short vector becomes one entry an element.
+
+    Memory Gym's ground truth is left out.
+    """
     numbers: dict[str, float] = {}
     for name, value in info.items():
-        if not isinstance(name, str) or not is_text(name):
+        if name == "ground_truth" or not isinstance(name, str) or not is_text(name):
             continue
         if not isinstance(value, bool | int | float | np.bool_ | np.number | np.ndarray):
             continue

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from trxl_jax.envs.host.episode import is_interrupt
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
@@ -92,7 +93,10 @@ def _make(env_id: str, **kwargs: Any) -> Any:
         if is_minigrid(env_id):
             return make_minigrid(env_id, **kwargs)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    except Exception as error:  # a constructor may raise anything
+    except BaseException as error:  # a constructor may raise anything, `SystemExit` included
+        if is_interrupt(error):
+            raise
         given = {name: value for name, value in kwargs.items() if name != "render_mode"}
         with_kwargs = f" with --env_kwargs {given}" if given else ""
-        raise ConfigError(f"--env_id {env_id} can't be made{with_kwargs}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"--env_id {env_id} can't be made{with_kwargs}: {reason}") from error

@@ -1,10 +1,13 @@
-"""The actions of the current episodes, for replaying them. Doesn't use JAX."""
+"""The actions of the current episodes, for replaying them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from trxl_jax.envs.spaces import DiscreteActions
+
+MAX_REPLAY = 100_000
+"""Steps after which an episode can't be replayed any more: the history of an endless one would grow for ever."""
 
 
 class ActionHistory:
@@ -19,11 +22,14 @@ class ActionHistory:
         # [steps, n, A]; newer steps are in `_recent` until `of_each` is called.
         self._past = np.zeros((0, num_envs, action.num_columns), action.storage_dtype)
         self._recent: list[np.ndarray] = []
+        # Where each episode began in them; negative if its first actions were forgotten.
         self._began = np.zeros(num_envs, np.int64)
 
     def append(self, action: np.ndarray) -> None:
         """Adds a step's actions i32[n, A]; the array must not be changed afterwards."""
         self._recent.append(action)
+        if len(self._recent) > MAX_REPLAY:
+            self._join()
 
     def restart(self, done: np.ndarray) -> None:
         """Starts a new episode where bool[n] `done`."""
@@ -33,12 +39,11 @@ class ActionHistory:
         """Number of steps in the current episode of environment i."""
         return len(self._past) + len(self._recent) - int(self._began[i])
 
-    def of_each(self) -> list[np.ndarray]:
-        """The actions [steps, A] of each environment; forgets the actions of finished episodes."""
-        over = self._began.min()
-        recent = np.array(self._recent, self._past.dtype).reshape(-1, *self._past.shape[1:])
-        self._past, self._recent = np.concatenate([self._past, recent])[over:], []
-        self._began = self._began - over
+    def of_each(self) -> list[np.ndarray] | None:
+        """The actions [steps, A] of each environment; None if an episode has more than `MAX_REPLAY` steps."""
+        self._join()
+        if self._began.min() < 0:
+            return None
         return [self._past[began:, i] for i, began in enumerate(self._began)]
 
     def load(self, actions: Sequence[np.ndarray]) -> None:
@@ -49,3 +54,10 @@ class ActionHistory:
         self._recent = []
         for i, taken in enumerate(actions):
             self._past[self._began[i] :, i] = taken
+
+    def _join(self) -> None:
+        """Moves recent actions to the past, and forgets those of finished episodes and of too long ones."""
+        recent = np.array(self._recent, self._past.dtype).reshape(-1, *self._past.shape[1:])
+        joined = np.concatenate([self._past, recent])
+        over = max(int(self._began.min()), len(joined) - MAX_REPLAY)
+        self._past, self._recent, self._began = joined[over:], [], self._began - over

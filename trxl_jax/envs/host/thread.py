@@ -1,10 +1,13 @@
-"""A thread for calls that may hang."""
+"""Calls that may hang: a thread that can be abandoned, and waiting for it."""
 
+import concurrent.futures
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
+
+_A_MOMENT = 1.0  # seconds
 
 
 class DaemonThread:
@@ -37,3 +40,21 @@ class DaemonThread:
                 future.set_result(call())
             except BaseException as error:  # is raised again by whoever waits
                 future.set_exception(error)
+
+
+def is_done(future: Future[Any], seconds: float | None, progress: Callable[[], Any] = lambda: None) -> bool:
+    """Waits for a call; returns whether it has ended.
+
+    Args:
+        future: the call's.
+        seconds: how long; None: until it has ended.
+        progress: as long as its value differs from that of `seconds` ago, waiting goes on.
+    """
+    while True:
+        before = progress()
+        # Twice, because a process that was stopped and continued sees that time has passed.
+        for wait in (seconds, _A_MOMENT):
+            if concurrent.futures.wait([future], wait).done:
+                return True
+        if progress() == before:
+            return False

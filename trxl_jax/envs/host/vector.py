@@ -1,32 +1,29 @@
 """A group of Gymnasium environments, neighbours in the batch, that are stepped together, in NumPy."""
 
 import contextlib
-import multiprocessing
 import multiprocessing.connection
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trxl_jax.envs.base import EnvSpec, TimeStep
-from trxl_jax.envs.host.episode import RESULT, EpisodeWrapper, episode_seed, failure
+from trxl_jax.envs.host.digest import extend_digest, new_digest
+from trxl_jax.envs.host.episode import DIGEST, RESULT, EpisodeRules, EpisodeWrapper, failure, make_wrapped
 from trxl_jax.envs.host.history import ActionHistory
-from trxl_jax.envs.host.worker import EnvFactory, make_wrapped
+from trxl_jax.envs.host.processes import FOREVER, WorkerEnvs
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.stats import EpisodeStats
-from trxl_jax.errors import EnvironmentFailure
+from trxl_jax.errors import EnvironmentFailure, warn_once
+
+EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 
 # The same trees as on the device, of NumPy arrays.
 _HostTimeStep: Any = TimeStep
 _HostEpisodeStats: Any = EpisodeStats
-
-# Seconds. With a timeout, Gymnasium waits for all workers before it reads any answer, so that it is known which worker
-# gave none.
-_FOREVER = 1e6
 
 
 class VectorBatch:
@@ -38,8 +35,8 @@ class VectorBatch:
         indices: of these environments in the whole batch.
         spec: observations, actions and episode limit.
         results: the list to which results of finished episodes are appended.
-        seed: the run's seed.
-        options: reset options of every episode.
+        rules: seed, options and limit of every episode.
+        bounds: lowest and highest vector observations, each [*obs_shape], that the space allows; None: don't check.
         asynchronous: one process for each environment.
         send_final_obs: return the last observation of ended episodes too.
     """
@@ -52,41 +49,72 @@ class VectorBatch:
         spec: EnvSpec,
         results: list[EpisodeResult],
         *,
-        seed: int,
-        options: dict[str, Any] | None,
+        rules: EpisodeRules,
+        bounds: tuple[np.ndarray, np.ndarray] | None,
         asynchronous: bool,
         send_final_obs: bool,
     ) -> None:
         self.num_envs = len(indices)
         self.episodes = np.zeros(self.num_envs, np.int64)
+        self.asynchronous = asynchronous
+        self.num_made = 0
         self._name = name
-        self._seed = seed
         self._indices = indices
         self._spec = spec
         self._results = results
-        self._asynchronous = asynchronous
+        self._rules = rules
+        self._bounds = bounds
         self._send_final_obs = send_final_obs
-        self._make_wrapped = partial(make_wrapped, make, os.getpid(), seed, options)
+        self._make_wrapped = partial(make_wrapped, make, rules)
         self._envs: Any = None
-        self._busy = False
+        self._making = self._busy = False
         self._history = ActionHistory(self.num_envs, spec.action)
+        self._digests = np.zeros(self.num_envs, np.uint64)
 
-    def make(self) -> None:
-        """Makes the environments, unless they exist; `reset` must come next."""
-        if self._envs is None:
-            self._make([None] * self.num_envs)
+    def make(self, replay: Sequence[np.ndarray] | None = None) -> None:
+        """Makes the environments; `reset` must come next, or `replay` with the actions [steps, A] of each."""
+        if replay is None:
+            given: list[np.ndarray | None] = [None] * self.num_envs
+        else:
+            self.episodes -= 1
+            given = [self._spec.action.for_environment(taken) for taken in replay]
+        where = zip(self._indices, self.episodes.tolist(), given, strict=True)
+        makers = [partial(self._make_wrapped, *which) for which in where]
+        self.num_made, self._making, self._busy = 0, True, True
+        if self.asynchronous:
+            WorkerEnvs(makers, started=self._take)
+        else:
+            makers = [partial(self._count, maker) for maker in makers]
+            # SAME_STEP is what the original trained with: the observation after an end is the next episode's first.
+            self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        self._making = self._busy = False
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there are environments."""
+        return self._envs is not None
+
+    @property
+    def objects(self) -> list[Any]:
+        """The environments of this process, without wrappers."""
+        return [] if self.asynchronous else [env.unwrapped for env in self._envs.envs]
 
     def reset(self) -> TimeStep:
         """Starts the next episode in each environment; only the observations of the result are meaningful."""
-        self.make()
-        return self._start()
+        return self._start()[0]
 
-    def replay(self, actions: Sequence[np.ndarray]) -> TimeStep:
-        """Restarts each environment's last episode and repeats its actions, [steps, A] each; see `reset`."""
-        self.episodes -= 1
-        self._make([self._spec.action.for_environment(taken) for taken in actions])
-        began = self._start()
+    def replay(self, actions: Sequence[np.ndarray], digests: Sequence[int] | None) -> TimeStep:
+        """Restarts each environment's last episode and repeats its actions, [steps, A] each; see `reset`.
+
+        Raises:
+            EnvironmentFailure: with the digests of the episodes so far, observations or rewards were others.
+        """
+        began, info = self._start()
+        found = info[DIGEST]
+        if digests is not None and not np.array_equal(found, np.array(digests, np.uint64)):
+            raise EnvironmentFailure("an episode went another way when it was played again")
         self._history.load(actions)
+        self._digests = found
         return began
 
     def step(self, action: np.ndarray) -> TimeStep:
@@ -95,9 +123,9 @@ class VectorBatch:
             raise EnvironmentFailure("step called on a closed environment; call reset first")
         action_of_each = self._spec.action.for_environment(action)
         self._busy = True
-        if self._asynchronous:
+        if self.asynchronous:
             self._envs.step_async(action_of_each)
-            outcome = self._envs.step_wait(_FOREVER)
+            outcome = self._envs.step_wait(FOREVER)
         else:
             outcome = self._envs.step(action_of_each)
         self._busy = False
@@ -105,31 +133,44 @@ class VectorBatch:
         return self._time_step(*outcome)
 
     def actions(self) -> list[np.ndarray] | None:
-        """The actions in each environment's current episode, integers [steps, A]; None before the first reset."""
+        """The actions in each environment's current episode, integers [steps, A].
+
+        None before the first reset, or if an episode is too long to be replayed; see `history.MAX_REPLAY`.
+        """
         return None if self._envs is None else self._history.of_each()
 
-    def close(self, *, failed: bool, stepping: bool = False) -> None:
-        """Ends worker processes and frees the environments; the next `reset` makes new ones.
+    def digests(self) -> list[int]:
+        """Digests of the current episodes' observations and rewards so far, which `replay` compares."""
+        return [int(digest) for digest in self._digests]
 
-        Args:
-            failed: an error occurred, and workers may not answer.
-            stepping: a thread may still be stepping them; without processes they can only be abandoned.
-        """
+    def close(self) -> None:
+        """Closes the environments and ends worker processes; `abandon` must come next. It may hang."""
+        if self.asynchronous:
+            self._envs.close()
+        else:
+            for env in self._envs.envs:
+                env.busy = True
+                env.close()
+                env.busy = False
+
+    def unclosed(self) -> str:
+        """While `close` hangs: which environment it waits for."""
+        if self.asynchronous:
+            busy = [process.is_alive() for process in self._envs.processes]
+        else:
+            busy = [env.busy for env in self._envs.envs]
+        return f"{self._name} (index {self._indices[busy.index(True) if True in busy else 0]})"
+
+    def abandon(self) -> None:
+        """Forgets the environments, which are not closed, and kills worker processes."""
         envs, self._envs = self._envs, None
-        self._busy = False
-        if envs is None or (stepping and not self._asynchronous):
+        self._making = self._busy = False
+        if envs is None:
             return
-        processes = getattr(envs, "processes", ())
-        if failed or stepping:  # closing would wait for a worker that hangs
-            for process in processes:
-                process.kill()
-        # Closing raises if workers died or were interrupted in a step.
-        with contextlib.suppress(Exception):
-            envs.close(**({"terminate": True} if processes and (failed or stepping) else {}))
+        if self.asynchronous:
+            with contextlib.suppress(Exception):  # of workers that died
+                envs.close(terminate=True)
         envs.closed = True  # otherwise it tries again when it is garbage collected
-        for process in processes:
-            if process.is_alive():
-                process.kill()
 
     def dead(self) -> EnvironmentFailure | None:
         """The error of the first environment whose worker process has ended."""
@@ -143,77 +184,104 @@ class VectorBatch:
 
     def hanging(self, seconds: float) -> EnvironmentFailure | None:
         """The error of the first environment that hasn't answered, if answers are awaited."""
-        if self._envs is None or not self._busy:
+        if not self._busy:
             return None
-        if self._asynchronous:
+        if self._envs is None:
+            waiting = [i >= self.num_made for i in range(self.num_envs)]
+        elif self.asynchronous:
             waiting = [not pipe.poll() for pipe in self._envs.parent_pipes]
         else:
             waiting = [env.busy for env in self._envs.envs]
         if not any(waiting):
             return None
-        return self._failure(waiting.index(True), "hangs", f"no answer for --env_timeout {seconds:g} seconds")
+        i, reason = waiting.index(True), f"no answer for --env_timeout {seconds:g} seconds"
+        if self._making:
+            return EnvironmentFailure(
+                f"environment {self._name} hangs while it is made (index {self._indices[i]}): {reason}"
+            )
+        return self._failure(i, "hangs", reason)
+
+    def answered(self) -> int:
+        """How many environments have been made so far, while they are."""
+        if not self.asynchronous or self._envs is None:
+            return self.num_made
+        return sum(pipe.poll() for pipe in self._envs.parent_pipes)
 
     def _failure(self, i: int, what: str, reason: str) -> EnvironmentFailure:
         """The error of an environment; of a worker that hangs in a reset, with its last step before."""
         index = self._indices[i]
-        if not self._asynchronous:
+        if not self.asynchronous:
             env = self._envs.envs[i]
             return failure(self._name, what, index, env.episode_seed, env.length, reason)
-        seed = episode_seed(self._seed, index, max(int(self.episodes[i]) - 1, 0))
+        seed = self._rules.episode_seed(index, max(int(self.episodes[i]) - 1, 0))
         return failure(self._name, what, index, seed, self._history.steps(i), reason)
 
-    def _make(self, replays: Sequence[np.ndarray | None]) -> None:
-        where = zip(self._indices, self.episodes.tolist(), replays, strict=True)
-        self._envs = _vectorise([partial(self._make_wrapped, *which) for which in where], self._asynchronous)
+    def _count(self, maker: Callable[[], EpisodeWrapper]) -> EpisodeWrapper:
+        env = maker()
+        self.num_made += 1
+        return env
 
-    def _start(self) -> TimeStep:
+    def _take(self, envs: WorkerEnvs) -> None:
+        self._envs = envs
+
+    def _start(self) -> tuple[TimeStep, dict[str, Any]]:
         self._busy = True
-        if self._asynchronous:
+        if self.asynchronous:
             self._envs.reset_async()
-            obs, _ = self._envs.reset_wait(_FOREVER)
+            obs, info = self._envs.reset_wait(FOREVER)
         else:
-            obs, _ = self._envs.reset()
+            obs, info = self._envs.reset()
         self._busy = False
         self.episodes += 1
         self._history = ActionHistory(self.num_envs, self._spec.action)
         nothing = np.zeros(self.num_envs, bool)
-        return self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
+        began = self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
+        self._digests = new_digest(np.asarray(began.obs))
+        return began, info
 
     def _time_step(
         self, obs: np.ndarray, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
     ) -> TimeStep:
+        # A copy: JAX may alias it, and the vector environment overwrites it in the next step.
+        obs, reward = np.array(obs, self._spec.obs_dtype), np.asarray(reward, np.float32)
+        self._check_bounds(obs)
+        self._digests = extend_digest(self._digests, obs, reward)
         done = terminated | truncated
         episode_return, episode_length = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.int32)
         if done.any():
             self.episodes += done
             self._history.restart(done)
+            self._digests[done] = new_digest(obs[done])
             results = infos["final_info"][RESULT]
             names = [name for name in results if not name.startswith("_")]
             for i in np.flatnonzero(done):
                 self._results.append({name: float(results[name][i]) for name in names if results[f"_{name}"][i]})
             episode_return[done], episode_length[done] = results["r"][done], results["l"][done]
         return _HostTimeStep(
-            # A copy: JAX may alias it, and the vector environment overwrites it in the next step.
-            obs=np.array(obs, self._spec.obs_dtype),
-            reward=np.asarray(reward, np.float32),
+            obs=obs,
+            reward=reward,
             terminated=terminated,
             truncated=truncated,
             final_obs=self._final_obs(done, infos) if self._send_final_obs else None,
             episode=_HostEpisodeStats(done=done, episode_return=episode_return, episode_length=episode_length),
         )
 
+    def _check_bounds(self, obs: np.ndarray) -> None:
+        if self._bounds is None:
+            return
+        low, high = self._bounds
+        inside = (low <= obs) & (obs <= high)
+        if not inside.all():
+            self._bounds = None  # one warning is enough
+            i, element = np.argwhere(~inside)[0].tolist()
+            limits = f"{low[element]:g} to {high[element]:g}"
+            warn_once(
+                f"environment {self._name} (index {self._indices[i]}): element {element} of an observation is "
+                f"{obs[i, element]:g}, its space says {limits}; the agent gets it as it is"
+            )
+
     def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
         final_obs = np.zeros((self.num_envs, *self._spec.obs_shape), self._spec.obs_dtype)
         for i in np.flatnonzero(done):
             final_obs[i] = infos["final_obs"][i]
         return final_obs
-
-
-def _vectorise(makers: Sequence[Callable[[], EpisodeWrapper]], asynchronous: bool) -> Any:
-    # SAME_STEP is what the original trained with: the observation after an end is the next episode's first.
-    if not asynchronous:
-        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    # A fork of a process with XLA's threads may hang; a fork server that has imported the wrapper forks fast.
-    gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it prints a worker's traceback before we report it
-    multiprocessing.set_forkserver_preload(["trxl_jax.envs.host.worker"])
-    return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)

@@ -1,48 +1,51 @@
-"""Makes one wrapped environment, in this process or in a worker process. Doesn't use JAX, which workers don't need."""
+"""What a worker process of asynchronous environments does. Doesn't use JAX, which workers don't need."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
-import numpy as np
+from gymnasium.vector.async_vector_env import _async_worker
 
-from trxl_jax.envs.host.episode import EpisodeWrapper
+from trxl_jax.errors import EnvironmentFailure
 
-EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals on which a run stops; workers and their server ignore them."""
 
 
-def make_wrapped(
-    make: EnvFactory,
-    pid: int,
-    seed: int,
-    options: dict[str, Any] | None,
-    index: int,
-    episode: int,
-    replay: np.ndarray | None,
-) -> EpisodeWrapper:
-    """One environment in an `EpisodeWrapper`.
+def run_worker(
+    index: int, make: Callable[[], Any], pipe: Any, parent_pipe: Any, memory: Any, errors: Any, mode: Any
+) -> None:
+    """Gymnasium's worker, in a process that ignores `STOP_SIGNALS` and ends with the training process.
 
-    Args:
-        make: makes the environment.
-        pid: of the training process.
-        seed: the run's seed.
-        options: reset options of every episode.
-        index: of the environment in the batch.
-        episode: number of its first episode.
-        replay: actions [steps, A] to repeat after the first reset, or None.
+    An environment that can't be made is reported as its other failures are. Arguments are those of Gymnasium's worker.
     """
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getpid() != pid:  # in a worker
-        # Terminals and schedulers signal the whole process group; the training process ends its workers itself.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        # Otherwise a hanging worker would outlive a training process that was killed.
+    _follow(multiprocessing.parent_process())
+    try:
+        env = make()
+    except EnvironmentFailure as failure:
+        errors.put((index, type(failure), str(failure), ""))
+        pipe.recv()
+        pipe.send((None, False))
+        return
+    _async_worker(index, lambda: env, pipe, parent_pipe, memory, errors, mode)
+
+
+def _follow(parent: Any) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # an environment's own processes would inherit the mask
+    if sys.platform == "linux":
+        # The kernel ends the worker when the training process's end of this pipe is closed, even while an environment
+        # holds Python's lock.
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    else:
         threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-    return EpisodeWrapper(make(), seed, index, options, episode, replay)
 
 
 def _exit_with(parent: Any) -> None:

@@ -1,0 +1,79 @@
+"""Worker processes of asynchronous environments: how they start, and how they end."""
+
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.util import Finalize
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import AsyncState
+
+from trxl_jax.envs.host.worker import STOP_SIGNALS, run_worker
+
+FOREVER = 1e6
+"""Seconds. With a timeout, Gymnasium waits for all workers before it reads any answer, so that it is known which worker
+gave none."""
+
+
+class WorkerEnvs(AsyncVectorEnv):
+    """A vector environment with one process for each environment.
+
+    Args:
+        makers: make one environment each.
+        started: called with this object when the processes run, before it waits for the environments, which may hang.
+    """
+
+    def __init__(
+        self, makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]], started: "Callable[[WorkerEnvs], None]"
+    ) -> None:
+        self._started = started
+        gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it prints a worker's traceback before we report it
+        start_fork_server()
+        worker: Any = run_worker
+        super().__init__(makers, context="forkserver", worker=worker, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def _check_spaces(self) -> None:
+        """The last step of Gymnasium's constructor, and the first that waits for the environments."""
+        # At its end Python ends workers by SIGTERM, which they ignore, and waits for them.
+        Finalize(self, kill, (self.processes,), exitpriority=0)
+        self._started(self)
+        self.call_async("index")
+        self.call_wait(FOREVER)
+        super()._check_spaces()
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False, **kwargs: Any) -> None:
+        """Ends the processes, by SIGKILL if `terminate`: one that hangs doesn't answer."""
+        if terminate:
+            self._state = AsyncState.DEFAULT
+            kill(self.processes)
+        super().close_extras(timeout, terminate)
+
+
+def kill(processes: Sequence[Any]) -> None:
+    """Kills the processes that have not ended."""
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+
+
+def start_fork_server() -> None:
+    """Starts the process from which workers are forked, unless it runs.
+
+    (A fork of a process with XLA's threads may hang; a fork server that has imported the wrapper forks fast.)
+
+    Terminals and schedulers signal the whole process group, and the training process ends its workers itself. The
+    server and its children inherit from the thread that starts it that these signals are blocked, from their first
+    instruction on.
+    """
+    multiprocessing.set_forkserver_preload(["trxl_jax.envs.host.worker"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # again: starting the tracker unblocks them
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
