@@ -210,7 +210,7 @@ def make_wrapped(
     episode: int = 0,
     replay: np.ndarray | None = None,
 ) -> EpisodeWrapper:
-    """Makes an environment in an `EpisodeWrapper`, whose other arguments these are.
+    """Makes an environment in an `EpisodeWrapper`; for the other arguments see `EpisodeWrapper`.
 
     Raises:
         EnvironmentFailure: its constructor raised anything that isn't a `UserError` already.
