@@ -199,7 +199,8 @@ def test_the_help_shows_every_flag_in_a_group(
     assert "--keep_best" in groups["evaluation and tracking options"]
     assert re.search(r"--env_id STR +a Gymnasium id .*\(default: MysteryPath-v0\)", groups["environment options"])
     shown = " ".join(groups.values())
-    assert all(f"--{field.name}" in shown for field in dataclasses.fields(Config))
+    hidden = {"seed_bits"}  # nobody chooses it: runs of version 0.1.0 have another value
+    assert all((f"--{field.name}" in shown) != (field.name in hidden) for field in dataclasses.fields(Config))
 
 
 def test_a_preset_may_stand_anywhere() -> None:
@@ -338,7 +339,7 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
         ("Failing", "simulator crashed", ["--async_envs"]),
         ("Dying", "died (index {index}, seed {seed}, step 4): its process ended with status 3", ["--async_envs"]),
         ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "1"]),
-        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "4", "--async_envs"]),
+        ("Hanging", "hangs (index {index}, seed {seed}, step 4)", ["--env_timeout", "15", "--async_envs"]),
     ],
 )
 def test_other_failures_of_environments_end_in_one_line_too(
