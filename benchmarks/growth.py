@@ -35,9 +35,9 @@ SYMBOLS = {
 def measure(sizes: dict[str, int], iterations: int) -> dict[str, float]:
     """Runs throughput.py for mortar-mayhem-grid with these sizes and returns its results."""
     flags = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    # max_episode_steps: else the task's longest episode would limit the window.
+    # trxl_num_positions: else the task's longest episode would limit the window.
     command = [sys.executable, str(Path(__file__).parent / "throughput.py"), "mortar-mayhem-grid", *flags]
-    command += ["--max_episode_steps", "1024", "--iterations", str(iterations), "--json"]
+    command += ["--trxl_num_positions", "1024", "--iterations", str(iterations), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
