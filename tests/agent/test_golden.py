@@ -22,7 +22,7 @@ from trxl_jax.ppo.observations import PlainObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
 from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.compiled_as_for_users
 
 
 def as_rollout(

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import counts
 from trxl_jax.presets import PRESETS
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.compiled_as_for_users
 
 TINY = PRESETS["proof-of-memory"].replace(
     env_id="gymnax/ProofofMemory-v0", num_envs=2, num_steps=16, num_minibatches=2, trxl_num_layers=1
