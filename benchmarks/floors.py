@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from decoder import FORWARD as DECODER_FORWARD
 from encoder import BACKWARD, FORWARD, fastest
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +33,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from attention import MEMORY_CHAIN
+from presets import DEVICE, rows
 
 from trxl_jax import make_agent, make_env
 from trxl_jax.cli import run_command
@@ -39,12 +41,8 @@ from trxl_jax.config import Config
 from trxl_jax.envs.host.episode import make_wrapped
 from trxl_jax.envs.registry import episode_rules, find_env
 from trxl_jax.errors import UserError
-from trxl_jax.presets import PRESETS
 
-SIZES = PRESETS | {
-    "proof-of-memory-device": PRESETS["proof-of-memory"].replace(env_id="gymnax/ProofofMemory-v0"),
-    "memory-chain": MEMORY_CHAIN,
-}
+SIZES = rows() | {"memory-chain": MEMORY_CHAIN}
 DEFAULT = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory",
            "proof-of-memory-device", "memory-chain")  # fmt: skip
 
@@ -70,7 +68,8 @@ def operations(config: Config, obs_size: int, num_outputs: int, distinct: tuple[
         return forward + encoder + config.update_epochs * (learning + 2 * encoder)
     extra = 2 * 3136 * (dim - 384)  # the encoder's counts are for D 384
     encoder, both = FORWARD + extra, FORWARD + BACKWARD + 3 * extra
-    return forward + distinct[0] * encoder + config.update_epochs * (learning + distinct[1] * both)
+    decoder = 3 * (DECODER_FORWARD + extra) if config.reconstruction_coef else 0  # of each sample, not of each frame
+    return forward + distinct[0] * encoder + config.update_epochs * (learning + distinct[1] * both + decoder)
 
 
 def moved_bytes(config: Config, num_params: int, distinct: tuple[float, float] | None) -> float:
@@ -114,7 +113,7 @@ def rates() -> tuple[float, float]:
 
 def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
     """Microseconds per step by each bound, and steps per second: max(operations, bytes) + environment."""
-    config, distinct = SIZES[name], DISTINCT.get(name)
+    config, distinct = SIZES[name], DISTINCT.get(name.removesuffix(DEVICE))
     env = make_env(config)
     spec = env.spec
     env.close()

@@ -1,0 +1,211 @@
+"""Measures every preset, on the host and on the device, and the original next to it.
+
+    python benchmarks/presets.py [ROW ...] [--rounds 2] [--iterations 1] [--out benchmarks/presets]
+        [--original DIR --original_python PYTHON]
+
+A row is a preset, or a preset with "-device" appended. DIR is a checkout of CleanRL, PYTHON an interpreter whose
+environment can run its `ppo_trxl.py`. Programs take turns: in each round first ours, then the original, each in a
+process of its own. The first round of ours compiles everything, later ones read the cache. Figures are medians over
+rounds; a row that is measured replaces that of an earlier call. Writes OUT.json and OUT.md.
+
+- *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them. The original prints a
+  line an iteration; with more than one, the time between lines counts, otherwise the speed that it prints.
+- *floor* is that of `floors.py`, in steps per second.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trxl_jax.cli import run_command
+from trxl_jax.config import Config
+from trxl_jax.envs.registry import on_backend
+from trxl_jax.errors import ConfigError, UserError
+from trxl_jax.files import write_text_atomically
+from trxl_jax.presets import PRESETS
+
+DEVICE = "-device"
+_HERE = Path(__file__).parent
+_OWN_FIELDS = ("env_id", "num_envs", "num_steps", "gamma", "gae_lambda", "num_minibatches", "update_epochs",
+               "clip_coef", "vf_coef", "max_grad_norm", "init_lr", "final_lr", "anneal_steps", "init_ent_coef",
+               "final_ent_coef", "trxl_num_layers", "trxl_num_heads", "trxl_dim", "trxl_memory_length",
+               "reconstruction_coef", "seed")  # fmt: skip
+_COLUMNS = ("preset", "original, steps/s", "ours, steps/s", "ratio", "floor, steps/s", "rollout, s", "update, s",
+            "compiling, s", "from the cache, s", "original, peak", "ours, peak")  # fmt: skip
+
+
+class Original(NamedTuple):
+    """How the original is started.
+
+    Fields:
+        directory: a checkout of CleanRL.
+        python: an interpreter with its requirements.
+    """
+
+    directory: Path
+    python: str
+
+
+def rows() -> dict[str, Config]:
+    """The configuration of each row: all presets, and all that have a task on the device."""
+    found = dict(PRESETS)
+    for name, config in PRESETS.items():
+        try:
+            found[name + DEVICE] = config.replace(env_id=on_backend(config.env_id, "device"))
+        except ConfigError:  # its task exists on the host only
+            continue
+    return found
+
+
+def measure_ours(name: str, iterations: int, cache: Path) -> dict[str, float]:
+    """Figures of a row in a process of its own."""
+    flags = [name.removesuffix(DEVICE), *(["--backend", "device"] if name.endswith(DEVICE) else [])]
+    command = [sys.executable, str(_HERE / "throughput.py"), *flags, "--iterations", str(iterations), "--json"]
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise UserError(f"{name}: {ran.stderr.strip()[-300:]}")
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    return {
+        "steps_per_second": figures["steps_per_second"],
+        "rollout_seconds": figures["rollout_seconds"],
+        "update_seconds": figures["update_seconds"],
+        "compile_seconds": figures["compile_seconds"]["rollout and update"],
+        "peak_bytes": figures["peak_rss_bytes"],
+    }
+
+
+def measure_original(config: Config, iterations: int, original: Original) -> dict[str, float]:
+    """Steps per second and peak memory of the original with the same settings."""
+    script = original.directory / "cleanrl" / "ppo_trxl" / "ppo_trxl.py"
+    flags = [f"--{name}={getattr(config, name)}" for name in _OWN_FIELDS]
+    encoding = config.trxl_positional_encoding
+    flags += [f"--trxl_positional_encoding={'' if encoding == 'none' else encoding}"]
+    flags += ["--norm_adv" if config.norm_adv else "--no-norm_adv", "--no-cuda"]
+    flags += [f"--total_timesteps={iterations * config.batch_size}"]
+    with tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [original.python, str(script), *flags],
+            cwd=directory,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        output, times, printed = [], [], []
+        for line in process.stdout:
+            output.append(line)
+            found = re.match(r"\s*\d+ SPS=\s*(\d+)", line)
+            if found:
+                times.append(time.perf_counter())
+                printed.append(int(found[1]))
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or not printed:
+        raise UserError(f"--original: {script} failed: {''.join(output[-3:]).strip()[-300:]}")
+    between = [later - earlier for earlier, later in itertools.pairwise(times)]
+    speed = config.batch_size / statistics.median(between) if between else printed[0]
+    return {"steps_per_second": speed, "peak_bytes": usage.ru_maxrss * 1024}
+
+
+def measure(name: str, rounds: int, iterations: int, original: Original | None) -> dict[str, Any]:
+    """The figures of a row."""
+    config = rows()[name]
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as cache:
+        for i in range(rounds):
+            ours.append(measure_ours(name, iterations, Path(cache)))
+            print(f"{name}, round {i + 1}: {ours[-1]['steps_per_second']:,.0f} steps/s", flush=True)
+            if original is not None:
+                on_host = config.replace(env_id=on_backend(config.env_id, "host")) if DEVICE in name else config
+                theirs.append(measure_original(on_host, iterations, original))
+                print(f"{name}, round {i + 1}, original: {theirs[-1]['steps_per_second']:,.0f} steps/s", flush=True)
+    row: dict[str, Any] = {"rounds": rounds, "iterations": iterations, "ours": _medians(ours)}
+    row["ours"]["compile_seconds"] = ours[0]["compile_seconds"]
+    row["ours"]["cached_compile_seconds"] = ours[-1]["compile_seconds"] if rounds > 1 else None
+    if theirs:
+        row["original"] = _medians(theirs)
+        pairs = zip(ours, theirs, strict=True)
+        row["ratio"] = statistics.median(a["steps_per_second"] / b["steps_per_second"] for a, b in pairs)
+    return row | {"floor": _floor(name), "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
+
+
+def table(measured: dict[str, Any]) -> str:
+    """The rows as a Markdown table, in the order of the presets; a row that was not measured is empty."""
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
+    for name in rows():
+        row = measured.get(name, {})
+        ours, theirs = row.get("ours", {}), row.get("original", {})
+        cells = (
+            _number(theirs.get("steps_per_second")),
+            _number(ours.get("steps_per_second")),
+            f"{row['ratio']:.1f}x" if "ratio" in row else "",
+            _number(row.get("floor")),
+            *(_number(ours.get(key), 2) for key in ("rollout_seconds", "update_seconds")),
+            *(_number(ours.get(key)) for key in ("compile_seconds", "cached_compile_seconds")),
+            *(f"{side['peak_bytes'] / 1e9:.2f} GB" if side else "" for side in (theirs, ours)),
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _medians(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
+    return {name: statistics.median(each[name] for each in figures) for name in figures[0]}
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _floor(name: str) -> float:
+    """Steps per second by `floors.py`, in a process of its own: it measures rates."""
+    command = [sys.executable, str(_HERE / "floors.py"), name, "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(ran.stdout.splitlines()[-1])["steps_per_second"])
+
+
+def _machine() -> str:
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return f"{len(os.sched_getaffinity(0))} cores, {model.partition(':')[2].strip() or platform.machine()}"
+
+
+def main(flags: Sequence[str]) -> int:
+    """Measures rows and writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each kind (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=1, help="timed iterations of each process (%(default)s)")
+    parser.add_argument("--out", type=Path, default=_HERE / "presets", help="files without suffix (%(default)s)")
+    parser.add_argument("--original", type=Path, metavar="DIR", help="a checkout of CleanRL")
+    parser.add_argument("--original_python", default=sys.executable, metavar="PYTHON", help="runs the original")
+    given = parser.parse_args(flags)
+    unknown = sorted(set(given.rows) - set(rows()))
+    if unknown:
+        raise UserError(f"unknown row {', '.join(unknown)}; known are {', '.join(rows())}")
+    original = Original(given.original.absolute(), given.original_python) if given.original else None
+    path = given.out.with_suffix(".json")
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    for name in given.rows or rows():
+        measured[name] = measure(name, given.rounds, given.iterations, original)
+        write_text_atomically(path, json.dumps(measured, indent=1) + "\n")
+        write_text_atomically(given.out.with_suffix(".md"), table(measured))
+    print(table(measured))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
