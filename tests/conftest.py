@@ -26,13 +26,15 @@ _get_compile_options = compiler.get_compile_options
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiler_effort(request: pytest.FixtureRequest, monkeypatch_module: pytest.MonkeyPatch) -> None:
+def compiler_effort(request: pytest.FixtureRequest, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[None]:
     """How XLA compiles the programs of a module: with little effort, unless a marker asks for more."""
     as_users = request.node.get_closest_marker("compiled_as_for_users") is not None
     optimised = as_users or request.node.get_closest_marker("optimised") is not None
     jax.config.update("jax_disable_most_optimizations", not optimised)
     if not as_users:
         monkeypatch_module.setattr(compiler, "get_compile_options", _quick_compile_options)
+    yield
+    jax.clear_caches()  # a process of tests would grow to several gigabytes
 
 
 @pytest.fixture(scope="module")

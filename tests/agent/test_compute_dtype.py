@@ -128,6 +128,7 @@ def test_a_bias_gradient_is_summed_in_float32() -> None:
     np.testing.assert_array_equal(gradient["kernel"], 4096)
 
 
+@pytest.mark.slow
 def test_parameters_optimiser_and_metrics_stay_float32_in_training() -> None:
     config = Config(
         env_id="gymnax/ProofofMemory-v0",
@@ -168,6 +169,7 @@ def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
     assert all(layer.dtype == jnp.bfloat16 for layer in jax.eval_shape(encode, params, state.memory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", ["gymnax/ProofofMemory-v0", "jax/MysteryPath-Grid-v0"])
 def test_matmul_precision_holds_for_all_products_and_gradients_of_accelerators(env_id: str) -> None:
     sizes: dict[str, Any] = {"num_envs": 2, "num_steps": 4, "num_minibatches": 2, "total_timesteps": 8, "trxl_dim": 8}

@@ -67,7 +67,14 @@ def loss_and_gradients(golden: Golden, replayed: dict[str, Any]) -> tuple[Any, A
     return grads, metrics
 
 
-@pytest.fixture(scope="module", params=FILES, ids=[path.stem for path in FILES])
+# Every day one file with pictures is enough.
+SLOW = {"pixels_discrete_absolute"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in FILES],
+)
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
 
@@ -152,6 +159,7 @@ def check_step(golden: Golden, grads: Any, params: Any) -> None:
     jax.tree.map(check, grads, params, golden.tree("params_after"))
 
 
+@pytest.mark.slow
 def test_bfloat16_cache_stays_close(path: Path) -> None:
     golden = Golden(path, "bfloat16")
     replay = golden.replay()
@@ -166,6 +174,7 @@ def test_bfloat16_cache_stays_close(path: Path) -> None:
         assert_close(name, metrics[f"losses/{name}"], golden.data[f"update/{name}"], BFLOAT16)
 
 
+@pytest.mark.slow
 def test_ratios_are_one_before_the_first_update(path: Path) -> None:
     """Learning recomputes what acting said, first steps of episodes included."""
     golden = Golden(path, "bfloat16")

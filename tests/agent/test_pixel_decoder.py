@@ -50,7 +50,9 @@ def assert_close(actual: object, expected: object, tolerance: float = 1e-5) -> N
 
 
 # One sample; even and odd chunks; several chunks; two blocks of chunks, the last with padding.
-@pytest.mark.parametrize("batch", [1, 5, 32, 33, 67, 261])
+@pytest.mark.parametrize(
+    "batch", [1, 5, 33, pytest.param(32, marks=pytest.mark.slow), 67, pytest.param(261, marks=pytest.mark.slow)]
+)
 def test_equals_plain_decoder(batch: int) -> None:
     indices = jnp.asarray(np.random.default_rng(3).integers(0, 40, batch))  # some repeat, some are never used
     arguments = make_params(), make_features(batch), make_frames(40), indices
@@ -102,6 +104,7 @@ def test_gradient_is_scaled() -> None:
     assert_close(double, jax.tree.map(lambda g: 2 * g, single), 1e-6)
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds() -> None:
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_params(seed) for seed in range(3)))
     features, frames = make_features(3 * 5).reshape(3, 5, D), make_frames(3 * 5).reshape(3, 5, 84, 84, 3)

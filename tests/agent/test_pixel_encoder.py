@@ -92,6 +92,7 @@ def test_dynamic_number_of_chunks() -> None:
     assert fast._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds() -> None:
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_params(seed) for seed in range(3)))
     frames, cotangent = make_frames(3 * 12).reshape(3, 12, 84, 84, 3), make_cotangent(3 * 12).reshape(3, 12, D)

@@ -94,6 +94,7 @@ def test_ways_to_attend_agree_in_values_and_gradients(way: Any, q: int) -> None:
     np.testing.assert_allclose(fast, plain, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["absolute", "learned"])
 def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU's formulation of the whole transformer against the general one, values and gradients."""

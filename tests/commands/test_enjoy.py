@@ -71,6 +71,7 @@ def test_results_as_lines_and_as_json(
     assert f"mean return {np.mean(returns):.4g}" in summary
 
 
+@pytest.mark.slow
 def test_nothing_else_reaches_stdout(proof_run: Path, tmp_path: Path) -> None:
     """Not the greetings of libraries either; the window's absence, a line and no more."""
     env = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and not name.startswith("SDL")}
@@ -107,6 +108,7 @@ def test_what_is_shown_does_not_change_what_is_played(
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"seed_1_episode_{i}.mp4" for i in range(4)]
 
 
+@pytest.mark.slow
 def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Path, tmp_path: Path) -> None:
     options = ["--env_options", '{"command_count": [2]}']
     flags = ["--name", mortar_run, "--episodes", 1, "--render", "video", "--out", tmp_path]
@@ -238,6 +240,7 @@ def test_the_environments_names_of_actions_are_shown() -> None:
     assert branches("Some-v0", (2, 2)) == (("branch 0", ("0", "1")), ("branch 1", ("0", "1")))
 
 
+@pytest.mark.slow
 def test_episodes_of_other_seeds_agents_and_modes_are_kept(
     proof_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

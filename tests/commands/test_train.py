@@ -75,6 +75,7 @@ def test_a_run_writes_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFix
     assert not list(run_dir.rglob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_tensorboard_holds_the_same_numbers(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
@@ -108,7 +109,7 @@ def test_a_finished_run_has_nothing_to_do_and_says_its_return(
     assert rows(run_dir) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(*HOST, "--total_timesteps", 10**7, "--save_every", 0, "--run_dir", run_dir)
@@ -121,6 +122,7 @@ def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_
     assert checkpoint.latest(run_dir / "checkpoints").name == str(rows(run_dir)[-1]["iteration"])  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +266,7 @@ def test_resuming_under_another_configuration_is_refused(finished: Path, capsys:
     assert len(rows(finished)) == 2
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_serves(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +292,7 @@ def test_a_foreign_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureF
         assert "config.json" in error_line(capsys)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_shape_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((finished / "config.json").read_text()) | {"trxl_dim": 16}
     (finished / "config.json").write_text(json.dumps(config))
@@ -331,6 +335,7 @@ def test_a_failing_environment_ends_the_command_in_one_line(tmp_path: Path) -> N
     assert err.count("\n") == 1, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env_id", "word", "flags"),
     [
@@ -355,6 +360,7 @@ def test_other_failures_of_environments_end_in_one_line_too(
     assert_all_ended(process.pid)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     flags = [*HOST, "--async_envs", "--total_timesteps", 10**7, "--run_dir", run_dir]
@@ -367,6 +373,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_the_run_saves(tmp_path: Pa
     assert checkpoint.latest(run_dir / "checkpoints") is not None
 
 
+@pytest.mark.slow
 def test_workers_that_hang_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     flags = ["--env_id", "tests.support.hostile:LockHolding-v0", *TINY, "--async_envs", "--run_dir", tmp_path / "run"]
     process = start(*flags, start_new_session=True)
@@ -439,6 +446,7 @@ def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
     assert checkpoint.latest(run_dir / "checkpoints") is not None
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_does_not_end_a_run(tmp_path: Path) -> None:
     process = start(*DEVICE, "--total_timesteps", 640, "--run_dir", tmp_path / "run")
     process.stdout.close()
@@ -446,6 +454,7 @@ def test_a_closed_stdout_does_not_end_a_run(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "run" / "checkpoints").name == "20"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_can_be_started_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 64, "--run_dir", run_dir) == 0
@@ -480,6 +489,7 @@ def test_a_full_disk_for_metrics_saves_the_state(
     assert checkpoint.latest(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "1"
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_checkpoints_keeps_the_one_before(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", run_dir) == 0

@@ -148,6 +148,7 @@ def test_memory_gym_trains_the_same_while_it_is_evaluated_and_filmed(tmp_path: P
     assert all("eval/commands_completed_mean" in row for row in rows(watched))
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_of_the_parameters_of_its_update(tmp_path: Path) -> None:
     config = Config(env_id="gymnax/ProofofMemory-v0", eval_every=4, eval_episodes=5, run_dir=str(tmp_path / "run"),
                     **SIZES)  # fmt: skip

@@ -155,6 +155,7 @@ def test_attention_is_by_age() -> None:
         memory = policy.reset(memory, steps.done[t])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["proof_run", "device_run", "mortar_run"])
 def test_a_run_is_loaded_from_its_newest_checkpoint(run: str, request: pytest.FixtureRequest) -> None:
     run_dir: Path = request.getfixturevalue(run)
@@ -187,6 +188,7 @@ def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
     assert ended
 
 
+@pytest.mark.slow
 def test_a_file_of_the_original_is_loaded_and_plays_as_well(caplog: pytest.LogCaptureFixture) -> None:
     """It was trained to 1.2 by the original."""
     policy = trxl_jax.load(GOLDEN / "ProofofMemory-v0_seed1.nn")

@@ -79,6 +79,7 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str, compute
         assert metrics["losses/clipfrac"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["absolute", "learned"])
 def test_windows_of_their_own_and_all_slots_give_the_same(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small minibatches copy each query's window; values and gradients are those of products with all slots."""
@@ -157,6 +158,7 @@ class SingleBuffered:
         self.pop_episode_results = env.pop_episode_results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])  # with a table of frames and without
 def test_double_buffering_changes_nothing(platform: str) -> None:
     """Over two rollouts: the second one begins with the results of the first one's last step."""
@@ -219,6 +221,7 @@ def test_endless_episodes_run_past_1024_steps(encoding: str) -> None:
     assert state.memory.hidden.shape == (1, 6, 2, 16)
 
 
+@pytest.mark.slow
 def test_target_kl_ends_an_update_after_the_epoch_that_passes_it() -> None:
     config = Config(env_id="gymnax/ProofofMemory-v0", init_lr=0.01, update_epochs=4, **SIZES)
     env = make_env(config)
@@ -238,6 +241,7 @@ def test_target_kl_ends_an_update_after_the_epoch_that_passes_it() -> None:
     assert stopped[2].metrics["losses/approx_kl"] != unlimited[2].metrics["losses/approx_kl"]
 
 
+@pytest.mark.slow
 def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
     """The same task behind callbacks and as JAX functions: the same actions, metrics, episodes and parameters."""
     config = Config(bootstrap_truncated=True, max_episode_steps=5, norm_adv=True, **SIZES)

@@ -16,6 +16,7 @@ TINY = PRESETS["proof-of-memory"].replace(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="counts are for CPUs")
 def test_accepted_counts_pass_and_higher_counts_fail(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -42,6 +42,7 @@ def test_the_help_of_throughput_has_its_own_flags(capsys: pytest.CaptureFixture[
     assert all(flag in shown for flag in ("--iterations N", "--json", "--trxl_dim"))
 
 
+@pytest.mark.slow
 def test_the_sweep_prints_a_row_for_each_learning_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

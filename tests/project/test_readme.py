@@ -19,7 +19,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize(
     "example",
-    [pytest.param(text, marks=[pytest.mark.slow] if "vmap" in text else []) for text in EXAMPLES],
+    [pytest.param(text, marks=[pytest.mark.slow] * ("train" in text)) for text in EXAMPLES],
     ids=lambda text: text.splitlines()[0].lstrip("# ")[:40],
 )
 def test_example(example: str) -> None:

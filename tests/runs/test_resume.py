@@ -102,6 +102,7 @@ def test_another_number_of_cores_is_a_warning(tmp_path: Path, capsys: Any, monke
     assert f"warning: the run had {num_cores()} cores and now has 1000" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_environments_that_do_not_replay_start_fresh_episodes_with_a_warning(tmp_path: Path, capsys: Any) -> None:
     flags = ["--env_id", "tests.support.probes:Forgetful-v0", *TINY]
     assert run(*flags, "--total_timesteps", 64, "--run_dir", tmp_path / "run") == 0

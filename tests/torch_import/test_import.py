@@ -68,7 +68,10 @@ def import_run(*flags: Any) -> int:
     return run_command(torch_import.main, [str(flag) for flag in flags])
 
 
-@pytest.mark.parametrize("reference", REFERENCES, ids=[path.stem for path in REFERENCES])
+@pytest.mark.parametrize(
+    "reference",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * ("pixels" in path.stem)) for path in REFERENCES],
+)
 def test_imported_agents_say_what_the_original_says(reference: Path, tmp_path: Path) -> None:
     golden = Golden(reference)
     path = reference.with_suffix(".nn")
@@ -269,6 +272,7 @@ def test_a_module_that_a_file_names_is_not_imported(
 SMALL = ["--num_envs", 4, "--num_steps", 32, "--total_timesteps", 256, "--init_lr", 1e-4, "--seed", 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", ["ProofofMemory-v0", "gymnax/ProofofMemory-v0"])
 def test_an_imported_run_is_fine_tuned(env_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"

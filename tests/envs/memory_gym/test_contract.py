@@ -35,6 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_run_logs_the_tasks_statistics(trained: Path) -> None:
     row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     assert json.loads((trained / "config.json").read_text())["env_id"] == "jax/MortarMayhem-Grid-v0"
@@ -42,6 +43,7 @@ def test_a_run_logs_the_tasks_statistics(trained: Path) -> None:
     assert 0 <= row["episode/commands_completed_mean"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["device", "host"])
 def test_an_agent_plays_on_both_backends(trained: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert enjoy.main(["--name", str(trained), "--backend", backend, "--episodes", "2", "--json"]) == 0
@@ -97,6 +99,7 @@ def test_both_backends_have_the_same_spec(name: str) -> None:
     host.close()
 
 
+@pytest.mark.slow
 def test_pygame_is_not_imported_at_run_time() -> None:
     script = """
 import sys, jax
@@ -171,6 +174,7 @@ def test_parameters_may_differ_between_environments() -> None:
     assert lengths[1] == lengths[0] + 3
 
 
+@pytest.mark.slow
 def test_a_full_table_truncates_and_is_reported() -> None:
     task = memory_gym.find_task("Endless-SearingSpotlights-v0")(capacity=3)
     env = DeviceEnvironment(task, task.default_params.replace(spawn_interval=2), 2)

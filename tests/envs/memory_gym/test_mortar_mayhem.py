@@ -265,6 +265,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASKS)
 def test_resets_have_memory_gyms_distributions(env_id: str) -> None:
     options = CHOICES | ({} if env_id == ENDLESS else {"command_count": [3, 4], "allowed_commands": 7})
@@ -309,6 +310,7 @@ def small(env_id: str) -> tuple[Any, Any]:
     return task, jax.tree.map(jnp.asarray, params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASKS)
 def test_random_play_has_memory_gyms_distribution_of_lengths_and_returns(env_id: str) -> None:
     task, params = small(env_id)
@@ -337,6 +339,7 @@ def test_random_play_has_memory_gyms_distribution_of_lengths_and_returns(env_id:
     assert same_distribution(*(np.array(sample) @ [100, 1] for sample in (ours, theirs)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASKS)
 def test_batched_steps_and_automatic_resets_equal_single_ones(env_id: str) -> None:
     task, params = small(env_id)
@@ -370,6 +373,7 @@ def test_batched_steps_and_automatic_resets_equal_single_ones(env_id: str) -> No
     assert num_ends >= 3
 
 
+@pytest.mark.slow
 def test_compiled_equals_interpreted() -> None:
     task, params = small(GRID)
     state = task.reset(jax.random.key(SEED), params)[1].replace(frames_left=jnp.int32(0))

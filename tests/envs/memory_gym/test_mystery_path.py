@@ -534,6 +534,7 @@ def test_an_unneeded_layout_is_not_searched() -> None:
     assert (layout.path.sum(axis=1) != 0).tolist() == [False, True, False, True]
 
 
+@pytest.mark.slow
 def test_a_segment_is_generated_in_the_step_that_enters_it(batches: dict[str, Batch]) -> None:
     batch = batches[ENDLESS]
     _, state = batch.reset(batch.keys(0), batch.params)

@@ -299,6 +299,7 @@ ENDLESS_OPTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 # Memory Gym divides by the number of coins, which may be 0.
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_episodes_with_other_options_are_equal(host_task) -> None:
@@ -345,6 +346,7 @@ def test_debug_pictures_equal_memory_gyms(host_task, task, visited) -> None:
     np.testing.assert_array_equal(ours, pictures)
 
 
+@pytest.mark.slow
 def test_layouts_have_memory_gyms_distributions(host_task, layouts) -> None:
     host = [host_task.record(i, {}, random_once).layout for i in range(300)]
     host = jax.tree.map(lambda *x: np.stack(x), *[layout.replace(spawned=None) for layout in host])
@@ -387,6 +389,7 @@ def random_once(env: Any, generator: np.random.Generator) -> list[int]:
     return random(env, generator)
 
 
+@pytest.mark.slow
 def test_random_play_has_memory_gyms_distribution_of_lengths_and_returns(host_task, task, layouts) -> None:
     env, params = task
     generator = np.random.default_rng(SEED)
@@ -415,6 +418,7 @@ def test_random_play_has_memory_gyms_distribution_of_lengths_and_returns(host_ta
         assert scipy.stats.ks_2samp(theirs, np.asarray(mine)).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_coins_and_spotlights_sampled_in_steps_have_the_initial_distribution(host_task, task, layouts) -> None:
     env, params = task
     states = jax.jit(jax.vmap(lambda layout: env.reset_from_layout(layout, params)))(layouts)
