@@ -106,6 +106,7 @@ def test_outputs_loss_and_gradient_stay_close(case: str) -> None:
     assert 1 - product / (norm(exact_grads) * norm(rounded_grads)) <= DIRECTION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> None:
     params, output, _ = make_functions(case, "bfloat16")

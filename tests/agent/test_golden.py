@@ -67,8 +67,8 @@ def loss_and_gradients(golden: Golden, replayed: dict[str, Any]) -> tuple[Any, A
     return grads, metrics
 
 
-# Every day one file with pictures is enough.
-SLOW = {"pixels_discrete_absolute"}
+# Every day one file with pictures and one with vectors is enough.
+SLOW = {"pixels_discrete_absolute", "vector_multidiscrete_absolute", "vector_discrete_none"}
 
 
 @pytest.fixture(

@@ -96,6 +96,7 @@ def test_cross_entropy_of_one_logit(byte: int) -> None:
     np.testing.assert_allclose(gradient, np.where(np.abs(exact) < 100, sigmoid - target, 0), rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_is_scaled() -> None:
     arguments = make_params(), make_features(3), make_frames(3), jnp.arange(3)
     loss = pixel_decoder.reconstruction_loss
@@ -119,6 +120,7 @@ def test_vmap_over_seeds() -> None:
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], shared), expected)
 
 
+@pytest.mark.slow
 def test_inside_scan_and_remat() -> None:
     features, frames = make_features(8).reshape(2, 4, D), make_frames(8).reshape(2, 4, 84, 84, 3)
 

@@ -109,6 +109,7 @@ def test_vmap_over_seeds() -> None:
     assert_close(nested[1, 0], reference(jax.tree.map(lambda leaf: leaf[1], params), frames[0]))
 
 
+@pytest.mark.slow
 def test_inside_scan_cond_and_remat() -> None:
     params, frames, cotangent = make_params(), make_frames(12).reshape(3, 4, 84, 84, 3), make_cotangent(4)
 

@@ -122,6 +122,7 @@ def test_a_video_has_the_ground_truth_beside_what_the_agent_sees(mortar_run: Pat
         assert green[1] == 0
 
 
+@pytest.mark.slow
 def test_pictures_and_observations_are_of_the_same_moment(mortar_run: Path) -> None:
     """Commands are drawn white in both; drawing twice a step, or turning wrongly, would part them."""
     policy = trxl_jax.load(mortar_run)
@@ -327,6 +328,7 @@ def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pyt
     assert '"steps":45' in (tmp_path / "seed_1_episode_0.html").read_text()
 
 
+@pytest.mark.slow
 def test_pages_of_tasks_with_pictures_and_with_vectors(
     mortar_run: Path, device_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,6 +376,7 @@ def test_a_task_without_pictures_is_told_so(device_run: Path, capsys: pytest.Cap
     assert "draws no pictures" in error_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_task_that_was_an_object_needs_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = make_run(tmp_path / "run", env=Counter)
     capsys.readouterr()

@@ -258,6 +258,7 @@ def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_resuming_under_another_configuration_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flag, value in (("--gamma", 0.9), ("--trxl_dim", 16), ("--env_id", "gymnax/CartPole-v1"), ("--seed", 5),
                         ("--compute_dtype", "bfloat16")):  # fmt: skip
@@ -281,6 +282,7 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_serves(
     assert [row["iteration"] for row in rows(finished)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (finished / "checkpoints" / "7").mkdir()
     (finished / "checkpoints" / "7" / "weights.bin").write_text("something else")
@@ -300,6 +302,7 @@ def test_checkpoint_of_another_shape_is_refused(finished: Path, capsys: pytest.C
     assert "can't read checkpoint" in error_line(capsys)
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_leaves_the_state_before_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

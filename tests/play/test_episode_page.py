@@ -113,7 +113,8 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Page]:
     page.requests()
     yield page
     assert browser.get_log("browser") == []
-    assert {url for url in page.requests() if not url.startswith((tmp_path.as_uri(), "data:"))} == set()
+    own = (tmp_path.as_uri(), "data:", "chrome:")  # the last are pages of the browser itself
+    assert {url for url in page.requests() if not url.startswith(own)} == set()
     assert page.run("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
 
 
@@ -330,6 +331,7 @@ def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, Episod
     assert max(dark_paper, dark_weak) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("name", TRACES)
 @pytest.mark.parametrize("width", [360, 700, 959])

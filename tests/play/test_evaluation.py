@@ -107,6 +107,7 @@ def test_an_evaluation_cuts_episodes_that_do_not_end(env: Any) -> None:
     assert "cut" not in whole.means
 
 
+@pytest.mark.slow
 def test_options_and_other_environments_reach_an_evaluation(mortar_run: Path) -> None:
     policy = trxl_jax.load(mortar_run)
     shown = {count: evaluate(policy, 2, num_envs=2, env_options={"command_count": [count]}) for count in (1, 8)}
@@ -206,6 +207,7 @@ class Unavailable(Counter):
         return super().step(action)
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_failed_leaves_the_row_and_is_made_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,11 +47,11 @@ def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], lis
     ("env_id", "encoding", "memory_dtype"),
     [
         ("gymnax/ProofofMemory-v0", "absolute", "bfloat16"),
-        ("gymnax/ProofofMemory-v0", "learned", "bfloat16"),
+        pytest.param("gymnax/ProofofMemory-v0", "learned", "bfloat16", marks=pytest.mark.slow),
         ("gymnax/ProofofMemory-v0", "none", "float32"),
         # Pixels, whose distinct frames a rollout encodes once.
         pytest.param("MiniGrid-MemoryS9-v0", "absolute", "bfloat16", marks=pytest.mark.slow),
-        ("SearingSpotlights-v0", "absolute", "bfloat16"),  # pixels and two action branches
+        pytest.param("SearingSpotlights-v0", "absolute", "bfloat16", marks=pytest.mark.slow),  # and two action branches
     ],
 )
 def test_a_step_is_a_step_of_a_rollout(env_id: str, encoding: str, memory_dtype: str) -> None:
@@ -84,6 +84,7 @@ def play(policy: Policy, observations: np.ndarray, memory: PolicyMemory) -> tupl
     return np.stack(actions), memory
 
 
+@pytest.mark.slow
 def test_one_environment_alone_is_a_row_of_a_batch() -> None:
     policy, rollouts, _ = collect(Config(env_id="SearingSpotlights-v0", **SIZES))
     observations = np.asarray(rollouts[0].observations.obs)

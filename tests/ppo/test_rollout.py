@@ -53,7 +53,11 @@ def collect(config: Config, env: Any = None, rollouts: int = 2) -> tuple[Any, An
 
 @pytest.mark.parametrize(
     ("memory_dtype", "compute_dtype", "tolerance"),
-    [("bfloat16", "float32", 1e-5), ("float32", "float32", 1e-5), ("bfloat16", "bfloat16", 1e-2)],
+    [
+        ("bfloat16", "float32", 1e-5),
+        pytest.param("float32", "float32", 1e-5, marks=pytest.mark.slow),
+        pytest.param("bfloat16", "bfloat16", 1e-2, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("encoding", ["absolute", "learned", "none"])
 def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str, compute_dtype: str, tolerance: float) -> None:
@@ -189,6 +193,7 @@ def test_double_buffering_changes_nothing(platform: str) -> None:
     parted.close()
 
 
+@pytest.mark.slow
 def test_double_buffered_environments_are_stepped_by_a_thread_whose_failure_is_reported() -> None:
     made = []
 

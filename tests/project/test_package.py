@@ -75,6 +75,7 @@ def start(tmp_path: Path, form: str, *flags: str) -> "subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["trxl-train", "python train.py", "python -m trxl_jax.commands.train"])
 def test_help_names_the_command_that_was_typed(form: str, tmp_path: Path) -> None:
     process = start(tmp_path, form, "--help")

@@ -40,6 +40,7 @@ def test_a_preset_compiles_for_a_tpu_and_fits() -> None:
         assert row["fits"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
 def test_without_the_compiler_one_line_names_the_remedy() -> None:
     process = run("proof-of-memory", "--programs", "update")
@@ -50,6 +51,7 @@ def test_without_the_compiler_one_line_names_the_remedy() -> None:
     assert "jax[tpu]" in process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

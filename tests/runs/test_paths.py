@@ -25,6 +25,7 @@ class Straying(Counter):
         return super().reset(**kwargs)
 
 
+@pytest.mark.slow
 def test_a_relative_run_directory_of_an_odd_name_stays_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,7 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
     "flags",
     [
         DEVICE,
-        HOST,
+        pytest.param(HOST, marks=pytest.mark.slow),
         pytest.param([*HOST, "--async_envs"], marks=pytest.mark.slow),
         pytest.param(MORTAR, marks=pytest.mark.slow),
         pytest.param(MINIGRID, marks=pytest.mark.slow),
@@ -92,6 +92,7 @@ def test_a_resumed_run_repeats_every_digit(
     assert rows(parted) == rows(whole)
 
 
+@pytest.mark.slow
 def test_another_number_of_cores_is_a_warning(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other numbers of threads, sums are split differently and round differently."""
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", tmp_path / "run") == 0

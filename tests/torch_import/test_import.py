@@ -349,6 +349,7 @@ def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"--resume {run_dir}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_tells_how_to_call_it(capsys: pytest.CaptureFixture[str]) -> None:
     for flags in (["--help"], [str(POLICY), "somewhere", "--help"]):
         with pytest.raises(SystemExit) as ended:

@@ -51,6 +51,7 @@ def test_an_agent_plays_on_both_backends(trained: Path, backend: str, capsys: py
     assert all({"return", "length", "success", "commands_completed"} <= set(episode) for episode in episodes)
 
 
+@pytest.mark.slow
 def test_pictures_for_people_are_upright_and_show_the_ground_truth(trained: Path) -> None:
     task = make_single_env(load(trained).config.for_evaluation(1, 1), pictures=True)
     task.reset(0)
@@ -114,6 +115,7 @@ print(sorted({"pygame", "memory_gym"} & set(sys.modules)))
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_final_observations_are_those_before_the_reset() -> None:
     options = json.loads(SHORT)
     config = Config(env_id="jax/MortarMayhem-Grid-v0", env_options=options, num_envs=4, bootstrap_truncated=True)

@@ -355,6 +355,7 @@ def test_paths_equal_memory_gyms_for_recorded_draws() -> None:
     np.testing.assert_array_equal(found.places, paths)
 
 
+@pytest.mark.slow
 def test_ends_walls_and_paths_have_memory_gyms_distributions(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     count = 1500
     host = hosts[GRID]
@@ -383,6 +384,7 @@ def test_ends_walls_and_paths_have_memory_gyms_distributions(hosts: dict[str, An
         assert_same_counts(values, features(ours)[name], name)
 
 
+@pytest.mark.slow
 def test_segments_have_memory_gyms_distributions(hosts: dict[str, Any], batches: dict[str, Batch]) -> None:
     host, theirs = hosts[ENDLESS], []
     for seed in range(300):
@@ -419,6 +421,7 @@ def assert_same_counts(theirs: Any, ours: Any, name: str) -> None:
     assert stats.chi2_contingency(table).pvalue > P_VALUE, f"{name}: {table}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_random_play_has_memory_gyms_distribution_of_returns_and_lengths(
     hosts: dict[str, Any], batches: dict[str, Batch], task: str
@@ -473,6 +476,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(plain(a), plain(b)), ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_compiled_and_uncompiled_functions_agree(batches: dict[str, Batch], task: str) -> None:
     batch = batches[task]

@@ -241,6 +241,7 @@ def test_default_episodes_are_equal_and_cover_all_branches(host_task, recordings
         assert max(lengths) == 256, "no episode reached the time limit"
 
 
+@pytest.mark.slow
 def test_float32_shifts_discs_by_a_pixel_in_few_pictures_and_changes_nothing_else(host_task, recordings, task) -> None:
     env, params = task
     render = jax.jit(env.render)
@@ -450,6 +451,7 @@ def test_coins_and_spotlights_sampled_in_steps_have_the_initial_distribution(hos
         assert far.min() > 28 - 3 * 2**0.5 - 0.1, "a new coin is too close to the previous one"
 
 
+@pytest.mark.slow
 def test_batched_steps_equal_single_steps_and_ended_episodes_reset(task, layouts, transition) -> None:
     env, params = task
     num_envs, ends = 3, 1
@@ -487,6 +489,7 @@ def without_keys(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, typed) else x, tree)
 
 
+@pytest.mark.slow
 def test_compiled_and_uncompiled_functions_agree(task, layouts, transition) -> None:
     env, params = task
     compiled = plain = env.reset_from_layout(jax.tree.map(lambda x: x[0], layouts), params)
