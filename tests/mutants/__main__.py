@@ -43,6 +43,8 @@ def is_caught(mutant: Mutant, root: Path, flags: list[str]) -> bool:
                 "--no-header",
                 "-p",
                 "no:cacheprovider",
+                "-m",
+                "slow or not slow",
                 *mutant.tests,
                 *flags,
             ],
