@@ -22,7 +22,7 @@ TASKS = {
 }
 UPDATES = 40
 FLAGS = ["--total_timesteps", str(32 * UPDATES), "--save_every", "3", "--eval_every", "5", "--eval_episodes", "2"]
-MAX_KILLS = 6  # of one run
+MAX_KILLS = 10  # of one run
 PATIENCE = 300.0  # seconds
 
 
