@@ -1,7 +1,6 @@
 """Converts the original implementation's settings (its argparse `args`) into a `Config`."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -52,7 +51,10 @@ def config_from_args(args: Mapping[str, Any]) -> tuple[Config, list[str]]:
     if encoding not in ("absolute", "learned", "none", ""):
         values["trxl_positional_encoding"] = "none"
         notes.append(f"its positional encoding {quote(str(encoding))} is treated as none, as in the original")
-    return Config.from_json(json.dumps(values | {"memory_dtype": "float32"}), "its args"), notes
+    try:
+        return Config(**values | {"memory_dtype": "float32"}), notes
+    except ConfigError as error:
+        raise ConfigError(f"its args: {error}") from None
 
 
 def _adapt_env_id(values: dict[str, Any], notes: list[str]) -> None:
