@@ -412,7 +412,7 @@ def test_an_interrupt_that_is_swallowed_while_starting_still_ends_the_run() -> N
 @pytest.mark.slow
 def test_training_that_diverges_stops_and_keeps_the_updates_inputs(flags: list[str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(*flags, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", run_dir)
+    process = start(*flags, "--init_lr", "1e30", "--total_timesteps", 10**5, "--save_every", 0, "--run_dir", run_dir)
     _, err = process.communicate(timeout=time_limit(120))
     assert process.returncode == 2
     assert err.count("\n") == 1, err
@@ -440,7 +440,7 @@ def test_debugging_changes_nothing_and_finds_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_debugging_tells_where_a_nan_comes_from(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    flags = [*DEVICE, "--init_lr", "1e38", "--total_timesteps", 10**5, "--save_every", 0, "--debug"]
+    flags = [*DEVICE, "--init_lr", "1e30", "--total_timesteps", 10**5, "--save_every", 0, "--debug"]
     process = start(*flags, "--run_dir", run_dir)
     _, err = process.communicate(timeout=time_limit(240))
     assert process.returncode == 1

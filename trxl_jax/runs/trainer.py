@@ -33,6 +33,10 @@ from trxl_jax.runs.recent_episodes import RecentEpisodes
 from trxl_jax.signals import StopSignals, stop_signals
 
 
+# Of an update; `--debug` raises the last two. The state with which it began is worth keeping, even that of the start.
+_NUMERIC_ERRORS = (Divergence, FloatingPointError, AssertionError)
+
+
 class RunResult(NamedTuple):
     """How a run ended.
 
@@ -306,7 +310,7 @@ class _Run:
 
     def _save_after(self, error: Exception) -> str:
         """Saves the state before an error; returns a clause that names where it is."""
-        if self.iteration == 0 and not isinstance(error, Divergence):
+        if self.iteration == 0 and not isinstance(error, _NUMERIC_ERRORS):
             return "no update was done yet"
         try:
             self.save()
