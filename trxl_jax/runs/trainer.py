@@ -32,7 +32,6 @@ from trxl_jax.runs.progress import opening_lines
 from trxl_jax.runs.recent_episodes import RecentEpisodes
 from trxl_jax.signals import StopSignals, stop_signals
 
-
 # Of an update; `--debug` raises the last two. The state with which it began is worth keeping, even that of the start.
 _NUMERIC_ERRORS = (Divergence, FloatingPointError, AssertionError)
 
