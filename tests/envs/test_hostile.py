@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.command import environment
 from tests.support.device_probes import Counting
 from tests.support.hostile import (
     Drifting,
@@ -313,3 +314,19 @@ def test_user_errors_of_a_factory_are_kept() -> None:
 
     with pytest.raises(UserError, match="no such level"):
         HostEnvironment(refuse, 1)
+
+
+@pytest.mark.slow
+def test_a_process_with_workers_that_is_ended_at_once_leaves_no_warning() -> None:
+    """A signal ends a command that is starting without Python's usual end, which would unregister semaphores."""
+    code = """
+import os
+import jax
+from trxl_jax import Config, make_env
+env = make_env(Config(env_id="ProofofMemory-v0", num_envs=2, num_steps=8, async_envs=True))
+jax.jit(env.reset)(jax.random.key(0))
+os._exit(130)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(), check=False, capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert ended.stderr == ""

@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 from typing import Any
@@ -67,13 +68,15 @@ def start_fork_server() -> None:
 
     Terminals and schedulers signal the whole process group, and the training process ends its workers itself. The
     server and its children inherit from the thread that starts it that these signals are blocked, from their first
-    instruction on.
+    instruction on. The tracker removes what a process that was ended at once has left, and doesn't warn of it.
     """
     multiprocessing.set_forkserver_preload(["trxl_jax.envs.host.worker"])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # of the tracker's process
     try:
         multiprocessing.resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # again: starting the tracker unblocks them
         multiprocessing.forkserver.ensure_running()
     finally:
+        sys.warnoptions.pop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
