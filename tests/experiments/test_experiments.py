@@ -259,3 +259,32 @@ def test_the_newest_row_is_what_progress_tells(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "a" / "metrics.jsonl").write_text(row + "\n" + row[:20])
     assert run_all([python(tmp_path, "a", "")], 1) == 0
     assert "2,048 / 1 steps, 1,234 steps/s, return 0.50" in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_kills_runs_that_do_not_save(tmp_path: Path) -> None:
+    child = "import os, signal, time; signal.signal(2, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(600)"
+    code = f"""
+import sys
+from pathlib import Path
+from trxl_jax.experiments.jobs import Job, run_all
+from trxl_jax.signals import exit_at_once
+with exit_at_once():
+    run_all([Job("a", Path("a"), 1, lambda: [sys.executable, "-c", {child!r}])], 1)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + time_limit(60)
+    while not ((tmp_path / "a.log").exists() and (tmp_path / "a.log").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = int((tmp_path / "a.log").read_text())
+    parent.send_signal(signal.SIGINT)
+    assert parent.stdout is not None
+    while "waiting" not in parent.stdout.readline():
+        pass
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=time_limit(60))
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from trxl_jax.errors import UserError, disk_errors, printable
 from trxl_jax.runs.rows import parse_row
-from trxl_jax.signals import StopSignals, stop_signals
+from trxl_jax.signals import StopSignals, interrupts_raise, stop_signals
 
 _POLL_SECONDS = 0.2
 _PROGRESS_SECONDS = 60.0
@@ -69,7 +69,7 @@ def run_all(jobs: Sequence[Job], at_once: int) -> int:
         UserError: at least one job failed.
     """
     failed: list[Job] = []
-    with stop_signals() as stop:
+    with interrupts_raise(), stop_signals() as stop:
         stop.deferred = True
         children: list[_Child] = []
         try:
