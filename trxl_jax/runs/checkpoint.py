@@ -201,6 +201,7 @@ def restore_run(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is incomplete, damaged or not ours.
     """
+    checksums.verify(path)
 
     def read() -> dict[str, Any]:
         with _manager(path.parent, None) as manager:
