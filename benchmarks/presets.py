@@ -1,15 +1,17 @@
 """Measures every preset, on the host and on the device, and the original next to it.
 
-    python benchmarks/presets.py [ROW ...] [--rounds 2] [--iterations 1] [--out benchmarks/presets]
-        [--original DIR --original_python PYTHON]
+    python benchmarks/presets.py [PRESET ...] [--rounds 2] [--iterations K] [--out benchmarks/presets]
+        [--original DIR --original_python PYTHON --original_rounds 1]
 
-A row is a preset, or a preset with "-device" appended. DIR is a checkout of CleanRL, PYTHON an interpreter whose
-environment can run its `ppo_trxl.py`. Programs take turns: in each round first ours, then the original, each in a
-process of its own. The first round of ours compiles everything, later ones read the cache. Figures are medians over
-rounds; a row that is measured replaces that of an earlier call. Writes OUT.json and OUT.md.
+A preset has a row for its task on the host and, if there is one, another for its task on the device ("-device"); both
+are compared with the same runs of the original. DIR is a checkout of CleanRL, PYTHON an interpreter whose environment
+can run its `ppo_trxl.py`. Programs take turns: in each round first ours, on the host and on the device, then the
+original, each in a process of its own. The first round of ours compiles everything, later ones read the cache. Figures
+are medians over rounds; a row that is measured replaces that of an earlier call. Writes OUT.json and OUT.md.
 
-- *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them. The original prints a
-  line an iteration; with more than one, the time between lines counts, otherwise the speed that it prints.
+- *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them, as many as make up
+  16,384 steps unless K says otherwise. The original prints a line an iteration; with more than one, the time between
+  lines counts, otherwise the speed that it prints.
 - *floor* is that of `floors.py`, in steps per second.
 """
 
@@ -38,6 +40,7 @@ from trxl_jax.files import write_text_atomically
 from trxl_jax.presets import PRESETS
 
 DEVICE = "-device"
+_STEPS = 16_384  # of a process, at least one iteration
 _HERE = Path(__file__).parent
 _OWN_FIELDS = ("env_id", "num_envs", "num_steps", "gamma", "gae_lambda", "num_minibatches", "update_epochs",
                "clip_coef", "vf_coef", "max_grad_norm", "init_lr", "final_lr", "anneal_steps", "init_ent_coef",
@@ -122,25 +125,34 @@ def measure_original(config: Config, iterations: int, original: Original) -> dic
     return {"steps_per_second": speed, "peak_bytes": usage.ru_maxrss * 1024}
 
 
-def measure(name: str, rounds: int, iterations: int, original: Original | None) -> dict[str, Any]:
-    """The figures of a row."""
-    config = rows()[name]
-    ours, theirs = [], []
+def measure(
+    preset: str, rounds: int, iterations: int | None, original: Original | None, original_rounds: int
+) -> dict[str, dict[str, Any]]:
+    """The figures of the rows of a preset."""
+    iterations = iterations or max(1, _STEPS // rows()[preset].batch_size)
+    names = [name for name in (preset, preset + DEVICE) if name in rows()]
+    ours: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    theirs: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as cache:
         for i in range(rounds):
-            ours.append(measure_ours(name, iterations, Path(cache)))
-            print(f"{name}, round {i + 1}: {ours[-1]['steps_per_second']:,.0f} steps/s", flush=True)
-            if original is not None:
-                on_host = config.replace(env_id=on_backend(config.env_id, "host")) if DEVICE in name else config
-                theirs.append(measure_original(on_host, iterations, original))
-                print(f"{name}, round {i + 1}, original: {theirs[-1]['steps_per_second']:,.0f} steps/s", flush=True)
-    row: dict[str, Any] = {"rounds": rounds, "iterations": iterations, "ours": _medians(ours)}
+            for name in names:
+                ours[name].append(measure_ours(name, iterations, Path(cache) / name))
+                print(f"{name}, round {i + 1}: {ours[name][-1]['steps_per_second']:,.0f} steps/s", flush=True)
+            if original is not None and i < original_rounds:
+                theirs.append(measure_original(rows()[preset], iterations, original))
+                print(f"{preset}, round {i + 1}, original: {theirs[-1]['steps_per_second']:,.0f} steps/s", flush=True)
+    return {name: _row(name, figures, theirs, iterations) for name, figures in ours.items()}
+
+
+def _row(
+    name: str, ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]], iterations: int
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"rounds": len(ours), "iterations": iterations, "ours": _medians(ours)}
     row["ours"]["compile_seconds"] = ours[0]["compile_seconds"]
-    row["ours"]["cached_compile_seconds"] = ours[-1]["compile_seconds"] if rounds > 1 else None
+    row["ours"]["cached_compile_seconds"] = ours[-1]["compile_seconds"] if len(ours) > 1 else None
     if theirs:
-        row["original"] = _medians(theirs)
-        pairs = zip(ours, theirs, strict=True)
-        row["ratio"] = statistics.median(a["steps_per_second"] / b["steps_per_second"] for a, b in pairs)
+        row["original"] = _medians(theirs) | {"rounds": len(theirs)}
+        row["ratio"] = row["ours"]["steps_per_second"] / row["original"]["steps_per_second"]
     return row | {"floor": _floor(name), "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
 
 
@@ -186,21 +198,22 @@ def _machine() -> str:
 def main(flags: Sequence[str]) -> int:
     """Measures rows and writes the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all")
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help="default: all")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each kind (%(default)s)")
-    parser.add_argument("--iterations", type=int, default=1, help="timed iterations of each process (%(default)s)")
+    parser.add_argument("--iterations", type=int, help="timed iterations of each process")
     parser.add_argument("--out", type=Path, default=_HERE / "presets", help="files without suffix (%(default)s)")
     parser.add_argument("--original", type=Path, metavar="DIR", help="a checkout of CleanRL")
     parser.add_argument("--original_python", default=sys.executable, metavar="PYTHON", help="runs the original")
+    parser.add_argument("--original_rounds", type=int, default=1, help="rounds with the original (%(default)s)")
     given = parser.parse_args(flags)
-    unknown = sorted(set(given.rows) - set(rows()))
+    unknown = sorted(set(given.presets) - set(PRESETS))
     if unknown:
-        raise UserError(f"unknown row {', '.join(unknown)}; known are {', '.join(rows())}")
+        raise UserError(f"unknown preset {', '.join(unknown)}; known are {', '.join(PRESETS)}")
     original = Original(given.original.absolute(), given.original_python) if given.original else None
     path = given.out.with_suffix(".json")
     measured = json.loads(path.read_text()) if path.exists() else {}
-    for name in given.rows or rows():
-        measured[name] = measure(name, given.rounds, given.iterations, original)
+    for preset in given.presets or PRESETS:
+        measured |= measure(preset, given.rounds, given.iterations, original, given.original_rounds)
         write_text_atomically(path, json.dumps(measured, indent=1) + "\n")
         write_text_atomically(given.out.with_suffix(".md"), table(measured))
     print(table(measured))

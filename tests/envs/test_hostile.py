@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing.forkserver
+import queue
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from tests.support.time_limits import time_limit
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs.base import original_errors
-from trxl_jax.envs.host import history
+from trxl_jax.envs.host import history, worker
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.host.episode import EpisodeRules, make_wrapped
 from trxl_jax.envs.host.processes import WorkerEnvs, start_fork_server
@@ -84,6 +85,22 @@ def test_what_ends_a_worker_is_one_line_too(capfd: pytest.CaptureFixture[str]) -
     with pytest.raises(EnvironmentFailure, match=r"\(index ., seed .*, step 2\): SystemExit: 0"):
         play(env, 5)
     env.close()
+    assert capfd.readouterr().err == ""
+
+
+def refuse() -> Counter:
+    raise EnvironmentFailure("no such level")
+
+
+@pytest.mark.parametrize("make", [Counter, refuse])
+def test_a_worker_whose_run_has_ended_says_nothing(
+    make: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel closes the run's end of a worker's pipe a moment before it ends the worker."""
+    monkeypatch.setattr(worker, "_follow", lambda parent: None)
+    pipe, run_end = multiprocessing.Pipe()
+    run_end.close()
+    worker.run_worker(0, make, pipe, run_end, None, queue.SimpleQueue(), None)
     assert capfd.readouterr().err == ""
 
 

@@ -26,6 +26,17 @@ def run_worker(
     """
     _follow(multiprocessing.parent_process())
     try:
+        _work(index, make, pipe, parent_pipe, memory, errors, mode)
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        # The training process has ended. When a process ends, its files are closed one by one: a worker that is about
+        # to answer may find this pipe closed before the kernel ends it. (Errors of environments don't come this far.)
+        return
+
+
+def _work(
+    index: int, make: Callable[[], Any], pipe: Any, parent_pipe: Any, memory: Any, errors: Any, mode: Any
+) -> None:
+    try:
         env = make()
     except EnvironmentFailure as failure:
         errors.put((index, type(failure), str(failure), ""))
