@@ -59,6 +59,7 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         collected = time.perf_counter()
         train_state, _ = jax.block_until_ready(learn(train_state, rollout, key))
         env.pop_episode_results(rollout.episode)
+        recorded = jax.eval_shape(lambda tree: tree, rollout.memory)
         del rollout  # as in `train_step`, so that two rollouts are never in memory at the same time
         ended = time.perf_counter()
         if i:
@@ -73,8 +74,6 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
             train_state, state, _ = jax.block_until_ready(train_step(train_state, state, key))
             if i:
                 seconds["iteration"].append(time.perf_counter() - started)
-    hidden = state.memory.hidden
-    slots = config.trxl_memory_length + config.num_steps
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "env_id": config.env_id,
@@ -84,7 +83,7 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         "update_seconds": median["update"],
         "compile_seconds": compile_seconds,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "cache_bytes": hidden.size // hidden.shape[1] * slots * hidden.dtype.itemsize,
+        "memory_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(recorded)),
         "iterations": iterations,
         "backend": jax.default_backend(),
     }
@@ -101,7 +100,7 @@ def show(figures: dict[str, Any]) -> None:
     for name, value in figures["compile_seconds"].items():
         table.add_row(f"compile time of {name}", f"{value:.1f} s")
     table.add_row("peak memory of the process", f"{figures['peak_rss_bytes'] / 1e9:.2f} GB")
-    table.add_row("cache of hidden states", f"{figures['cache_bytes'] / 1e6:.1f} MB")
+    table.add_row("memory of a rollout", f"{figures['memory_bytes'] / 1e6:.1f} MB")
     Console().print(table)
 
 

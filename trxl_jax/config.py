@@ -166,6 +166,8 @@ class Config:
     bootstrap_truncated: bool = False
     """bootstrap truncated episodes with the value of their final observation (the published runs did not)"""
 
+    segment_length: int = 1
+    """consecutive steps through which gradients flow (G); 1: none, as in the original"""
     trxl_num_layers: int = 3
     """transformer layers (L)"""
     trxl_num_heads: int = 4

@@ -27,24 +27,24 @@ def test_a_window_of_one_is_no_memory() -> None:
     assert seen(9, 100, 12, 1) == []
 
 
-def test_append_writes_one_slot_in_the_memorys_dtype_and_advance_counts() -> None:
+def test_append_writes_one_slot_in_the_memorys_dtype() -> None:
     memory = episodic.start_rollout(episodic.init(2, 3, 1, 4), 5)
     assert memory.hidden.shape == (2, 8, 1, 4)
     assert memory.hidden.dtype == jnp.bfloat16
-    memory = episodic.advance(memory, jnp.array([False, True]))
-    memory = episodic.advance(memory, jnp.array([False, False]))
-    np.testing.assert_array_equal(memory.episode_step, [2, 1])
-    memory = episodic.append(memory, 4, jnp.full((2, 1, 4), 1 / 3))
+    memory = episodic.append(memory, 4, jnp.full((2, 1, 4), 1 / 3), jnp.array([2, 1]))
     np.testing.assert_array_equal(memory.position[:, 4], [2, 1])
     np.testing.assert_array_equal(memory.hidden[:, 4].astype(jnp.float32), jnp.float32(jnp.bfloat16(1 / 3)))
     assert not memory.hidden[:, [3, 5]].any()
-    kept = episodic.end_rollout(memory, 3)
+    kept = episodic.end_rollout(memory, 3, jnp.array([7, 0]))
     assert kept.hidden.shape == (2, 3, 1, 4)
+    assert kept.episode_step.tolist() == [7, 0]
 
 
 def test_the_memory_passes_no_gradient() -> None:
     memory = episodic.start_rollout(episodic.init(1, 2, 1, 2, jnp.float32), 1)
-    gradient = jax.grad(lambda h: episodic.append(memory, 2, h).hidden.sum())(jnp.ones((1, 1, 2)))
+    gradient = jax.grad(lambda h: episodic.append(memory, 2, h, jnp.zeros(1, jnp.int32)).hidden.sum())(
+        jnp.ones((1, 1, 2))
+    )
     assert not gradient.any()
 
 

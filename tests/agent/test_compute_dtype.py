@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.attention import encode_slots
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
-from trxl_jax.agent.cores.visibility import visible_slots
+from trxl_jax.agent.cores.base import Queries
+from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
@@ -19,6 +21,7 @@ from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.registry import make_env
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import ConfigError
+from trxl_jax.ppo.minibatch import forward_minibatch
 from trxl_jax.ppo.observations import PlainObservations
 from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
@@ -60,8 +63,9 @@ def make_batch(spec: EnvSpec) -> Minibatch:
         value=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
         advantage=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
         returns=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
-        query_slot=WINDOW + jnp.tile(jnp.arange(Q), (N, 1)),
-        episode_step=jnp.asarray(rng.integers(0, 30, (N, Q)), jnp.int32),
+        queries=Queries(
+            step=jnp.tile(jnp.arange(Q), (N, 1)), episode_step=jnp.asarray(rng.integers(0, 30, (N, Q)), jnp.int32)
+        ),
     )
 
 
@@ -71,16 +75,15 @@ def make_functions(case: str, compute_dtype: str) -> tuple[Any, Callable[[Any], 
     batch = make_batch(agent.spec)
     hidden = jax.random.normal(jax.random.key(1), (N, S, config.trxl_num_layers, config.trxl_dim))
     position = jnp.tile(jnp.arange(S), (N, 1))
-    visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(S), WINDOW)
 
-    def encode_slots(params: Any) -> Any:
-        return agent.apply(params, hidden, position, method="encode_slots")
+    def prepare(params: Any) -> Any:
+        return agent.apply(params, CachedStates(hidden, position), method="prepare")
 
     def output(params: Any) -> Any:
-        return agent.apply(params, batch.observations.obs, encode_slots(params), visible)
+        return forward_minibatch(agent, params, batch, prepare(params))
 
     def loss(params: Any) -> Any:
-        return ppo_loss(agent, params, batch, encode_slots(params), config, jnp.float32(1e-3))
+        return ppo_loss(agent, params, batch, prepare(params), config, jnp.float32(1e-3))
 
     return agent.init_params(jax.random.key(0)), jax.jit(output), jax.jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -166,8 +169,8 @@ def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
     agent = make_agent(config, env.spec)
     state = jax.eval_shape(lambda key: init_rollout_state(env, agent, key), jax.random.key(0))
     params = jax.eval_shape(agent.init_params, jax.random.key(0))
-    encode = lambda p, m: agent.apply(p, m.hidden, m.position, method="encode_slots")  # noqa: E731
-    assert all(layer.dtype == jnp.bfloat16 for layer in jax.eval_shape(encode, params, state.memory))
+    encoded = jax.eval_shape(partial(encode_slots, agent), params, state.memory)
+    assert all(layer.dtype == jnp.bfloat16 for layer in encoded)
 
 
 @pytest.mark.slow

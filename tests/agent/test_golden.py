@@ -14,10 +14,10 @@ import pytest
 
 from tests.support.golden import BFLOAT16, FILES, FLOAT32, Golden, assert_close
 from trxl_jax.agent.actor_critic import ActorCritic
-from trxl_jax.agent.cores.cache import EpisodicMemory
+from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
-from trxl_jax.ppo.minibatch import forward_minibatch, take_minibatch
+from trxl_jax.ppo.minibatch import Segments, forward_minibatch, take_minibatch
 from trxl_jax.ppo.observations import PlainObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
 from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
@@ -54,13 +54,13 @@ def loss_and_gradients(golden: Golden, replayed: dict[str, Any]) -> tuple[Any, A
     rollout = as_rollout(agent, replayed, data["update/old_log_prob"], data["update/old_value"])
     advantage, returns = jnp.asarray(replayed["data"]["advantage"]), jnp.asarray(replayed["data"]["return"])
     index = jnp.tile(jnp.arange(config.num_steps), (config.num_envs, 1))
-    batch = take_minibatch(rollout, advantage, returns, index, agent.window)
+    batch = take_minibatch(rollout, advantage, returns, Segments(index))
     if config.norm_adv:
         batch = batch._replace(advantage=normalise_advantage(batch.advantage))
-    memory: EpisodicMemory = rollout.memory
+    memory: CachedStates = rollout.memory
 
     def loss(params: Any) -> Any:
-        slots = agent.apply(params, memory.hidden, memory.position, method="encode_slots")
+        slots = agent.apply(params, memory, method="prepare")
         return ppo_loss(agent, params, batch, slots, config, jnp.float32(golden.meta["ent_coef"]))
 
     grads, metrics = jax.jit(jax.grad(loss, has_aux=True))(golden.params)
@@ -92,7 +92,7 @@ def test_forward_advantages_and_update(path: Path) -> None:
         ours = {
             "logits": output.policy.logits,
             "value": output.value,
-            "memory_out": output.hidden,
+            "memory_out": replayed["hidden"],
             "log_prob": output.policy.log_prob(action),
             "entropy": output.policy.entropy(),
             "next_value": replayed["last_value"],
@@ -166,7 +166,11 @@ def test_bfloat16_cache_stays_close(path: Path) -> None:
     for index, replayed in enumerate(replay):
         assert replayed["memory"].hidden.dtype == jnp.bfloat16
         data, output = replayed["data"], replayed["output"]
-        for name, value in {"logits": output.policy.logits, "value": output.value, "memory_out": output.hidden}.items():
+        for name, value in {
+            "logits": output.policy.logits,
+            "value": output.value,
+            "memory_out": replayed["hidden"],
+        }.items():
             assert_close(f"rollout{index}/{name}", value, data[name], BFLOAT16)
         assert_close("next_value", replayed["last_value"], data["next_value"], BFLOAT16)
     _, metrics = loss_and_gradients(golden, replay[-1])
@@ -184,7 +188,7 @@ def test_ratios_are_one_before_the_first_update(path: Path) -> None:
         acted = output.policy.log_prob(action)
         rollout = as_rollout(golden.agent, replayed, np.asarray(acted), np.asarray(output.value))
         index = jnp.tile(jnp.arange(golden.config.num_steps), (golden.config.num_envs, 1))
-        batch = take_minibatch(rollout, output.value, output.value, index, golden.agent.window)
-        slots = golden.agent.apply(golden.params, memory.hidden, memory.position, method="encode_slots")
+        batch = take_minibatch(rollout, output.value, output.value, Segments(index))
+        slots = golden.agent.apply(golden.params, memory, method="prepare")
         learned = forward_minibatch(golden.agent, golden.params, batch, slots).policy.log_prob(batch.action)
         np.testing.assert_allclose(np.exp(learned - batch.log_prob), 1.0, atol=1e-5)

@@ -11,6 +11,20 @@ from trxl_jax.agent.cores.transformer_xl import TransformerXL
 from trxl_jax.agent.numerics import Numerics
 
 
+def make_model(encoding: str, platform: str) -> TransformerXL:
+    """Two layers with two heads, D 8, W 4, E 10."""
+    return TransformerXL(
+        dim=8,
+        num_layers=2,
+        num_heads=2,
+        window=4,
+        positional_encoding=encoding,
+        max_episode_steps=10,
+        memory_dtype="float32",
+        numerics=Numerics(platform),
+    )
+
+
 def test_absolute_positions_count_down_and_go_on_past_the_end() -> None:
     encoding = PositionalEncoding("absolute", 4, 10).apply({}, jnp.array([0, 9, 2000]))
     for row, angle in zip(encoding, [9.0, 0.0, -1991.0], strict=True):
@@ -68,7 +82,7 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
 
 
 def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
-    model = TransformerXL(2, 2, 8, 4, "absolute", 10, Numerics("cpu"))
+    model = make_model("absolute", "cpu")
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))
     visible = jnp.zeros((1, 2, 6), bool).at[0, 1, 2:5].set(True)
@@ -109,7 +123,7 @@ def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
         slots = model.apply(params, hidden, position, method="encode_slots")
         return jnp.sin(model.apply(params, x, slots, visible)[0]).sum()
 
-    models = [TransformerXL(2, 2, dim, 4, encoding, 10, Numerics(platform)) for platform in ("cpu", "gpu")]
+    models = [make_model(encoding, platform) for platform in ("cpu", "gpu")]
     params = models[0].init(jax.random.key(1), x, [jnp.ones((n, 2, s, 4))] * 2, visible)
     results = [jax.value_and_grad(loss)(params, model) for model in models]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)

@@ -120,8 +120,8 @@ MUTANTS = [
     Mutant(
         "the same permutation in every epoch",
         "ppo/update.py",
-        "indices = minibatch_indices(epoch_key,",
-        "indices = minibatch_indices(key,",
+        "segments = minibatch_segments(epoch_key,",
+        "segments = minibatch_segments(key,",
         REFERENCE,
     ),
     Mutant("target_kl ends nothing", "ppo/update.py", "running & (metrics", "running | (metrics", ROLLOUT),
@@ -149,9 +149,9 @@ MUTANTS = [
     ),
     Mutant(
         "query slots are off by one",
-        "ppo/minibatch.py",
-        "query_slot=window + steps",
-        "query_slot=window + steps + 1",
+        "agent/cores/transformer_xl.py",
+        "query_slot, num_slots = self.window + queries.step,",
+        "query_slot, num_slots = self.window + queries.step + 1,",
         ROLLOUT,
     ),
     # Losses and advantages.
@@ -255,7 +255,13 @@ MUTANTS = [
         "jnp.where(step.truncated, values, 0.0)",
         ROLLOUT,
     ),
-    Mutant("the final value at the old slot", "ppo/acting.py", "slot + 1)", "slot)", ROLLOUT),
+    Mutant(
+        "the final value at the old slot",
+        "ppo/acting.py",
+        "state.core), t + 1)",
+        "state.core), t)",
+        ROLLOUT,
+    ),
     Mutant(
         "truncation does not end an episode",
         "ppo/acting.py",
@@ -263,7 +269,13 @@ MUTANTS = [
         "done = step.terminated",
         REFERENCE,
     ),
-    Mutant("the ring is not rounded", "ppo/acting.py", "hidden[:, None].astype(dtype)", "hidden[:, None]", ROLLOUT),
+    Mutant(
+        "the ring is not rounded",
+        "agent/cores/transformer_xl.py",
+        "rounded = entry[:, None].astype(self.memory_dtype)",
+        "rounded = entry[:, None]",
+        ROLLOUT,
+    ),
     Mutant(
         "the same noise in every step",
         "ppo/rollout.py",
@@ -297,10 +309,10 @@ MUTANTS = [
     ),
     Mutant(
         "an episode's first step is 1",
-        "agent/cores/cache.py",
-        "jnp.where(done, 0, memory.episode_step + 1)",
-        "jnp.where(done, 1, memory.episode_step + 1)",
-        CACHE,
+        "ppo/acting.py",
+        "jnp.where(done, 0, state.episode_step + 1)",
+        "jnp.where(done, 1, state.episode_step + 1)",
+        ROLLOUT,
     ),
     Mutant(
         "the memory passes gradients",
@@ -312,15 +324,15 @@ MUTANTS = [
     Mutant(
         "the oldest slots are kept",
         "agent/cores/cache.py",
-        "hidden=memory.hidden[:, -window:]",
-        "hidden=memory.hidden[:, :window]",
+        "hidden=cached.hidden[:, -window:]",
+        "hidden=cached.hidden[:, :window]",
         REFERENCE,
     ),
     Mutant(
         "positions are not kept",
         "agent/cores/cache.py",
-        "position=memory.position[:, -window:]",
-        "position=0 * memory.position[:, -window:]",
+        "position=cached.position[:, -window:]",
+        "position=0 * cached.position[:, -window:]",
         REFERENCE,
     ),
     Mutant(
@@ -410,8 +422,8 @@ MUTANTS = [
     Mutant(
         "no ReLU after the transformer",
         "agent/actor_critic.py",
-        "features = nn.relu(self.post_transformer(x))",
-        "features = self.post_transformer(x)",
+        "features = nn.relu(self.post_transformer(y))",
+        "features = self.post_transformer(y)",
         GOLDEN,
     ),
     Mutant(
@@ -453,8 +465,8 @@ MUTANTS = [
     Mutant(
         "a policy's memory stands still",
         "play/policy.py",
-        "slot=slot + 1, episode_step=episode_step + 1",
-        "slot=slot, episode_step=episode_step + 1",
+        "steps=memory.steps + 1, episode_step=memory.episode_step + 1",
+        "steps=memory.steps, episode_step=memory.episode_step + 1",
         POLICY,
     ),
     Mutant(
@@ -466,9 +478,9 @@ MUTANTS = [
     ),
     Mutant(
         "attention by slot, not by age",
-        "play/policy.py",
-        "(memory.slot - ages) % agent.window",
-        "ages % agent.window",
+        "agent/cores/transformer_xl.py",
+        "(self.window + t - ages) % self.window",
+        "ages % self.window",
         POLICY,
     ),
     # Runs.

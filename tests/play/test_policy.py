@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import trxl_jax
+from tests.support.attention import encode_slots, look
 from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
 from tests.support.runs import make_run
@@ -33,7 +34,7 @@ def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], lis
     batch = make_env(config, env)
     agent = make_agent(config, batch.spec)
     policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
-    state = init_rollout_state(batch, agent, jax.random.key(1), config.memory_dtype)
+    state = init_rollout_state(batch, agent, jax.random.key(1))
     step = jax.jit(lambda state, key: collect_rollout(agent, policy.params, batch, state, key, STEPS))
     keys = [jax.random.key(2), jax.random.key(3)]
     rollouts = []
@@ -73,7 +74,7 @@ def test_a_step_is_a_step_of_a_rollout(env_id: str, encoding: str, memory_dtype:
             memory = policy.reset(memory, steps.done)
     if "Proof" in env_id:
         assert rollouts[0].transitions.done.any()
-    assert memory.slot == WINDOW + 2 * STEPS
+    assert memory.steps == 2 * STEPS
 
 
 def play(policy: Policy, observations: np.ndarray, memory: PolicyMemory) -> tuple[np.ndarray, PolicyMemory]:
@@ -93,7 +94,7 @@ def test_one_environment_alone_is_a_row_of_a_batch() -> None:
     assert alone.shape == (STEPS, 2)
     assert single.episode_step.shape == ()
     np.testing.assert_array_equal(alone, together[:, 1])
-    for ours, theirs in zip(single.ring.layers, batch.ring.layers, strict=True):
+    for ours, theirs in zip(single.core.ring.layers, batch.core.ring.layers, strict=True):
         np.testing.assert_allclose(ours, theirs[1], atol=1e-5)
 
 
@@ -138,8 +139,8 @@ def test_attention_is_by_age() -> None:
     policy, rollouts, keys = collect(Config(env_id="gymnax/ProofofMemory-v0", **SIZES))
     agent, steps, stored = policy.agent, rollouts[0].transitions, rollouts[0].memory
     observations = rollouts[0].observations.obs
-    slots = agent.apply(policy.params, stored.hidden, stored.position, method="encode_slots")
-    forward = jax.jit(partial(agent.apply, mutable="intermediates"))
+    slots = encode_slots(agent, policy.params, stored)
+    forward = jax.jit(partial(look, agent, mutable="intermediates"))
     memory = policy.init(3)
     for t, key in enumerate(jax.random.split(keys[0], STEPS)):
         query_slot = jnp.full((3, 1), WINDOW + t)

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.attention import encode_slots, look
 from tests.support.device_probes import Counting
 from tests.support.probes import Counter, Paying, Pictures
 from trxl_jax.agent.actor_critic import make_agent
+from trxl_jax.agent.cores import transformer_xl
 from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
-from trxl_jax.ppo import minibatch
-from trxl_jax.ppo.minibatch import forward_minibatch, minibatch_indices, take_minibatch
+from trxl_jax.ppo.minibatch import Segments, forward_minibatch, minibatch_segments, take_minibatch
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
 from trxl_jax.ppo.update import ppo_loss
@@ -33,7 +34,7 @@ def collect(config: Config, env: Any = None, rollouts: int = 2) -> tuple[Any, An
     batch = make_env(config, env)
     agent = make_agent(config, batch.spec)
     params = agent.init_params(jax.random.key(0))
-    state = init_rollout_state(batch, agent, jax.random.key(1), config.memory_dtype)
+    state = init_rollout_state(batch, agent, jax.random.key(1))
     step = jax.jit(
         lambda state, key: collect_rollout(
             agent,
@@ -71,10 +72,11 @@ def test_learning_sees_what_acting_saw(encoding: str, memory_dtype: str, compute
     )
     agent, params, _, rollout = collect(config)
     assert (rollout.transitions.episode_step == 0).any()
-    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+    slots = agent.apply(params, rollout.memory, method="prepare")
     zeros = jnp.zeros_like(rollout.transitions.reward)
-    for index in minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches):
-        batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
+    segments = minibatch_segments(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches)
+    for index in segments.step:
+        batch = take_minibatch(rollout, zeros, zeros, Segments(index))
         output = forward_minibatch(agent, params, batch, slots)
         ratio = jnp.exp(output.policy.log_prob(batch.action) - batch.log_prob)
         np.testing.assert_allclose(ratio, 1.0, atol=tolerance)
@@ -90,16 +92,16 @@ def test_windows_of_their_own_and_all_slots_give_the_same(encoding: str, monkeyp
     config = Config(env_id="gymnax/ProofofMemory-v0", trxl_positional_encoding=encoding, **SIZES)
     agent, params, _, rollout = collect(config)
     zeros = jnp.zeros_like(rollout.transitions.reward)
-    index = minibatch_indices(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches)[0]
-    batch = take_minibatch(rollout, zeros, zeros, index, agent.window)
+    segments = minibatch_segments(jax.random.key(9), config.num_envs, config.num_steps, config.num_minibatches)
+    batch = take_minibatch(rollout, zeros, zeros, Segments(segments.step[0]))
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
-        slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+        slots = agent.apply(params, rollout.memory, method="prepare")
         output = forward_minibatch(agent, params, batch, slots)
         return jnp.square(output.policy.logits).sum() + jnp.square(output.value).sum(), output
 
     copied = jax.grad(loss, has_aux=True)(params)
-    monkeypatch.setattr(minibatch, "_MAX_GATHERED", 0)
+    monkeypatch.setattr(transformer_xl, "_MAX_GATHERED", 0)
     dense = jax.grad(loss, has_aux=True)(params)
     chex.assert_trees_all_close(copied, dense, atol=1e-5)
 
@@ -109,12 +111,10 @@ def test_the_memory_matters() -> None:
     config = Config(env_id="gymnax/ProofofMemory-v0", **SIZES)
     agent, params, _, rollout = collect(config)
     obs = rollout.observations.obs[10][:, None]
-    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
-    slot = jnp.full((4, 1), agent.window + 10)
+    slots, window = encode_slots(agent, params, rollout.memory), agent.core.window
+    slot, every = jnp.full((4, 1), window + 10), jnp.arange(slots[0].shape[2])
     values = [
-        agent.apply(
-            params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), jnp.arange(slots[0].shape[2]), agent.window)
-        ).value
+        look(agent, params, obs, slots, visible_slots(slot, jnp.full((4, 1), k), every, window)).value
         for k in (0, 1, 3, 5, 6)
     ]
     for fewer, more in itertools.pairwise(values[:4]):
@@ -131,12 +131,12 @@ def test_truncated_episodes_bootstrap_with_their_final_observation() -> None:
     np.testing.assert_array_equal(added != 0, np.tile(np.array([0, 0, 1, 0, 0, 1, 0, 0], bool)[:, None], (1, 4)))
 
     # The value of observation [3] at episode step 3, seeing the slots of steps 0 to 2.
-    slots = agent.apply(params, rollout.memory.hidden, rollout.memory.position, method="encode_slots")
+    slots, window = encode_slots(agent, params, rollout.memory), agent.core.window
     for t in (2, 5):
-        slot, step = jnp.full((4, 1), agent.window + t + 1), jnp.full((4, 1), 3)
-        visible = visible_slots(slot, step, jnp.arange(slots[0].shape[2]), agent.window)
+        slot, step = jnp.full((4, 1), window + t + 1), jnp.full((4, 1), 3)
+        visible = visible_slots(slot, step, jnp.arange(slots[0].shape[2]), window)
         np.testing.assert_array_equal(visible.sum(axis=-1), 3)
-        value = agent.apply(params, jnp.full((4, 1, 1), 3.0), slots, visible).value[:, 0]
+        value = look(agent, params, jnp.full((4, 1, 1), 3.0), slots, visible).value[:, 0]
         np.testing.assert_allclose(added[t], 0.9 * value, rtol=1e-4)
 
 

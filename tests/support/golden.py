@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.support.attention import encode_slots
 from tests.support.paths import GOLDEN
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
 from trxl_jax.agent.cores import cache as episodic
 from trxl_jax.agent.cores.ring import RingBuffer
+from trxl_jax.agent.cores.transformer_xl import AttentionState
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.spaces import DiscreteActions
-from trxl_jax.ppo.acting import act
 from trxl_jax.torch_import.weights import params_from_torch
 
 DIRECTORIES = [GOLDEN, *map(Path, filter(None, [os.environ.get("TRXL_GOLDEN_DIR")]))]
@@ -73,35 +75,37 @@ class Golden:
     def replay(self) -> list[dict[str, Any]]:
         """Acts through all rollouts with the file's actions; per rollout the outputs [T, N, ...] and the memory."""
         config, agent = self.config, self.agent
-        memory = episodic.init(
-            config.num_envs, agent.window, config.trxl_num_layers, config.trxl_dim, jnp.dtype(config.memory_dtype)
-        )
-        encode = jax.jit(lambda m: agent.apply(self.params, m.hidden, m.position, method="encode_slots"))
+        window = agent.core.window
+        memory = agent.core.init_carry(config.num_envs)
+        encode = jax.jit(partial(encode_slots, agent, self.params))
 
         @jax.jit
-        def step(obs: jax.Array, slots: Any, slot: jax.Array, k: jax.Array) -> Any:
+        def step(obs: jax.Array, slots: Any, t: int, k: jax.Array) -> Any:
             encoded = agent.apply(self.params, obs, method="encode")
-            return act(agent, self.params, encoded, RingBuffer(slots), slot, k)
+            state = AttentionState(RingBuffer(slots), None)
+            return agent.apply(self.params, encoded, state, jnp.int32(t), k, method="decide")
 
         replayed = []
         for index in range(self.meta["rollouts"]):
             data = self.rollout(index)
             ring = encode(memory)
-            memory = episodic.start_rollout(memory, config.num_steps)
+            cached, k = episodic.start_rollout(memory, config.num_steps), memory.episode_step
             outputs = []
             for t in range(config.num_steps):
-                assert_close("episode_step", memory.episode_step, data["episode_step"][t], 0)
-                slot = jnp.int32(agent.window + t)
-                out = step(data["obs"][t], ring, slot, memory.episode_step)
-                outputs.append(out)
-                memory = episodic.append(memory, slot, out.hidden)
-                newest = np.argsort(np.arange(t + 1, slot + 1) % agent.window) + t + 1
-                ring = [layer[:, :, newest] for layer in encode(memory)]
-                memory = episodic.advance(memory, data["done"][t])
-            last = step(data["next_obs"], ring, jnp.int32(agent.window + config.num_steps), memory.episode_step)
-            stacked = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
-            replayed.append({"output": stacked, "last_value": last.value, "memory": memory, "data": data})
-            memory = episodic.end_rollout(memory, agent.window)
+                assert_close("episode_step", k, data["episode_step"][t], 0)
+                slot = window + t
+                out, hidden = step(data["obs"][t], ring, t, k)
+                outputs.append((out, hidden))
+                cached = episodic.append(cached, slot, hidden, k)
+                newest = np.argsort(np.arange(t + 1, slot + 1) % window) + t + 1
+                ring = [layer[:, :, newest] for layer in encode(cached)]
+                k = jnp.where(data["done"][t], 0, k + 1)
+            last, _ = step(data["next_obs"], ring, config.num_steps, k)
+            output, hidden = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
+            replayed.append(
+                {"output": output, "hidden": hidden, "last_value": last.value, "memory": cached, "data": data}
+            )
+            memory = episodic.end_rollout(cached, window, k)
         return replayed
 
 

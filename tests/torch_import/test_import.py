@@ -85,7 +85,7 @@ def test_imported_agents_say_what_the_original_says(reference: Path, tmp_path: P
     assert jax.tree.structure(loaded.params) == jax.tree.structure(golden.agent.init_params(jax.random.key(0)))
     for index, replayed in enumerate(golden.replay()):
         data, output = replayed["data"], replayed["output"]
-        ours = {"logits": output.policy.logits, "value": output.value, "memory_out": output.hidden,
+        ours = {"logits": output.policy.logits, "value": output.value, "memory_out": replayed["hidden"],
                 "next_value": replayed["last_value"]}  # fmt: skip
         for name, value in ours.items():
             assert_close(f"rollout{index}/{name}", value, data[name], FLOAT32)

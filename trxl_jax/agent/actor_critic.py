@@ -1,6 +1,6 @@
-"""The actor-critic: encoder, memory transformer, heads. Acting and learning use the same forward pass."""
+"""The actor-critic: encoder, core, heads. Acting and learning use the same forward pass."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trxl_jax.agent.cores.attention import Slots
-from trxl_jax.agent.cores.transformer_xl import TransformerXL
+from trxl_jax.agent.cores.base import Core, Queries
+from trxl_jax.agent.cores.registry import make_core
 from trxl_jax.agent.decoder import PixelDecoder
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
 from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
@@ -21,72 +21,46 @@ from trxl_jax.errors import ConfigError
 
 
 class AgentOutput(NamedTuple):
-    """Output of the agent for Q steps in each of N environments.
+    """Output of the agent for a batch of steps.
 
     Fields:
-        policy: distributions over actions, [N, Q].
-        value: f32[N, Q].
-        hidden: f32[N, Q, L, D], each layer's input, detached; what the memory stores.
-        features: f32[N, Q, D], the input of `ActorCritic.reconstruct`.
+        policy: distributions over actions, [...].
+        value: f32[...].
+        features: f32[..., D], the input of `ActorCritic.reconstruct`.
     """
 
     policy: MultiCategorical
     value: jax.Array
-    hidden: jax.Array
     features: jax.Array
 
 
 class ActorCritic(nn.Module):
-    """Policy and value from an observation and the episode's memory.
+    """Policy and value from an observation and what the core remembers.
 
     Fields:
         spec: the task's observations and actions.
-        num_layers: L.
-        num_heads: H.
-        dim: D.
-        window: W.
-        positional_encoding: absolute, learned or none.
+        core: what lies between encoder and heads; its width D is that of all parts.
         reconstruction: whether there is a decoder.
         numerics: platform and precision; the heads are always float32.
     """
 
     spec: EnvSpec
-    num_layers: int
-    num_heads: int
-    dim: int
-    window: int
-    positional_encoding: str
+    core: Core
     reconstruction: bool
     numerics: Numerics
 
+    # The parameters of TrXL are called "transformer", as in the first release; those of cores without a name "core".
+    preserve_adopted_names: ClassVar[bool] = True
+
     def setup(self) -> None:  # noqa: D102 - Flax calls it
+        dim = self.core.dim
         encoder = PixelEncoder if self.spec.is_pixels else VectorEncoder
-        self.encoder = encoder(self.dim, self.numerics)
-        self.transformer = TransformerXL(
-            self.num_layers,
-            self.num_heads,
-            self.dim,
-            self.window,
-            self.positional_encoding,
-            self.spec.max_episode_steps,
-            self.numerics,
-        )
-        self.post_transformer = orthogonal_dense(self.dim, self.dim, HIDDEN_GAIN, self.numerics)
-        self.actor = make_heads(self.spec.action, self.dim, self.numerics.full_precision)
-        self.critic = orthogonal_dense(1, self.dim, CRITIC_GAIN, self.numerics.full_precision)
+        self.encoder = encoder(dim, self.numerics)
+        self.post_transformer = orthogonal_dense(dim, dim, HIDDEN_GAIN, self.numerics)
+        self.actor = make_heads(self.spec.action, dim, self.numerics.full_precision)
+        self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
             self.decoder = PixelDecoder(self.numerics)
-
-    def __call__(self, obs: jax.Array, slots: Slots, visible: jax.Array) -> AgentOutput:
-        """Policy and value for Q observations per environment.
-
-        Args:
-            obs: [N, Q, *obs_shape].
-            slots: for each layer [N, H, S, D / H], from `encode_slots`.
-            visible: bool[N, Q, S], from `cores.visibility.visible_slots`.
-        """
-        chex.assert_shape(obs, (*visible.shape[:2], *self.spec.obs_shape))
-        return self.decide(self.encode(obs), slots, visible)
 
     def encode(self, obs: jax.Array) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""
@@ -96,17 +70,35 @@ class ActorCritic(nn.Module):
         """Features f32[B, D] of `frames[indices]`; see `PixelEncoder.encode_at`."""
         return self.encoder.encode_at(frames, indices, count, chunk)
 
-    def decide(self, encoded: jax.Array, slots: Slots, visible: jax.Array) -> AgentOutput:
-        """Everything after the encoder: encoded observations f32[N, Q, D], the rest as in `__call__`."""
-        x, hidden = self.transformer(encoded, slots, visible)
-        features = nn.relu(self.post_transformer(x))
+    def start(self, carry: Any, num_steps: int, segment_length: int = 1) -> Any:
+        """The core's state before a rollout; see `Core.start`."""
+        return self.core.start(carry, num_steps, segment_length)
+
+    def decide(self, x: jax.Array, state: Any, t: jax.Array, episode_step: jax.Array) -> tuple[AgentOutput, Any]:
+        """Output [N] for one step of each environment, and what the core is to remember of it; see `Core.step`."""
+        y, entry = self.core.step(x, state, t, episode_step)
+        return self.heads(y), entry
+
+    def write(self, state: Any, entry: Any, t: jax.Array, episode_step: jax.Array) -> Any:
+        """The core's state after a step, arrays [N, ...]; see `Core.write`."""
+        return self.core.write(state, entry, t, episode_step)
+
+    def prepare(self, record: Any) -> Any:
+        """What all minibatches of a rollout need of its record, arrays [N, ...]; see `Core.prepare`."""
+        return self.core.prepare(record)
+
+    def learn(self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1) -> AgentOutput:
+        """Output [M, Q] for many steps at once; see `Core.learn`."""
+        y = self.core.learn(x, prepared, queries, segment_length)
+        output = self.heads(y)
+        return jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:-1], *leaf.shape[y.ndim - 1 :]), output)
+
+    def heads(self, y: jax.Array) -> AgentOutput:
+        """Everything after the core: f32[..., D] to an output [...]."""
+        features = nn.relu(self.post_transformer(y))
         policy = make_distribution(self.spec.action, [head(features) for head in self.actor])
         value = jnp.squeeze(self.critic(features), axis=-1)
-        return AgentOutput(policy, value, hidden, features)
-
-    def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
-        """Cached hidden states [N, S, L, D] with positions i32[N, S] as keys and values; see `TransformerXL`."""
-        return self.transformer.encode_slots(hidden, position)
+        return AgentOutput(policy, value, features)
 
     def reconstruct(self, features: jax.Array) -> jax.Array:
         """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
@@ -127,25 +119,21 @@ class ActorCritic(nn.Module):
         """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""
         return self.numerics.cpu_float32 and self.spec.is_pixels
 
-    @property
-    def slots_have_parameters(self) -> bool:
-        """Whether `encode_slots` depends on parameters, so that gradients flow through it."""
-        return self.positional_encoding == "learned"
-
     def init_params(self, key: jax.Array) -> chex.ArrayTree:
         """Fresh parameters f32 of every part, `{"params": ...}`, from a key[]."""
 
         def everything(agent: "ActorCritic") -> None:
-            slots = agent.encode_slots(jnp.zeros((1, 1, self.num_layers, self.dim)), jnp.zeros((1, 1), jnp.int32))
-            obs = jnp.zeros((1, 1, *self.spec.obs_shape), self.spec.obs_dtype)
-            output = agent(obs, slots, jnp.ones((1, 1, 1), bool))
+            carry = agent.core.init_carry(1)
+            state = agent.start(carry, 1)
+            x = agent.encode(jnp.zeros((1, *self.spec.obs_shape), self.spec.obs_dtype))
+            output, _ = agent.decide(x, state, jnp.int32(0), carry.episode_step)
             if self.reconstruction:
-                agent.reconstruct(output.features)
+                agent.reconstruct(output.features[None])
 
         return {"params": nn.init(everything, self)(key)["params"]}
 
 
-def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> ActorCritic:
+def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core: Core | None = None) -> ActorCritic:
     """The agent that a configuration describes.
 
     The window is cut to the task's longest episode, as in the original.
@@ -155,6 +143,7 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
         spec: the task's observations and actions.
         platform: what to compile for, cpu, gpu or tpu; None: what JAX runs on. It changes the order of sums, no more.
             bfloat16 on a CPU takes the formulation for gpu and tpu, which is slow there but computes what they do.
+        core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
         ConfigError: a reconstruction loss for vector observations, or settings of JAX that don't allow it.
@@ -167,13 +156,10 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None) -> Ac
     platform = platform or jax.default_backend()
     if platform == "cpu" and config.compute_dtype == "bfloat16":
         platform = "gpu"
+    numerics = Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision)
     return ActorCritic(
         spec=spec,
-        num_layers=config.trxl_num_layers,
-        num_heads=config.trxl_num_heads,
-        dim=config.trxl_dim,
-        window=config.fitted_to(spec.max_episode_steps).trxl_memory_length,
-        positional_encoding=config.trxl_positional_encoding,
+        core=make_core(config.fitted_to(spec.max_episode_steps), numerics) if core is None else core,
         reconstruction=config.reconstruction_coef > 0,
-        numerics=Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision),
+        numerics=numerics,
     )

@@ -9,13 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
-from trxl_jax.agent.cores import cache
-from trxl_jax.agent.cores.ring import RingBuffer
 from trxl_jax.agent.distributions import sampling_noise
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.errors import ConfigError
-from trxl_jax.ppo.acting import act, ring_entry
 
 
 @struct.dataclass
@@ -23,13 +20,13 @@ class PolicyMemory:
     """The memory of N environments between two steps; of a single environment, without the leading N.
 
     Fields:
-        ring: the W newest slots as queries attend to them.
-        slot: i32[], the slot that is written next, the same in all environments; at least W.
+        core: the core's state.
+        steps: i32[], steps taken since `Policy.init`.
         episode_step: i32[N], the number of the next step in its episode.
     """
 
-    ring: RingBuffer
-    slot: jax.Array
+    core: Any
+    steps: jax.Array
     episode_step: jax.Array
 
     @property
@@ -39,11 +36,13 @@ class PolicyMemory:
 
     def squeeze(self) -> "PolicyMemory":
         """Without the axis N, which must be 1."""
-        return dataclasses.replace(self, ring=self.ring.squeeze(), episode_step=jnp.squeeze(self.episode_step, axis=0))
+        core, episode_step = jax.tree.map(lambda x: jnp.squeeze(x, axis=0), (self.core, self.episode_step))
+        return PolicyMemory(core, self.steps, episode_step)
 
     def unsqueeze(self) -> "PolicyMemory":
         """Inverse of `squeeze`."""
-        return dataclasses.replace(self, ring=self.ring.unsqueeze(), episode_step=self.episode_step[None])
+        core, episode_step = jax.tree.map(lambda x: x[None], (self.core, self.episode_step))
+        return PolicyMemory(core, self.steps, episode_step)
 
 
 @struct.dataclass
@@ -63,10 +62,9 @@ class Policy:
     @partial(jax.jit, static_argnames="num_envs")
     def init(self, num_envs: int | None = None) -> PolicyMemory:
         """The memory at the start of an episode: of one environment, or of N, whose arrays have a leading N."""
-        agent = self.agent
-        empty = cache.init(num_envs or 1, agent.window, agent.num_layers, agent.dim, self._memory_dtype)
-        layers = agent.apply(self.params, empty.hidden, empty.position, method="encode_slots")
-        memory = PolicyMemory(RingBuffer(layers), slot=jnp.int32(agent.window), episode_step=empty.episode_step)
+        carry = self.agent.core.init_carry(num_envs or 1)
+        core = self.agent.apply(self.params, carry, 0, method="start")
+        memory = PolicyMemory(core, steps=jnp.int32(0), episode_step=carry.episode_step)
         return memory if num_envs is not None else memory.squeeze()
 
     @partial(jax.jit, static_argnames="deterministic")
@@ -98,15 +96,15 @@ class Policy:
         """The output from which `step` chooses an action, and the next memory; arguments as for `step`.
 
         Returns:
-            The output as returned by `acting.act`, for one environment without the leading N; and the memory.
+            The output [N], for one environment without the leading N; and the memory.
         """
         if memory.is_single:
             output, memory = self.decide(jnp.asarray(obs)[None], memory.unsqueeze())
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
-        ring, slot, episode_step = memory.ring, memory.slot, memory.episode_step
-        output = act(self.agent, self.params, self._encode(obs), ring, slot, episode_step)
-        entry = ring_entry(self.agent, self.params, output.hidden, episode_step, self._memory_dtype)
-        return output, PolicyMemory(ring.write(entry, slot), slot=slot + 1, episode_step=episode_step + 1)
+        time = memory.steps, memory.episode_step
+        output, entry = self.agent.apply(self.params, self._encode(obs), memory.core, *time, method="decide")
+        core = self.agent.apply(self.params, memory.core, entry, *time, method="write")
+        return output, PolicyMemory(core, steps=memory.steps + 1, episode_step=memory.episode_step + 1)
 
     @jax.jit
     def attention(self, obs: Any, memory: PolicyMemory) -> jax.Array:
@@ -118,15 +116,9 @@ class Policy:
         """
         if memory.is_single:
             return self.attention(jnp.asarray(obs)[None], memory.unsqueeze())[0]
-        agent, encoded = self.agent, self._encode(obs)[:, None]
-        visible = memory.ring.visible(memory.slot, memory.episode_step)
-        _, sown = agent.apply(
-            self.params, encoded, memory.ring.layers, visible, method="decide", mutable="intermediates"
-        )
-        layers = sown["intermediates"]["transformer"]
-        weights = jnp.stack([layers[f"layers_{i}"]["attention"]["weights"][0] for i in range(agent.num_layers)], axis=1)
-        ages = jnp.arange(1, agent.window)
-        return jnp.squeeze(weights, axis=3)[..., (memory.slot - ages) % agent.window]
+        inputs = self._encode(obs), memory.core, memory.steps, memory.episode_step
+        _, sown = self.agent.apply(self.params, *inputs, method="decide", mutable="intermediates")
+        return self.agent.core.weights_by_age(sown["intermediates"], memory.steps)
 
     def require(self, spec: EnvSpec) -> None:
         """Checks that a task has the observations and actions for which the agent was trained.
@@ -140,10 +132,6 @@ class Policy:
                 f"the agent was trained on observations {known.obs_shape} and actions {known.action}; "
                 f"this task has {spec.obs_shape} and {spec.action}"
             )
-
-    @property
-    def _memory_dtype(self) -> Any:
-        return jnp.dtype(self.config.memory_dtype)
 
     def _encode(self, obs: Any) -> jax.Array:
         return self.agent.apply(self.params, jnp.asarray(obs), method="encode")

@@ -9,7 +9,6 @@ Results of all groups but the first therefore arrive one scan step late; what ar
 rollout before, and their last step is received after the scan.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -42,10 +41,10 @@ def collect_double_buffered(
         recorder: of the observations.
         env: N environments in `env.num_buffers` groups of neighbours.
         env_state: their state.
-        state: observations and memory of all N.
+        state: observations of all N, and what is remembered of them.
         noise: [T, N, ...], from `distributions.sampling_noise`.
     """
-    window, count = actor.agent.window, env.num_buffers
+    count = env.num_buffers
     num_steps, num_envs = noise.shape[:2]
     size = num_envs // count
 
@@ -53,7 +52,6 @@ def collect_double_buffered(
         carry: _Carry, inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[_Carry, tuple[Any, ActorStep, list[StepResult]]]:
         t, step_noise = inputs
-        slot = window + t
         env_state, groups, recorded = carry.env_state, list(carry.groups), carry.recorded
         observations: list[Any] = [None] * count
         actions: list[Any] = [None] * count
@@ -61,18 +59,18 @@ def collect_double_buffered(
         for i in range(count):
             first = i * size
             recorded, encoded, observations[i] = recorder.record(recorded, t, first, groups[i].obs)
-            groups[i], actions[i] = actor.act(groups[i], encoded, slot, step_noise[first : first + size])
+            groups[i], actions[i] = actor.act(groups[i], encoded, t, step_noise[first : first + size])
             env_state, step = env.send_and_receive(env_state, i, actions[i].action)
             other = (i + 1) % count
             late = min(other, 1)
-            groups[other], results[other] = _observe(actor, groups[other], step, slot - late, is_new=t >= late)
+            groups[other], results[other] = _observe(actor, groups[other], step, t - late, is_new=t >= late)
         joined = _concatenate(observations, axis=0), _concatenate(actions, axis=0)
         return _Carry(env_state, tuple(groups), recorded), (*joined, results)
 
     carry = _Carry(env_state, tuple(_split(state, count)), recorder.start())
     carry, (observations, actions, results) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
 
-    end = jnp.int32(window + num_steps)
+    end = jnp.int32(num_steps)
     env_state, groups = carry.env_state, list(carry.groups)
     for i in range(1, count):
         env_state, step = env.receive(env_state, i)
@@ -89,12 +87,11 @@ def collect_double_buffered(
 
 
 def _observe(
-    actor: RolloutActor, state: ActorState, step: TimeStep, slot: jax.Array, *, is_new: Any
+    actor: RolloutActor, state: ActorState, step: TimeStep, t: jax.Array, *, is_new: Any
 ) -> tuple[ActorState, StepResult]:
     """`RolloutActor.observe`; a step that isn't new only repeats observations, and no time passes."""
-    next_state, result = actor.observe(state, step, slot)
-    episode_step = jnp.where(is_new, next_state.memory.episode_step, state.memory.episode_step)
-    return next_state._replace(memory=dataclasses.replace(next_state.memory, episode_step=episode_step)), result
+    next_state, result = actor.observe(state, step, t)
+    return next_state._replace(episode_step=jnp.where(is_new, next_state.episode_step, state.episode_step)), result
 
 
 def _split(tree: Any, count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Minibatches of a rollout, Q steps of every environment, and the agent's forward pass on them."""
+"""Minibatches of a rollout, and the agent's forward pass on them."""
 
 from typing import Any, NamedTuple
 
@@ -6,29 +6,22 @@ import jax
 import jax.numpy as jnp
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
-from trxl_jax.agent.cores.attention import Slots
-from trxl_jax.agent.cores.visibility import visible_slots, window_slots
+from trxl_jax.agent.cores.base import Queries
 from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
 
-# Gathering the window of each query makes attention a short product per query: 0.13 ms a layer and minibatch of Proof
-# of Memory, and 0.41 with all slots. It pays while the copies stay in cache and slots are many times the window.
-_MAX_GATHERED = 2**22  # numbers of one layer
-_MIN_WINDOWS = 4
-
 
 class Minibatch(NamedTuple):
-    """Q steps of each of N environments.
+    """Q steps in each of M rows: of every environment (M = N), or of M environments that were drawn.
 
     Fields:
         observations: those before each step.
-        action: [N, Q, A].
-        log_prob: f32[N, Q, A], the behaviour policy's.
-        value: f32[N, Q], the behaviour policy's.
-        advantage: f32[N, Q].
-        returns: f32[N, Q].
-        query_slot: i32[N, Q], the slot to which each step was written.
-        episode_step: i32[N, Q].
+        action: [M, Q, A].
+        log_prob: f32[M, Q, A], the behaviour policy's.
+        value: f32[M, Q], the behaviour policy's.
+        advantage: f32[M, Q].
+        returns: f32[M, Q].
+        queries: which steps they are.
     """
 
     observations: MinibatchObservations
@@ -37,78 +30,84 @@ class Minibatch(NamedTuple):
     value: jax.Array
     advantage: jax.Array
     returns: jax.Array
-    query_slot: jax.Array
-    episode_step: jax.Array
+    queries: Queries
 
 
-def minibatch_indices(key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int) -> jax.Array:
-    """Permutes the T steps of each environment independently; i32[num_minibatches, N, T / num_minibatches]."""
-    permute = jax.vmap(lambda k: jax.random.permutation(k, num_steps))
-    order = permute(jax.random.split(key, num_envs))
-    return jnp.moveaxis(order.reshape(num_envs, num_minibatches, -1), 1, 0)
+class Segments(NamedTuple):
+    """Which steps of a rollout a minibatch holds.
+
+    Fields:
+        step: i32[M, Q], segments of G consecutive steps, one after the other.
+        env: i32[M], the environment of each row; None: row n is of environment n, and M = N.
+    """
+
+    step: jax.Array
+    env: jax.Array | None = None
+
+    @property
+    def envs(self) -> jax.Array:
+        """The environment of each row, i32[M, 1]."""
+        return (jnp.arange(self.step.shape[0]) if self.env is None else self.env)[:, None]
 
 
-def take_minibatch(
-    rollout: Rollout, advantage: jax.Array, returns: jax.Array, steps: jax.Array, window: int
-) -> Minibatch:
+def minibatch_segments(
+    key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int, segment_length: int = 1
+) -> Segments:
+    """Deals the segments of a rollout to minibatches, at random; arrays have a leading num_minibatches.
+
+    Each minibatch gets as many segments of every environment, whose T / G segments are permuted independently, if
+    num_minibatches divides T / G; else all N T / G segments are permuted together.
+    """
+    num_segments = num_steps // segment_length
+    if num_segments % num_minibatches == 0:
+        permute = jax.vmap(lambda k: jax.random.permutation(k, num_segments))
+        order = permute(jax.random.split(key, num_envs)).reshape(num_envs, num_minibatches, -1)
+        return Segments(_steps_of_segments(jnp.moveaxis(order, 1, 0), segment_length))
+    order = jax.random.permutation(key, num_envs * num_segments).reshape(num_minibatches, -1)
+    return Segments(_steps_of_segments(order[..., None] % num_segments, segment_length), order // num_segments)
+
+
+def _steps_of_segments(segment: jax.Array, segment_length: int) -> jax.Array:
+    """Numbers of segments, i32[..., K], to those of their steps, i32[..., K G]."""
+    if segment_length == 1:
+        return segment
+    steps = segment[..., None] * segment_length + jnp.arange(segment_length)
+    return steps.reshape(*segment.shape[:-1], -1)
+
+
+def take_minibatch(rollout: Rollout, advantage: jax.Array, returns: jax.Array, segments: Segments) -> Minibatch:
     """Gathers steps of a time-major rollout into an environment-major minibatch.
 
     Args:
         rollout: T steps of N environments.
         advantage: f32[T, N].
         returns: f32[T, N].
-        steps: i32[N, Q], which steps of each environment.
-        window: W.
+        segments: which steps.
     """
-    envs = jnp.arange(steps.shape[0])[:, None]
+    steps, envs = segments.step, segments.envs
     transitions = rollout.transitions
     return Minibatch(
-        observations=rollout.observations.take(steps),
+        observations=rollout.observations.take(steps, envs),
         action=transitions.action[steps, envs],
         log_prob=transitions.log_prob[steps, envs],
         value=transitions.value[steps, envs],
         advantage=advantage[steps, envs],
         returns=returns[steps, envs],
-        query_slot=window + steps,
-        episode_step=transitions.episode_step[steps, envs],
+        queries=Queries(steps, transitions.episode_step[steps, envs], segments.env),
     )
 
 
-def forward_minibatch(agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots) -> AgentOutput:
-    """The agent's output [N, Q, ...] for a minibatch, except `hidden`, which learning doesn't need.
+def forward_minibatch(
+    agent: ActorCritic, params: Any, batch: Minibatch, prepared: Any, segment_length: int = 1
+) -> AgentOutput:
+    """The agent's output [M, Q] for a minibatch.
 
     Args:
         agent: the model.
         params: its parameters.
-        batch: Q steps of N environments.
-        slots: for each layer f32[N, H, S, D / H], from `encode_slots`.
+        batch: Q steps of M environments.
+        prepared: from `ActorCritic.prepare`.
+        segment_length: G.
     """
     encoded = batch.observations.encode(agent, params)
-    if gathers_windows(agent, encoded.shape[0] * encoded.shape[1], slots[0].shape[2]):
-        return _forward_windows(agent, params, batch, encoded, slots)
-    visible = visible_slots(batch.query_slot, batch.episode_step, jnp.arange(slots[0].shape[2]), agent.window)
-    return agent.apply(params, encoded, slots, visible, method="decide")
-
-
-def _forward_windows(
-    agent: ActorCritic, params: Any, batch: Minibatch, encoded: jax.Array, slots: Slots
-) -> AgentOutput:
-    """`forward_minibatch` with each of the N * Q queries as an environment with one query and W - 1 slots."""
-    n, q = batch.value.shape
-    window_of_query = window_slots(batch.query_slot, agent.window)
-    visible = visible_slots(batch.query_slot, batch.episode_step, window_of_query, agent.window)
-    envs, heads = jnp.arange(n)[:, None, None, None], jnp.arange(slots[0].shape[1])[:, None]
-    windows = [
-        layer[envs, heads, window_of_query[:, :, None]].reshape(n * q, heads.shape[0], agent.window - 1, -1)
-        for layer in slots
-    ]
-    queries = encoded.reshape(n * q, 1, -1)
-    output = agent.apply(params, queries, windows, visible.reshape(n * q, 1, -1), method="decide")
-    return jax.tree.map(lambda x: x.reshape(n, q, *x.shape[2:]), output)
-
-
-def gathers_windows(agent: ActorCritic, num_queries: int, num_slots: int) -> bool:
-    """Whether `forward_minibatch` gathers the window of each query instead of attending to all slots."""
-    gathered = num_queries * (agent.window - 1) * agent.dim
-    small = 0 < gathered <= _MAX_GATHERED and num_slots >= _MIN_WINDOWS * agent.window
-    return agent.numerics.platform == "cpu" and small
+    return agent.apply(params, encoded, prepared, batch.queries, segment_length, method="learn")

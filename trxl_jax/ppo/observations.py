@@ -19,14 +19,14 @@ _NEW_FRAMES_A_CHUNK = 16
 
 
 class MinibatchObservations(Protocol):
-    """The observations of Q steps of each of N environments."""
+    """The observations of Q steps in each of M rows."""
 
     def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
-        """f32[N, Q, D]."""
+        """f32[M, Q, D]."""
         ...
 
     def reconstruction_loss(self, agent: ActorCritic, params: Any, features: jax.Array) -> jax.Array:
-        """The loss f32[] of the observations reconstructed from features f32[N, Q, D]; see `losses`."""
+        """The loss f32[] of the observations reconstructed from features f32[M, Q, D]; see `losses`."""
         ...
 
 
@@ -39,8 +39,8 @@ class RolloutObservations(Protocol):
 
     obs: jax.Array
 
-    def take(self, steps: jax.Array) -> MinibatchObservations:
-        """Those of the steps i32[N, Q] of each environment."""
+    def take(self, steps: jax.Array, envs: jax.Array) -> MinibatchObservations:
+        """Those of the steps i32[M, Q] of environments i32[M, 1]."""
         ...
 
 
@@ -73,13 +73,13 @@ def make_recorder(agent: ActorCritic, params: Any, obs: jax.Array, num_steps: in
 
 @struct.dataclass
 class PlainObservations:
-    """Observations that are encoded one by one; [T, N, *obs_shape] of a rollout, [N, Q, *obs_shape] of a minibatch."""
+    """Observations that are encoded one by one; [T, N, *obs_shape] of a rollout, [M, Q, *obs_shape] of a minibatch."""
 
     obs: jax.Array
 
-    def take(self, steps: jax.Array) -> "PlainObservations":
+    def take(self, steps: jax.Array, envs: jax.Array) -> "PlainObservations":
         """See `RolloutObservations`."""
-        return PlainObservations(self.obs[steps, jnp.arange(steps.shape[0])[:, None]])
+        return PlainObservations(self.obs[steps, envs])
 
     def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
         """See `MinibatchObservations`."""
@@ -116,9 +116,8 @@ class SharedFrames:
     obs: jax.Array
     first_index: jax.Array
 
-    def take(self, steps: jax.Array) -> "SharedMinibatchFrames":
+    def take(self, steps: jax.Array, envs: jax.Array) -> "SharedMinibatchFrames":
         """See `RolloutObservations`."""
-        envs = jnp.arange(steps.shape[0])[:, None]
         frames_of_rollout = self.obs.reshape(-1, *self.obs.shape[2:])
         unique = frames.unique_indices(self.first_index[steps, envs].reshape(-1))
         return SharedMinibatchFrames(frames_of_rollout, steps, unique)
@@ -129,8 +128,8 @@ class SharedMinibatchFrames(NamedTuple):
 
     Fields:
         flat: u8[T * N, 84, 84, 3], all frames of the rollout.
-        steps: i32[N, Q], the minibatch's.
-        unique: the distinct frames among them; `inverse` has N * Q elements.
+        steps: i32[M, Q], the minibatch's.
+        unique: the distinct frames among them; `inverse` has M * Q elements.
     """
 
     flat: jax.Array
@@ -156,7 +155,7 @@ class _SharedFrameRecorder(NamedTuple):
     num_steps: int
 
     def start(self) -> FrameTable:
-        return frames.empty_frame_table(self.num_steps * self.obs.shape[0], self.obs, self.agent.dim)
+        return frames.empty_frame_table(self.num_steps * self.obs.shape[0], self.obs, self.agent.core.dim)
 
     def record(
         self, state: FrameTable, t: jax.Array, first_env: int, obs: jax.Array

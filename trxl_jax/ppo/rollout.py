@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic
-from trxl_jax.agent.cores import cache
-from trxl_jax.agent.cores.cache import EpisodicMemory
 from trxl_jax.agent.distributions import sampling_noise
 from trxl_jax.envs.base import DoubleBuffered, Environment
 from trxl_jax.envs.stats import EpisodeStats
@@ -45,12 +43,12 @@ class RolloutState:
     Fields:
         env_state: the environments' own state.
         obs: [N, *obs_shape], the next observations.
-        memory: the W newest slots.
+        memory: the core's carry.
     """
 
     env_state: Any
     obs: jax.Array
-    memory: EpisodicMemory
+    memory: Any
 
 
 class Rollout(NamedTuple):
@@ -59,25 +57,22 @@ class Rollout(NamedTuple):
     Fields:
         observations: those before each step.
         transitions: T steps.
-        memory: S = W + T slots; step t was written to slot W + t.
+        memory: the core's record of them, from which it will learn.
         last_value: f32[N], the value of the observations after the last step.
         episode: statistics of the episodes that ended, each [T, N].
     """
 
     observations: RolloutObservations
     transitions: Transition
-    memory: EpisodicMemory
+    memory: Any
     last_value: jax.Array
     episode: EpisodeStats
 
 
-def init_rollout_state(
-    env: Environment, agent: ActorCritic, key: jax.Array, memory_dtype: str = "bfloat16"
-) -> RolloutState:
-    """Resets the environments with a key[], and empties the memory: W slots of zeros, [N, W, L, D]."""
+def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> RolloutState:
+    """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
-    memory = cache.init(env.num_envs, agent.window, agent.num_layers, agent.dim, jnp.dtype(memory_dtype))
-    return RolloutState(env_state=env_state, obs=obs, memory=memory)
+    return RolloutState(env_state=env_state, obs=obs, memory=agent.core.init_carry(env.num_envs))
 
 
 def collect_rollout(
@@ -90,6 +85,7 @@ def collect_rollout(
     *,
     gamma: float = 0.995,
     bootstrap_truncated: bool = False,
+    segment_length: int = 1,
 ) -> tuple[RolloutState, Rollout]:
     """Acts for T = `num_steps` steps; fields of the result are [T, N, ...].
 
@@ -103,10 +99,11 @@ def collect_rollout(
         gamma: discount of the bootstrap of truncated episodes.
         bootstrap_truncated: add gamma times the value of its final observation to a truncated step's reward; the
             environment must have been built with `send_final_obs`.
+        segment_length: G, the number of consecutive steps through which learning's gradients will flow.
     """
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
-    actor_state = actor.start(state.obs, state.memory, num_steps)
+    actor_state = actor.start(state.obs, state.memory, num_steps, segment_length)
     # Drawn at once: a dozen operations on a few numbers in every step would take longer.
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
@@ -115,14 +112,14 @@ def collect_rollout(
         steps = collect_double_buffered(actor, recorder, env, state.env_state, actor_state, noise)
     else:
         steps = _collect(actor, recorder, env, state.env_state, actor_state, noise)
+    memory, record = agent.core.finish(steps.state.core, steps.state.episode_step)
     rollout = Rollout(
         observations=steps.observations,
         transitions=Transition(**steps.actions._asdict(), reward=steps.results.reward, done=steps.results.done),
-        memory=steps.state.memory,
+        memory=record,
         last_value=steps.last_value,
         episode=steps.results.episode,
     )
-    memory = cache.end_rollout(steps.state.memory, agent.window)
     return RolloutState(env_state=steps.env_state, obs=steps.state.obs, memory=memory), rollout
 
 
@@ -141,18 +138,16 @@ def _collect(
     noise: jax.Array,
 ) -> CollectedSteps:
     """Act, step, observe, T times; noise [T, N, ...]."""
-    window = actor.agent.window
     num_steps = noise.shape[0]
 
     def one_step(
         carry: _Carry, inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[_Carry, tuple[Any, ActorStep, StepResult]]:
         t, step_noise = inputs
-        slot = window + t
         recorded, encoded, obs = recorder.record(carry.recorded, t, 0, carry.state.obs)
-        state, actions = actor.act(carry.state, encoded, slot, step_noise)
+        state, actions = actor.act(carry.state, encoded, t, step_noise)
         env_state, step = env.step(carry.env_state, actions.action)
-        state, result = actor.observe(state, step, slot)
+        state, result = actor.observe(state, step, t)
         return _Carry(env_state, state, recorded), (obs, actions, result)
 
     carry = _Carry(env_state, state, recorder.start())
@@ -163,5 +158,5 @@ def _collect(
         observations=recorder.finish(carry.recorded, obs),
         actions=actions,
         results=results,
-        last_value=actor.value(carry.state, jnp.int32(window + num_steps)),
+        last_value=actor.value(carry.state, jnp.int32(num_steps)),
     )

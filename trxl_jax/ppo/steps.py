@@ -13,7 +13,7 @@ class CollectedSteps(NamedTuple):
 
     Fields:
         env_state: the environments' own state.
-        state: observations and memory after the last step.
+        state: what is carried after the last step.
         observations: those before each step.
         actions: each [T, N, ...].
         results: each [T, N, ...].

@@ -54,7 +54,7 @@ def init_states(
         params = agent.init_params(key) if params is None else params
         return TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
 
-    return init_train_state(params_key, params), init_rollout_state(env, agent, env_key, config.memory_dtype)
+    return init_train_state(params_key, params), init_rollout_state(env, agent, env_key)
 
 
 def make_collect_and_learn(
@@ -80,6 +80,7 @@ def make_collect_and_learn(
             config.num_steps,
             gamma=config.gamma,
             bootstrap_truncated=config.bootstrap_truncated,
+            segment_length=config.segment_length,
         )
 
     def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:

@@ -1,5 +1,6 @@
 """The update: epochs of minibatches over one rollout, one optimiser step each."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,9 @@ import optax
 from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic
-from trxl_jax.agent.cores.attention import Slots
 from trxl_jax.config import Config
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
-from trxl_jax.ppo.minibatch import Minibatch, forward_minibatch, minibatch_indices, take_minibatch
+from trxl_jax.ppo.minibatch import Minibatch, Segments, forward_minibatch, minibatch_segments, take_minibatch
 from trxl_jax.ppo.rollout import Rollout
 
 Metrics = dict[str, jax.Array]
@@ -50,22 +50,22 @@ def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def ppo_loss(
-    agent: ActorCritic, params: Any, batch: Minibatch, slots: Slots, config: Config, ent_coef: jax.Array
+    agent: ActorCritic, params: Any, batch: Minibatch, prepared: Any, config: Config, ent_coef: jax.Array
 ) -> tuple[jax.Array, Metrics]:
     """The loss of a minibatch and its metrics.
 
     Args:
         agent: the model.
         params: its parameters.
-        batch: Q steps of N environments; advantages are taken as they are.
-        slots: for each layer [N, H, S, D / H], from `encode_slots`.
+        batch: its steps; advantages are taken as they are.
+        prepared: from `ActorCritic.prepare`.
         config: coefficients.
         ent_coef: f32[], the entropy coefficient.
 
     Returns:
         The loss f32[], and metrics f32[] by name.
     """
-    output = forward_minibatch(agent, params, batch, slots)
+    output = forward_minibatch(agent, params, batch, prepared, config.segment_length)
     log_prob = output.policy.log_prob(batch.action)
 
     policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
@@ -146,18 +146,16 @@ def update(
     """
     learning_rate, ent_coef = annealed(config, train_state.iteration)
     num_steps, num_envs = rollout.transitions.reward.shape
-    memory = rollout.memory
-
-    def encode(params: Any) -> Slots:
-        return agent.apply(params, memory.hidden, memory.position, method="encode_slots")
-
-    slots = None if agent.slots_have_parameters else encode(train_state.params)
+    prepare = partial(agent.apply, method="prepare")
+    anew = agent.core.prepares_with_parameters
+    prepared = None if anew else prepare(train_state.params, rollout.memory)
 
     def loss_fn(params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
-        return ppo_loss(agent, params, batch, encode(params) if slots is None else slots, config, ent_coef)
+        used = prepare(params, rollout.memory) if anew else prepared
+        return ppo_loss(agent, params, batch, used, config, ent_coef)
 
-    def minibatch_step(learner: _Learner, steps: jax.Array) -> tuple[_Learner, Metrics]:
-        batch = take_minibatch(rollout, advantage, returns, steps, agent.window)
+    def minibatch_step(learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
+        batch = take_minibatch(rollout, advantage, returns, segments)
         if config.norm_adv:
             batch = batch._replace(advantage=normalise_advantage(batch.advantage))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)
@@ -167,8 +165,8 @@ def update(
         return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
 
     def run_epoch(learner: _Learner, epoch_key: jax.Array) -> tuple[_Learner, Metrics]:
-        indices = minibatch_indices(epoch_key, num_envs, num_steps, config.num_minibatches)
-        learner, metrics = jax.lax.scan(minibatch_step, learner, indices)
+        segments = minibatch_segments(epoch_key, num_envs, num_steps, config.num_minibatches, config.segment_length)
+        learner, metrics = jax.lax.scan(minibatch_step, learner, segments)
         return learner, jax.tree.map(jnp.mean, metrics)
 
     def epoch(carry: tuple[_Learner, jax.Array], epoch_key: jax.Array) -> Any:

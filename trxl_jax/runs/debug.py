@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.files import atomic_path
 from trxl_jax.ppo.observations import SharedFrames
@@ -42,21 +43,22 @@ def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
     Raises:
         AssertionError: something is wrong.
     """
-    steps, memory = rollout.transitions, rollout.memory
+    steps = rollout.transitions
     num_steps, num_envs = steps.reward.shape
     obs = rollout.observations.obs
     chex.assert_shape(obs, (num_steps, num_envs, *spec.obs_shape))
     chex.assert_shape(steps.action, (num_steps, num_envs, spec.action.num_columns))
-    chex.assert_shape(memory.hidden, (num_envs, memory.position.shape[1], None, None))
     chex.assert_tree_all_finite((obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
-    assert np.isfinite(memory.hidden.astype(np.float32)).all(), "the memory holds numbers that are not finite"
+    finite = [np.isfinite(leaf.astype(np.float32)).all() for leaf in jax.tree.leaves(rollout.memory)]
+    assert all(finite), "the memory holds numbers that are not finite"
     assert (steps.log_prob <= 0).all(), "a probability is larger than 1"
     assert spec.action.contains(steps.action).all(), "an action lies outside its space"
     # Steps of an episode count up from where the rollout began; after an end they start at 0.
     follows = np.where(steps.done[:-1], 0, steps.episode_step[:-1] + 1)
     assert (steps.episode_step[1:] == follows).all(), "an episode's steps don't follow each other"
-    written = memory.position[:, -num_steps:]
-    assert (written == steps.episode_step.T).all(), "a slot's position is not the step in which it was written"
+    if isinstance(rollout.memory, CachedStates):
+        written = rollout.memory.position[:, -num_steps:]
+        assert (written == steps.episode_step.T).all(), "a slot's position is not the step in which it was written"
     if isinstance(rollout.observations, SharedFrames):
         indices = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
         assert (rollout.observations.first_index <= indices).all(), "a frame is marked as equal to a later one"

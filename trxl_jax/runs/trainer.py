@@ -198,7 +198,7 @@ class _Run:
                 "it may differ from one that was never interrupted"
             )
         if not put_back:
-            fresh = init_rollout_state(self.env, self.agent, self.key, self.config.memory_dtype)
+            fresh = init_rollout_state(self.env, self.agent, self.key)
             self.rollout_state = jax.block_until_ready(fresh)
             self.notes.append(
                 "warning: the environments could not be put back into their episodes by the same seeds and actions; "

@@ -9,6 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.cores.transformer_xl import TransformerXL
 from trxl_jax.errors import CheckpointError
 from trxl_jax.torch_import.archive import listed, quote
 
@@ -80,6 +81,8 @@ def _torch_shape(target: _Target, ours: tuple[int, ...]) -> tuple[int, ...]:
 
 def _targets(agent: ActorCritic) -> dict[str, _Target]:
     """Where each parameter goes, by its PyTorch name, for an agent of these sizes."""
+    core = agent.core
+    assert isinstance(core, TransformerXL), "files of the original hold no other core"
     targets: dict[str, _Target] = {}
     if agent.spec.is_pixels:
         for i in range(3):
@@ -87,9 +90,9 @@ def _targets(agent: ActorCritic) -> dict[str, _Target]:
         targets |= _weight_and_bias("encoder.7", ("encoder", "dense"), (1, 0), _columns_to_channels_last)
     else:
         targets |= _weight_and_bias("encoder", ("encoder", "dense"), (1, 0))
-    if agent.positional_encoding == "learned":
+    if core.positional_encoding == "learned":
         targets["transformer.pos_embedding"] = _Target(("transformer", "positions", "table"), (0, 1))
-    for i in range(agent.num_layers):
+    for i in range(core.num_layers):
         targets |= _layer(f"transformer.transformer_layers.{i}", ("transformer", f"layers_{i}"))
     targets |= _weight_and_bias("hidden_post_trxl.0", ("post_transformer",), (1, 0))
     for i in range(agent.spec.action.num_branches):

@@ -4,7 +4,6 @@ Between updates the cache holds the W newest slots of every environment; a rollo
 length of an episode. Slots are never cleared: `visibility.py` hides the entries of earlier episodes.
 """
 
-import dataclasses
 from functools import partial
 
 import chex
@@ -13,20 +12,28 @@ import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike, DTypeLike
 
+from trxl_jax.agent.cores.base import Carry
+
 
 @struct.dataclass
-class EpisodicMemory:
-    """Cached hidden states of N environments, oldest first.
+class EpisodicMemory(Carry):
+    """Cached hidden states of N environments between two rollouts, oldest first.
 
     Fields:
-        hidden: [N, S, L, D] in the memory's dtype; for each layer its *input* at that step, detached.
-        position: i32[N, S], the episode step at which the slot was written.
-        episode_step: i32[N], the episode step that comes next.
+        hidden: [N, W, L, D] in the memory's dtype; for each layer its *input* at that step, detached.
+        position: i32[N, W], the episode step at which the slot was written.
     """
 
     hidden: jax.Array
     position: jax.Array
-    episode_step: jax.Array
+
+
+@struct.dataclass
+class CachedStates:
+    """The slots of a rollout: the W carried ones, then one for each of its T steps; fields as in `EpisodicMemory`."""
+
+    hidden: jax.Array
+    position: jax.Array
 
 
 def init(num_envs: int, window: int, num_layers: int, dim: int, dtype: DTypeLike = jnp.bfloat16) -> EpisodicMemory:
@@ -38,30 +45,36 @@ def init(num_envs: int, window: int, num_layers: int, dim: int, dtype: DTypeLike
     )
 
 
-def start_rollout(memory: EpisodicMemory, num_steps: int) -> EpisodicMemory:
+def start_rollout(memory: EpisodicMemory, num_steps: int) -> CachedStates:
     """Appends `num_steps` empty slots to the W carried ones."""
-    return dataclasses.replace(
-        memory,
+    return CachedStates(
         hidden=jnp.pad(memory.hidden, ((0, 0), (0, num_steps), (0, 0), (0, 0))),
         position=jnp.pad(memory.position, ((0, 0), (0, num_steps))),
     )
 
 
-def append(memory: EpisodicMemory, slot: ArrayLike, hidden: jax.Array) -> EpisodicMemory:
-    """Writes the hidden states of the current step.
+def append(cached: CachedStates, slot: ArrayLike, hidden: jax.Array, episode_step: jax.Array) -> CachedStates:
+    """Writes the hidden states of a step.
 
     Args:
-        memory: S slots.
+        cached: S slots.
         slot: i32[], the slot to write.
         hidden: f32[N, L, D].
+        episode_step: i32[N].
     """
-    n, _, num_layers, dim = memory.hidden.shape
-    chex.assert_shape(hidden, (n, num_layers, dim))
-    entry = jax.lax.stop_gradient(hidden)[:, None].astype(memory.hidden.dtype)
-    return dataclasses.replace(
-        memory,
-        hidden=_write(memory.hidden, entry, slot),
-        position=jax.lax.dynamic_update_slice_in_dim(memory.position, memory.episode_step[:, None], slot, axis=1),
+    n, _, num_layers, dim = cached.hidden.shape
+    chex.assert_shape([hidden, episode_step], [(n, num_layers, dim), (n,)])
+    entry = jax.lax.stop_gradient(hidden)[:, None].astype(cached.hidden.dtype)
+    return CachedStates(
+        hidden=_write(cached.hidden, entry, slot),
+        position=jax.lax.dynamic_update_slice_in_dim(cached.position, episode_step[:, None], slot, axis=1),
+    )
+
+
+def end_rollout(cached: CachedStates, window: int, episode_step: jax.Array) -> EpisodicMemory:
+    """Drops all slots but the W newest; `episode_step` i32[N] is the one that comes next."""
+    return EpisodicMemory(
+        hidden=cached.hidden[:, -window:], position=cached.position[:, -window:], episode_step=episode_step
     )
 
 
@@ -77,14 +90,3 @@ def _write(hidden: jax.Array, entry: jax.Array, slot: ArrayLike) -> jax.Array:
     # XLA's CPU backend emulates the update of a bfloat16 array: 1.8 ms a step at the defaults, and 0.1 as integers. Its
     # TPU backend would copy the whole array to reinterpret it.
     return jax.lax.platform_dependent(hidden, entry, slot, cpu=as_integers, default=write)
-
-
-def advance(memory: EpisodicMemory, done: jax.Array) -> EpisodicMemory:
-    """Advances the episode step: 0 where the episode ended, bool[N] `done`, else one more."""
-    chex.assert_shape(done, memory.episode_step.shape)
-    return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step + 1))
-
-
-def end_rollout(memory: EpisodicMemory, window: int) -> EpisodicMemory:
-    """Drops all slots but the W newest."""
-    return dataclasses.replace(memory, hidden=memory.hidden[:, -window:], position=memory.position[:, -window:])

@@ -1,7 +1,5 @@
 """The memory window while acting: the W newest slots of each layer in the form in which queries attend to them."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -48,11 +46,3 @@ class RingBuffer:
         """
         query_slot = jnp.broadcast_to(slot, (episode_step.shape[0], 1))
         return visible_slots(query_slot, episode_step[:, None], self.slots(slot), self.window)
-
-    def squeeze(self) -> "RingBuffer":
-        """Without the axis N, which must be 1."""
-        return dataclasses.replace(self, layers=[jnp.squeeze(layer, axis=0) for layer in self.layers])
-
-    def unsqueeze(self) -> "RingBuffer":
-        """Inverse of `squeeze`."""
-        return dataclasses.replace(self, layers=[layer[None] for layer in self.layers])

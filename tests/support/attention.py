@@ -1,0 +1,22 @@
+"""The agent over slots in order of time: its cache encoded, and queries that see what they are told."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
+
+
+def encode_slots(agent: ActorCritic, params: Any, cached: Any) -> Any:
+    """Cached hidden states, of a carry or a rollout, as keys and values."""
+    return nn.apply(lambda bound: bound.core.encode_slots(cached.hidden, cached.position), agent)(params)
+
+
+def look(agent: ActorCritic, params: Any, obs: jax.Array, slots: Any, visible: jax.Array, **kwargs: Any) -> Any:
+    """The output for observations [N, Q, ...] that see slots bool[N, Q, S]; `kwargs` are those of Flax's apply."""
+
+    def forward(bound: ActorCritic) -> AgentOutput:
+        return bound.heads(bound.core(bound.encode(obs), slots, visible)[0])
+
+    return nn.apply(forward, agent, **kwargs)(params)
