@@ -53,7 +53,7 @@ class Segments(NamedTuple):
 def minibatch_segments(
     key: jax.Array, num_envs: int, num_steps: int, num_minibatches: int, segment_length: int = 1
 ) -> Segments:
-    """Deals the segments of a rollout to minibatches, at random; arrays have a leading num_minibatches.
+    """Deals the segments of a rollout to minibatches, at random; arrays are [num_minibatches, M, Q] and so on.
 
     Each minibatch gets as many segments of every environment, whose T / G segments are permuted independently, if
     num_minibatches divides T / G; else all N T / G segments are permuted together.
