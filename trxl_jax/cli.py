@@ -32,6 +32,7 @@ _SCRIPTS = ("train.py", "enjoy.py")
 _BOX = "─│╭╮╰╯"
 
 Arguments = TypeVar("Arguments")
+_LONGEST_MESSAGE = 500  # characters; it repeats the values that were typed
 _registry = tyro.constructors.ConstructorRegistry()
 
 
@@ -157,7 +158,8 @@ def cache_directory() -> Path | None:
 
 
 def _one_line(box: str) -> str:
-    """Tyro's error message as one line, without its box and its hint about the help text."""
+    """Tyro's error message as one line, without its box, its hint about the help text, and most of a long value."""
     lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line and "full helptext" not in line)
-    return re.sub(r"^Error parsing (--\w+): ", r"\1: ", text.split(" Argument helptext:")[0])
+    text = re.sub(r"^Error parsing (--\w+): ", r"\1: ", text.split(" Argument helptext:")[0])
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."

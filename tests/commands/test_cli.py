@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from trxl_jax.cli import command_line
+from trxl_jax.commands.train import parse
+from trxl_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,11 @@ def test_forms(argv0: str, is_module: bool, train: str, plot: str, monkeypatch: 
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", "a spec" if is_module else None)
     assert command_line("train") == train
     assert command_line("plot") == plot
+
+
+@pytest.mark.parametrize("flags", [["--num_envs", "x" * 9000], ["y" * 9000, "z" * 9000], ["--num_envs", "1 2 " * 3000]])
+def test_long_values_make_no_long_messages(flags: list[str]) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(flags)
+    assert len(str(raised.value)) < 600
+    assert flags[0][:10] in str(raised.value)

@@ -55,6 +55,9 @@ def damage_run(rng: random.Random, directory: Path) -> str:
 def damage_model(rng: random.Random, directory: Path) -> str:
     """Damages a file of the PyTorch original and reads it; returns what was done."""
     path = directory / MODEL.name
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
     shutil.copyfile(MODEL, path)
     what = _damage(path, rng)
     params = attempt(lambda: load(path).params, what)
