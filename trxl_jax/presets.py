@@ -4,7 +4,7 @@ import difflib
 from typing import Any
 
 from trxl_jax.config import Config
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 _ENDLESS: dict[str, Any] = {"trxl_memory_length": 256, "total_timesteps": 350_000_000}
 
@@ -60,5 +60,5 @@ def preset(name: str) -> Config:
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.4) or sorted(PRESETS)
-        raise ConfigError(f"unknown preset {name!r}; did you mean {', '.join(near)}?")
+        raise ConfigError(f"unknown preset {brief(name)}; did you mean {', '.join(near)}?")
     return PRESETS[name]

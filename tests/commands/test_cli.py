@@ -6,6 +6,7 @@ import pytest
 
 from trxl_jax.cli import command_line
 from trxl_jax.commands.train import parse
+from trxl_jax.envs.registry import make_env
 from trxl_jax.errors import UserError
 
 
@@ -27,9 +28,23 @@ def test_forms(argv0: str, is_module: bool, train: str, plot: str, monkeypatch: 
     assert command_line("plot") == plot
 
 
-@pytest.mark.parametrize("flags", [["--num_envs", "x" * 9000], ["y" * 9000, "z" * 9000], ["--num_envs", "1 2 " * 3000]])
-def test_long_values_make_no_long_messages(flags: list[str]) -> None:
+LONG = "x" * 9000
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--num_envs", LONG], "--num_envs"),
+        (["--debug", LONG], "preset"),
+        ([LONG, "--num_envs", "1", LONG], "xxx"),
+        (["--env_id", LONG], "--env_id"),
+        (["--env_id", f"gymnax/{LONG}"], "--env_id"),
+        (["--env_id", f"jax/{LONG}"], "--env_id"),
+        (["--env_id", "jax/MysteryPath-v0", "--env_options", f'{{"{LONG}": 1}}'], "--env_options"),
+    ],
+)
+def test_long_values_make_no_long_messages(flags: list[str], named: str) -> None:
     with pytest.raises(UserError) as raised:
-        parse(flags)
+        make_env(parse(flags).config)
     assert len(str(raised.value)) < 600
-    assert flags[0][:10] in str(raised.value)
+    assert named in str(raised.value)

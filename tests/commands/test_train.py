@@ -151,7 +151,7 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--seed", "99999999999999"], ["--seed", "2^32"]),
         (["--env_id", "gymnax/Breakout-MinAtar"], ["10x10x4", "wrapper"]),
         (["--env_id", "FrozenLake-v1"], ["Discrete(16)", "FlattenObservation", "module:id"]),
-        (["--env_id", "Zork"], ["unknown environment Zork", "others", "module:id first imports a module"]),
+        (["--env_id", "Zork"], ["unknown environment 'Zork'", "others", "module:id first imports a module"]),
         (["--env_id", "no_such_module:Zork-v0"], ["no module no_such_module", "module:id first imports a module"]),
         (["--env_id", "tests.support.probes:Zork-v0"], ["unknown environment", "tests.support.probes does not"]),
         (

@@ -89,7 +89,7 @@ def test_a_signal_saves_and_the_next_call_resumes_whatever_else_fails(
     assert command("run", "broken", "tiny", "--seeds", 1, "--jobs", 2, *common, *more) == 2
     out, err = capsys.readouterr()
     assert err == f"error: 1 of 2 runs failed; see {broken}.log\n"
-    assert "broken__1: failed, exit status 2: error: --env_id: unknown environment NoSuchTask-v0" in out
+    assert "broken__1: failed, exit status 2: error: --env_id: unknown environment 'NoSuchTask-v0'" in out
     assert "tiny__1: started" in out
     assert "tiny__1: done" in out
     assert [row["iteration"] for row in rows(tiny)] == list(range(1, reached + 2))

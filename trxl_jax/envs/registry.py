@@ -95,7 +95,9 @@ def find_env(
     if is_gymnax:
         return env, env.default_params
     if not callable(env):
-        raise ConfigError(f"env must be a function that makes a Gymnasium environment or a gymnax one, not {env!r}")
+        raise ConfigError(
+            f"env must be a function that makes a Gymnasium environment or a gymnax one, not {brief(env)}"
+        )
     return env
 
 
@@ -168,7 +170,7 @@ def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
     known, changed = vars(params), {}
     for name, value in fields.items():
         if name not in known:
-            raise ConfigError(f"--env_options: {env.name} has no parameter {name!r}; it has {sorted(known)}")
+            raise ConfigError(f"--env_options: {env.name} has no parameter {brief(name)}; it has {sorted(known)}")
         try:
             changed[name] = like(known[name], value)
         except ValueError as error:
@@ -188,7 +190,7 @@ def _find_gymnax(name: str) -> tuple[Any, Any]:
     known = [*gymnax.registered_envs, ENV_ID]
     if name not in known:
         raise ConfigError(
-            f"--env_id: unknown environment {DEVICE_PREFIX}{name}; {near_names(name, known, DEVICE_PREFIX)}"
+            f"--env_id: unknown environment {brief(DEVICE_PREFIX + name)}; {near_names(name, known, DEVICE_PREFIX)}"
         )
     try:
         return gymnax.make(name)
@@ -201,5 +203,5 @@ def _find_gymnax(name: str) -> tuple[Any, Any]:
 def _find_memory_gym(name: str) -> tuple[Any, Any]:
     if name not in memory_gym.NAMES:
         near = near_names(name, list(memory_gym.NAMES), MEMORY_GYM_PREFIX)
-        raise ConfigError(f"--env_id: unknown environment {MEMORY_GYM_PREFIX}{name}; {near}")
+        raise ConfigError(f"--env_id: unknown environment {brief(MEMORY_GYM_PREFIX + name)}; {near}")
     return tuple(memory_gym.find_task(name).from_options({}))

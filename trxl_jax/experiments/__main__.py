@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
-from trxl_jax.errors import ConfigError, disk_errors
+from trxl_jax.errors import ConfigError, brief, disk_errors
 from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
 from trxl_jax.experiments.jobs import Job, default_jobs, run_all
 
@@ -84,7 +84,7 @@ def _run(flags: Sequence[str]) -> int:
     experiments = read_experiments(given.file)
     for name in given.names:
         if name not in experiments:
-            raise ConfigError(f"no experiment {name!r} in {given.file}; there are {', '.join(experiments)}")
+            raise ConfigError(f"no experiment {brief(name)} in {given.file}; there are {', '.join(experiments)}")
     runs = [
         make_run(experiments[name], seed, given.dir, extra)
         for name in dict.fromkeys(given.names)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from trxl_jax.envs.host.digest import extend_digest, new_digest
-from trxl_jax.errors import EnvironmentFailure, UserError, is_text, warn_once
+from trxl_jax.errors import EnvironmentFailure, UserError, brief, is_text, warn_once
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
@@ -194,7 +194,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         try:
             value = float(reward)
         except (TypeError, ValueError):
-            raise self._failure(f"the reward is no number but {reward!r}") from None
+            raise self._failure(f"the reward is no number but {brief(reward)}") from None
         if not abs(value) <= _LARGEST:
             raise self._failure(f"reward {value:g} is no finite float32")
         return value

@@ -11,7 +11,7 @@ from trxl_jax.envs.host.episode import is_interrupt
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 _MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
 _MODULE_ID = "module:id first imports a module, which registers the id with gymnasium.register"
@@ -44,7 +44,7 @@ def find_gymnasium(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Call
     if name not in gymnasium.registry:
         near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES}))
         own = f"{module} does not register it" if module else _MODULE_ID
-        raise ConfigError(f"--env_id: unknown environment {env_id}; {near}; {own}")
+        raise ConfigError(f"--env_id: unknown environment {brief(env_id)}; {near}; {own}")
     return partial(_make, env_id, **(kwargs or {}))
 
 

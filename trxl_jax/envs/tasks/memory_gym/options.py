@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 MAX_FLOAT = float(np.finfo(np.float32).max)
 MAX_INT = 10**9
@@ -31,7 +31,7 @@ class Options:
         for name in given:
             if name not in defaults:
                 raise ConfigError(
-                    f"--env_options: unknown option {name!r}; this task has {', '.join(sorted(defaults))}"
+                    f"--env_options: unknown option {brief(name)}; this task has {', '.join(sorted(defaults))}"
                 )
         self._values = {**defaults, **given}
         self._defaults = defaults
@@ -92,7 +92,7 @@ class Options:
 
     def invalid(self, name: str, wanted: str) -> ConfigError:
         """The error to raise for an option's value; `wanted` describes valid values."""
-        return ConfigError(f"--env_options: {name} must be {wanted}, not {self._values[name]!r}")
+        return ConfigError(f"--env_options: {name} must be {wanted}, not {brief(self._values[name])}")
 
     def _list(self, name: str, fits: Any, limits: str) -> list[int]:
         values = self._values[name]
