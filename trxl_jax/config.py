@@ -46,7 +46,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "trxl_num_layers": (1, 2**10), "trxl_num_heads": (1, 2**16), "trxl_dim": (1, 2**16),
     "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
     "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
-    "seed": (0, 2**32 - 1),
+    "seed": (0, 2**32 - 1), "segment_length": (1, 2**24),
 } | dict.fromkeys(
     ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
      "max_grad_norm", "target_kl"), (0.0, 1e30)
@@ -228,6 +228,15 @@ class Config:
             self.num_steps % self.num_minibatches == 0,
             "num_steps",
             f"must be a multiple of --num_minibatches {self.num_minibatches}; {_multiples(self)} would do",
+        )
+        self._require(
+            self.num_steps % self.segment_length == 0, "segment_length", f"must divide --num_steps {self.num_steps}"
+        )
+        self._require(
+            self.batch_size // self.segment_length % self.num_minibatches == 0,
+            "segment_length",
+            f"leaves {self.batch_size // self.segment_length} segments, which --num_minibatches "
+            f"{self.num_minibatches} must divide",
         )
         self._require(
             self.trxl_dim % self.trxl_num_heads == 0,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.mutants.mutants import MUTANTS, Mutant
@@ -29,34 +30,26 @@ def apply(mutant: Mutant, root: Path) -> None:
     path.write_text(source.replace(mutant.old, mutant.new))
 
 
+def run_tests(tests: Iterable[str], root: Path, flags: list[str]) -> int:
+    """Pytest's exit status for tests of the copy, those marked slow included, until one fails."""
+    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests, *flags],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ).returncode
+
+
 def is_caught(mutant: Mutant, root: Path, flags: list[str]) -> bool:
     """Whether a test fails under a mutant; restores the copy afterwards."""
     apply(mutant, root)
     try:
-        ran = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "--no-header",
-                "-p",
-                "no:cacheprovider",
-                "-m",
-                "slow or not slow",
-                *mutant.tests,
-                *flags,
-            ],
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(root)},
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        return run_tests(mutant.tests, root, flags) == _TESTS_FAILED
     finally:
         shutil.copyfile(ROOT / "trxl_jax" / mutant.file, root / "trxl_jax" / mutant.file)
-    return ran.returncode == _TESTS_FAILED
 
 
 def main() -> int:
@@ -76,6 +69,10 @@ def main() -> int:
         for name in _COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
             copy(ROOT / name, root / name)
+        tests = sorted({test for mutant in chosen for test in mutant.tests})
+        if run_tests(tests, root, given.pytest):
+            print(f"tests fail without a mutant: pytest -m 'slow or not slow' {' '.join(tests)}")
+            return 1
         for mutant in chosen:
             started = time.monotonic()
             caught = is_caught(mutant, root, given.pytest)

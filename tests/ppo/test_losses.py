@@ -10,7 +10,7 @@ from trxl_jax.config import Config
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
-from trxl_jax.ppo.minibatch import minibatch_indices
+from trxl_jax.ppo.minibatch import minibatch_segments
 from trxl_jax.ppo.update import annealed, apply_gradients, make_optimizer
 
 
@@ -73,11 +73,30 @@ def test_multi_categorical() -> None:
 
 
 def test_minibatches_cover_each_environments_steps_once_in_its_own_order() -> None:
-    indices = minibatch_indices(jax.random.key(0), 3, 12, 4)
-    assert indices.shape == (4, 3, 3)
-    by_env = np.moveaxis(np.asarray(indices), 1, 0).reshape(3, 12)
+    segments = minibatch_segments(jax.random.key(0), 3, 12, 4)
+    assert segments.env is None
+    assert segments.step.shape == (4, 3, 3)
+    by_env = np.moveaxis(np.asarray(segments.step), 1, 0).reshape(3, 12)
     np.testing.assert_array_equal(np.sort(by_env, axis=1), np.tile(np.arange(12), (3, 1)))
     assert (by_env[0] != by_env[1]).any()
+
+
+@pytest.mark.parametrize(("num_minibatches", "segment_length"), [(2, 3), (4, 3), (3, 4), (6, 6), (3, 12)])
+def test_segments_are_consecutive_and_each_step_is_learned_from_once(num_minibatches: int, segment_length: int) -> None:
+    num_envs, num_steps = 3, 12
+    dealt = minibatch_segments(jax.random.key(0), num_envs, num_steps, num_minibatches, segment_length)
+    every_env = num_steps // segment_length % num_minibatches == 0
+    assert (dealt.env is None) == every_env
+    seen = []
+    for i in range(num_minibatches):
+        segments = jax.tree.map(lambda leaf, i=i: leaf[i], dealt)
+        steps, envs = np.asarray(segments.step), np.asarray(segments.envs)
+        assert steps.size == num_envs * num_steps // num_minibatches
+        starts = steps.reshape(len(steps), -1, segment_length)[..., :1]
+        assert (starts % segment_length == 0).all()
+        np.testing.assert_array_equal(steps.reshape(len(steps), -1, segment_length), starts + np.arange(segment_length))
+        seen += [(env, step) for env, row in zip(envs[:, 0], steps, strict=True) for step in row]
+    assert sorted(seen) == [(env, step) for env in range(num_envs) for step in range(num_steps)]
 
 
 def test_annealing() -> None:
