@@ -32,6 +32,8 @@ TRAINER = ("tests/runs/test_trainer.py",)
 CACHE = ("tests/agent/test_cache.py",)
 CORE = ("tests/agent/test_transformer_xl.py",)
 GOLDEN = ("tests/agent/test_golden.py",)
+CORES = ("tests/agent/test_cores_golden.py",)
+SEGMENTS = ("tests/agent/test_attention_layer.py",)
 FRAMES = ("tests/agent/test_frames.py",)
 INIT = ("tests/agent/test_initialisation.py",)
 POLICY = ("tests/play/test_policy.py",)
@@ -341,6 +343,97 @@ MUTANTS = [
         "return slot - 1 - (slot - 1 - jnp.arange",
         "return slot - 2 - (slot - 2 - jnp.arange",
         CACHE,
+    ),
+    Mutant(
+        "segments see their slots twice",
+        "agent/cores/visibility.py",
+        "(slots < own_slots[..., :1])",
+        "(slots < query_slot[..., None])",
+        SEGMENTS,
+    ),
+    Mutant(
+        "every segment sees the first one's steps",
+        "agent/cores/segments.py",
+        'return _product("nkihd,nhkjd->nhkij", query, keys)',
+        'return _product("nkihd,nhjd->nhkij", query, keys[:, :, 0])',
+        SEGMENTS,
+    ),
+    Mutant(
+        "own steps pass no gradient",
+        "agent/cores/attention_layer.py",
+        "entries = self._encode(encoded, episode_step)",
+        "entries = self._encode(jax.lax.stop_gradient(encoded), episode_step)",
+        SEGMENTS,
+    ),
+    Mutant(
+        "own steps have no positions",
+        "agent/cores/attention_layer.py",
+        "entries = self._encode(encoded, episode_step)",
+        "entries = self._encode(x, episode_step)",
+        SEGMENTS,
+    ),
+    Mutant(
+        "queries have no positions",
+        "agent/cores/attention_layer.py",
+        "self.norm_query(encoded if self.options.query_position else x)",
+        "self.norm_query(x)",
+        SEGMENTS,
+    ),
+    Mutant(
+        "full heads are scaled as shared ones",
+        "agent/cores/projected_attention.py",
+        "np.sqrt(self.dim if shared else head_dim)",
+        "np.sqrt(self.dim)",
+        CORES,
+    ),
+    Mutant(
+        "distances are one too large",
+        "agent/cores/projected_attention.py",
+        "sines(jnp.arange(self.window), self.dim)",
+        "sines(jnp.arange(self.window) + 1, self.dim)",
+        CORES,
+    ),
+    Mutant(
+        "the position bias is forgotten",
+        "agent/cores/projected_attention.py",
+        "self._position_energy(queries + self.position_bias * self.scale)",
+        "self._position_energy(queries)",
+        CORES,
+    ),
+    Mutant(
+        "keys are turned the other way",
+        "agent/cores/projected_attention.py",
+        "keys = turn(keys, position[..., None])",
+        "keys = turn(keys, -position[..., None])",
+        CORES,
+    ),
+    Mutant(
+        "empty entries of projected attention are zeros",
+        "agent/cores/projected_attention.py",
+        "context = jnp.where(anything[..., None, None], context, instead)",
+        "context = jnp.where(anything[..., None, None], context, 0.0)",
+        CORES,
+    ),
+    Mutant(
+        "the gate's bias is added",
+        "agent/cores/gates.py",
+        'product(stream, "u_z") - bias',
+        'product(stream, "u_z") + bias',
+        CORES,
+    ),
+    Mutant(
+        "the gate resets the product, as a GRU of PyTorch does",
+        "agent/cores/gates.py",
+        'product(reset * stream, "u_g")',
+        'reset * product(stream, "u_g")',
+        CORES,
+    ),
+    Mutant(
+        "no ReLU before GTrXL's first gate",
+        "agent/cores/gtrxl.py",
+        "self.gate1(x, nn.relu(self.attend(x, slots, seen, episode_step)))",
+        "self.gate1(x, self.attend(x, slots, seen, episode_step))",
+        CORES,
     ),
     # The transformer.
     Mutant(

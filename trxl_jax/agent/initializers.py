@@ -63,6 +63,24 @@ def dense(
     )
 
 
+class Linear(nn.Module):
+    """A dense layer without bias, with PyTorch's weight.
+
+    Fields:
+        features: of the result.
+        numerics: platform and precision.
+    """
+
+    features: int
+    numerics: Numerics
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """f32[..., in] to f32[..., features]."""
+        kernel = self.param("kernel", torch_default, (x.shape[-1], self.features))
+        return self.numerics.product(x, kernel).astype(jnp.float32)
+
+
 def orthogonal_dense(
     features: int, fan_in: int, gain: float, numerics: Numerics, *, name: str | None = None
 ) -> nn.Dense:

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.cores import segments
+from trxl_jax.agent.cores.segments import Energies, OwnEntries
 from trxl_jax.agent.initializers import torch_bias, torch_default
 from trxl_jax.agent.numerics import Numerics
 
@@ -144,6 +146,11 @@ def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array
     return jax.lax.map(one, (query, *rest))
 
 
+def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
+    """[N, S, D] to [N, H, S, D / H]."""
+    return jnp.moveaxis(x.reshape(*x.shape[:2], num_heads, -1), 1, 2)
+
+
 class _Dense(NamedTuple):
     kernel: jax.Array
     bias: jax.Array
@@ -174,14 +181,23 @@ class MemoryAttention(nn.Module):
     numerics: Numerics
 
     @nn.compact
-    def __call__(self, query: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
+    def __call__(
+        self,
+        query: jax.Array,
+        slots: jax.Array,
+        visible: jax.Array,
+        empty: jax.Array,
+        own: OwnEntries | None = None,
+    ) -> jax.Array:
         """Attends; while acting, sows the weights f32[N, H, Q, S] as `intermediates/weights`.
 
         Args:
             query: f32[N, Q, D], normalised.
             slots: [N, H, S, D / H], one layer of `Slots`: normalised without the gain and bias of their layer norm.
             visible: bool[N, Q, S].
-            empty: f32[D], the context of a query without a visible slot: the mean of the window's empty entries.
+            empty: f32[D], the context of a query that sees nothing: the mean of the window's empty entries.
+            own: the steps of the queries' segments, encoded as slots are, keys and values alike; their weights
+                f32[N, H, Q, G] are sown as `own_weights`.
 
         Returns:
             f32[N, Q, D].
@@ -200,7 +216,9 @@ class MemoryAttention(nn.Module):
         to_keys = w_query @ w_key.T
         projected = self.numerics.product(query.reshape(n, q, *heads), to_keys) * (scale / np.sqrt(dim))
         weights_wanted = self.is_mutable_collection("intermediates")
-        if weights_wanted or not self.frozen_keys or not self.numerics.cpu_float32:
+        if own is not None:
+            context = self._attend_with_own(projected, slots, visible, own)
+        elif weights_wanted or not self.frozen_keys or not self.numerics.cpu_float32:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
         elif q == 1:
@@ -209,7 +227,8 @@ class MemoryAttention(nn.Module):
             context = attend_frozen_keys(projected, slots, visible)
         else:
             context, _ = attend(projected, slots, visible)
-        any_visible = visible.any(axis=-1)[..., None, None]
+        seen = visible if own is None else jnp.concatenate([visible, own.visible], axis=-1)
+        any_visible = seen.any(axis=-1)[..., None, None]
         context = jnp.where(any_visible, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()
         # One copy a head: otherwise the product comes out transposed and is copied in every step of a rollout.
@@ -217,3 +236,12 @@ class MemoryAttention(nn.Module):
         combined = (w_values @ out.kernel.reshape(*heads, dim)).reshape(dim, dim)
         values = (context * scale + bias).reshape(n, q, dim)
         return self.numerics.product(values, combined) + out.bias
+
+    def _attend_with_own(self, query: jax.Array, slots: jax.Array, visible: jax.Array, own: OwnEntries) -> jax.Array:
+        weights, own_weights = segments.joint_softmax(
+            Energies(segments.slot_energy(query, slots), visible),
+            Energies(segments.own_energy(query, own.keys, own.visible.shape[-1]), own.visible),
+        )
+        self.sow("intermediates", "weights", weights)
+        self.sow("intermediates", "own_weights", own_weights)
+        return segments.read_slots(weights, slots) + segments.read_own(own_weights, own.values)

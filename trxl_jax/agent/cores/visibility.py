@@ -1,8 +1,28 @@
-"""The rule that says which cached slots a query may attend to; acting and learning both use it."""
+"""The rule that says what a query may attend to; acting and learning both use it."""
+
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+
+
+class Visibility(NamedTuple):
+    """What each of Q queries may attend to: cached slots, and steps of its own segment.
+
+    Segments are G consecutive queries, Q = K * G. Positions are numbers of steps; only differences matter.
+
+    Fields:
+        slots: bool[N, Q, S], the cached slots.
+        query_position: i32[N, Q].
+        slot_position: i32[S] or i32[N, S].
+        own: bool[N, Q, G], the steps of the query's segment; None: none of them, not even itself.
+    """
+
+    slots: jax.Array
+    query_position: jax.Array
+    slot_position: jax.Array
+    own: jax.Array | None = None
 
 
 def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Array, window: int) -> jax.Array:
@@ -29,3 +49,28 @@ def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Arr
 def window_slots(query_slot: jax.Array, window: int) -> jax.Array:
     """The W - 1 slots just before each query's own, i32[N, Q] to i32[N, Q, W - 1]; no other can be visible to it."""
     return query_slot[..., None] - jnp.arange(window - 1, 0, -1)
+
+
+def see(
+    query_slot: jax.Array, episode_step: jax.Array, slots: jax.Array, window: int, segment_length: int, see_self: bool
+) -> Visibility:
+    """`visible_slots` for queries that see the steps of their own segment as such, and cached slots before it.
+
+    Args:
+        query_slot: i32[N, Q], the slot of each query's step; segments of G queries have consecutive ones.
+        episode_step: i32[N, Q], the query's step in its episode.
+        slots: i32[S], the numbers of the slots in question.
+        window: W.
+        segment_length: G, a divisor of Q. 1: gradients don't flow through earlier steps.
+        see_self: whether a query sees its own step, besides the W - 1 before it.
+    """
+    n, q = query_slot.shape
+    visible = visible_slots(query_slot, episode_step, slots, window)
+    if segment_length == 1 and not see_self:
+        return Visibility(visible, query_slot, slots)
+    segments = query_slot.reshape(n, -1, 1, segment_length)
+    own_slots = jnp.broadcast_to(segments, (n, q // segment_length, segment_length, segment_length)).reshape(n, q, -1)
+    own = visible_slots(query_slot, episode_step, own_slots, window)
+    if see_self:
+        own |= own_slots == query_slot[..., None]
+    return Visibility(visible & (slots < own_slots[..., :1]), query_slot, slots, own)
