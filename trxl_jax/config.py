@@ -11,7 +11,8 @@ from trxl_jax.errors import ConfigError, brief
 from trxl_jax.files import read_text
 from trxl_jax.values import json_object, typed
 
-PositionalEncodingName = Literal["absolute", "learned", "none", ""]
+PositionalEncodingName = Literal["absolute", "learned", "none", "relative", "rotary", ""]
+HeadsName = Literal["shared", "full"]
 FloatName = Literal["bfloat16", "float32"]
 PrecisionName = Literal["default", "high", "highest"]
 
@@ -46,7 +47,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "trxl_num_layers": (1, 2**10), "trxl_num_heads": (1, 2**16), "trxl_dim": (1, 2**16),
     "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
     "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
-    "seed": (0, 2**32 - 1), "segment_length": (1, 2**24),
+    "seed": (0, 2**32 - 1), "segment_length": (1, 2**24), "core_layers": (1, 2**10),
 } | dict.fromkeys(
     ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
      "max_grad_norm", "target_kl"), (0.0, 1e30)
@@ -166,6 +167,10 @@ class Config:
     bootstrap_truncated: bool = False
     """bootstrap truncated episodes with the value of their final observation (the published runs did not)"""
 
+    core: str = "trxl"
+    """the memory between encoder and heads: trxl, gtrxl, gru, lstm, min_gru, lru or none"""
+    core_layers: int = 1
+    """layers of recurrent cores; their width is trxl_dim"""
     segment_length: int = 1
     """consecutive steps through which gradients flow (G); 1: none, as in the original"""
     trxl_num_layers: int = 3
@@ -177,9 +182,15 @@ class Config:
     trxl_memory_length: int = 119
     """memory window (W) in steps; a query attends to at most W - 1 of them, so 1 means no memory"""
     trxl_positional_encoding: PositionalEncodingName = "absolute"
-    """encoding of the episode step of a cached hidden state"""
+    """encoding of the episode step of a cached hidden state, or of its distance from the query (relative, rotary)"""
     trxl_num_positions: int | None = None
     """E: phase of absolute positions, number of learned ones; None: the task's episode limit, 1024 if endless"""
+    trxl_heads: HeadsName = "shared"
+    """whether all heads share their matrices, as in the original, or each has its own (full)"""
+    trxl_query_position: bool = False
+    """give the query its step's encoding too (absolute and learned positions)"""
+    trxl_see_self: bool = False
+    """let a query see its own step too; gtrxl's layers are then those of its paper"""
     reconstruction_coef: float = 0.0
     """weight of the observation reconstruction loss (pixels only); 0: no decoder"""
     memory_dtype: FloatName = "bfloat16"
@@ -244,9 +255,21 @@ class Config:
             f"must be a multiple of --trxl_num_heads {self.trxl_num_heads}",
         )
         self._require(
-            self.trxl_positional_encoding != "absolute" or self.trxl_dim % 2 == 0,
+            self.trxl_positional_encoding not in ("absolute", "relative") or self.trxl_dim % 2 == 0,
             "trxl_dim",
-            "must be even for absolute positions (sines and cosines); or use --trxl_positional_encoding none",
+            f"must be even for {self.trxl_positional_encoding} positions (sines and cosines); or use "
+            "--trxl_positional_encoding none",
+        )
+        self._require(
+            self.trxl_positional_encoding != "rotary" or self.trxl_dim // self.trxl_num_heads % 2 == 0,
+            "trxl_num_heads",
+            f"makes heads of {self.trxl_dim // self.trxl_num_heads} numbers, which rotary positions can't turn in "
+            "pairs; choose it so that --trxl_dim divided by it is even",
+        )
+        self._require(
+            not self.trxl_query_position or self.trxl_positional_encoding in ("absolute", "learned"),
+            "trxl_query_position",
+            f"needs positions that are added, and they are {self.trxl_positional_encoding}; use absolute or learned",
         )
         self._require(
             self.trxl_positional_encoding != "learned"

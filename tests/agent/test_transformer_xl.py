@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.attention import seeing
 from trxl_jax.agent.cores.attention import MemoryAttention, attend, attend_frozen_keys, attend_single_query, normalise
+from trxl_jax.agent.cores.attention_layer import AttentionOptions
 from trxl_jax.agent.cores.positions import PositionalEncoding
 from trxl_jax.agent.cores.transformer_xl import TransformerXL
 from trxl_jax.agent.numerics import Numerics
@@ -15,10 +17,10 @@ def make_model(encoding: str, platform: str) -> TransformerXL:
     """Two layers with two heads, D 8, W 4, E 10."""
     return TransformerXL(
         dim=8,
+        options=AttentionOptions(dim=8, num_heads=2, window=4, positional_encoding=encoding),
         num_layers=2,
-        num_heads=2,
-        window=4,
-        positional_encoding=encoding,
+        layer="residual",
+        see_self=False,
         max_episode_steps=10,
         memory_dtype="float32",
         numerics=Numerics(platform),
@@ -86,9 +88,9 @@ def test_weights_are_sown_and_sum_to_one_over_what_is_visible() -> None:
     hidden, position = jnp.ones((1, 6, 2, 8)), jnp.arange(6)[None]
     x = jax.random.normal(jax.random.key(0), (1, 2, 8))
     visible = jnp.zeros((1, 2, 6), bool).at[0, 1, 2:5].set(True)
-    params = model.init(jax.random.key(1), x, [jnp.ones((1, 2, 6, 4))] * 2, visible)
+    params = model.init(jax.random.key(1), x, [jnp.ones((1, 2, 6, 4))] * 2, *seeing(visible))
     slots = model.apply(params, hidden, position, method="encode_slots")
-    _, sown = model.apply(params, x, slots, visible, mutable="intermediates")
+    _, sown = model.apply(params, x, slots, *seeing(visible), mutable="intermediates")
     for layer in ("layers_0", "layers_1"):
         weights = sown["intermediates"][layer]["attention"]["weights"][0]
         np.testing.assert_allclose(weights.sum(axis=-1)[0], [[0, 1], [0, 1]], atol=1e-6)
@@ -121,9 +123,9 @@ def test_platforms_agree(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None
 
     def loss(params: dict, model: TransformerXL) -> jax.Array:
         slots = model.apply(params, hidden, position, method="encode_slots")
-        return jnp.sin(model.apply(params, x, slots, visible)[0]).sum()
+        return jnp.sin(model.apply(params, x, slots, *seeing(visible))[0]).sum()
 
     models = [make_model(encoding, platform) for platform in ("cpu", "gpu")]
-    params = models[0].init(jax.random.key(1), x, [jnp.ones((n, 2, s, 4))] * 2, visible)
+    params = models[0].init(jax.random.key(1), x, [jnp.ones((n, 2, s, 4))] * 2, *seeing(visible))
     results = [jax.value_and_grad(loss)(params, model) for model in models]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)

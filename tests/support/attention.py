@@ -3,9 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
+from trxl_jax.agent.cores.visibility import Visibility
 
 
 def encode_slots(agent: ActorCritic, params: Any, cached: Any) -> Any:
@@ -13,10 +15,16 @@ def encode_slots(agent: ActorCritic, params: Any, cached: Any) -> Any:
     return nn.apply(lambda bound: bound.core.encode_slots(cached.hidden, cached.position), agent)(params)
 
 
+def seeing(visible: jax.Array) -> tuple[Visibility, jax.Array]:
+    """What queries that see slots bool[N, Q, S] need to be told if their positions don't matter; and their steps."""
+    steps = jnp.zeros(visible.shape[:2], jnp.int32)
+    return Visibility(visible, steps, jnp.arange(visible.shape[2])), steps
+
+
 def look(agent: ActorCritic, params: Any, obs: jax.Array, slots: Any, visible: jax.Array, **kwargs: Any) -> Any:
     """The output for observations [N, Q, ...] that see slots bool[N, Q, S]; `kwargs` are those of Flax's apply."""
 
     def forward(bound: ActorCritic) -> AgentOutput:
-        return bound.heads(bound.core(bound.encode(obs), slots, visible)[0])
+        return bound.heads(bound.core(bound.encode(obs), slots, *seeing(visible))[0])
 
     return nn.apply(forward, agent, **kwargs)(params)

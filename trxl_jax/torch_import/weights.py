@@ -90,7 +90,7 @@ def _targets(agent: ActorCritic) -> dict[str, _Target]:
         targets |= _weight_and_bias("encoder.7", ("encoder", "dense"), (1, 0), _columns_to_channels_last)
     else:
         targets |= _weight_and_bias("encoder", ("encoder", "dense"), (1, 0))
-    if core.positional_encoding == "learned":
+    if core.options.positional_encoding == "learned":
         targets["transformer.pos_embedding"] = _Target(("transformer", "positions", "table"), (0, 1))
     for i in range(core.num_layers):
         targets |= _layer(f"transformer.transformer_layers.{i}", ("transformer", f"layers_{i}"))

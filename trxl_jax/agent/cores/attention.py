@@ -28,9 +28,6 @@ from trxl_jax.agent.numerics import Numerics
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's; Flax defaults to 1e-6
 _MASKED = -1e30
-Slots = list[jax.Array]
-"""For each layer the cached hidden states as keys and values: [N, H, S, D / H], positions added, normalised, in the
-products' dtype."""
 _MIN_PRODUCTS_OF_A_LOOP = 2**15  # of one head; below, a loop costs more than it saves
 
 
@@ -193,7 +190,7 @@ class MemoryAttention(nn.Module):
 
         Args:
             query: f32[N, Q, D], normalised.
-            slots: [N, H, S, D / H], one layer of `Slots`: normalised without the gain and bias of their layer norm.
+            slots: [N, H, S, D / H], positions added, normalised without the gain and bias of their layer norm.
             visible: bool[N, Q, S].
             empty: f32[D], the context of a query that sees nothing: the mean of the window's empty entries.
             own: the steps of the queries' segments, encoded as slots are, keys and values alike; their weights

@@ -15,9 +15,10 @@ A core of one's own:
 
 1. Is its past a state, an array or several, that each step replaces? Then inherit from `recurrent.RecurrentCore`, which
    does everything else: write `initial_state` and `step_state`.
-2. Otherwise inherit from `Core` and write its seven methods; `none.NoMemory` is the smallest, `transformer_xl` attends.
-3. Give the object to `make_agent(config, spec, core=...)`, or name it to all commands by `register` in `registry.py`.
-4. Run it through `tests/agent/test_cores.py`, which checks both rules.
+2. Otherwise inherit from `Core` and write its methods; `none.NoMemory` is the smallest, `transformer_xl` attends.
+3. Give the object to `make_agent(config, spec, core=...)`, or name what makes it to all commands: `--core module:name`
+   calls `name(config, numerics)`.
+4. Check both rules as `tests/agent/test_cores.py` does.
 """
 
 from typing import Any, NamedTuple
@@ -25,8 +26,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 from flax import struct
-
-from trxl_jax.errors import ConfigError
 
 
 class Queries(NamedTuple):
@@ -141,13 +140,3 @@ class Core(nn.Module):
             f32[N, L, H, W - 1]: `[..., j]` is the weight of the step j + 1 steps before.
         """
         raise NotImplementedError
-
-    @nn.nowrap
-    def require_segments(self, segment_length: int) -> None:
-        """Checks that the core can learn from segments of G steps.
-
-        Raises:
-            ConfigError: it can't.
-        """
-        if segment_length > 1:
-            raise ConfigError(f"--segment_length {segment_length}: this core has no past to learn through; set it to 1")

@@ -1,5 +1,7 @@
-"""Transformer-XL over cached hidden states: pre-LN layers, each attending to the cached inputs of that layer."""
+"""Transformer-XL over cached hidden states: layers that each attend to the cached inputs of that layer."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -9,19 +11,27 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.cores import cache
-from trxl_jax.agent.cores.attention import LAYER_NORM_EPS, MemoryAttention, Slots, normalise
+from trxl_jax.agent.cores.attention import normalise
+from trxl_jax.agent.cores.attention_layer import AttentionOptions, LayerSlots, ResidualLayer
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.cache import CachedStates, EpisodicMemory
-from trxl_jax.agent.cores.positions import PositionalEncoding
+from trxl_jax.agent.cores.gtrxl import GTrXLLayer
 from trxl_jax.agent.cores.ring import RingBuffer
-from trxl_jax.agent.cores.visibility import visible_slots, window_slots
-from trxl_jax.agent.initializers import dense
+from trxl_jax.agent.cores.visibility import Visibility, see, visible_slots, window_slots
 from trxl_jax.agent.numerics import Numerics
 
 # Gathering the window of each query makes attention a short product per query: 0.13 ms a layer and minibatch of Proof
 # of Memory, and 0.41 with all slots. It pays while the copies stay in cache and slots are many times the window.
 _MAX_GATHERED = 2**22  # numbers of one layer
 _MIN_WINDOWS = 4
+
+Slots = list[LayerSlots]
+"""For each layer the cached hidden states as queries attend to them; leaves are [N, H, S, D / H]."""
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "residual": ResidualLayer,
+    "gated": partial(ResidualLayer, gated=True),
+    "gtrxl": GTrXLLayer,
+}
 
 
 @struct.dataclass
@@ -37,60 +47,45 @@ class AttentionState:
     cached: CachedStates | None
 
 
-class TransformerLayer(nn.Module):
-    """Pre-LN attention and one dense layer with ReLU, each behind a residual.
-
-    Fields:
-        num_heads: H.
-        frozen_keys: whether the slots need no gradient.
-        numerics: platform and precision.
-    """
-
-    num_heads: int
-    frozen_keys: bool
-    numerics: Numerics
-
-    @nn.compact
-    def __call__(self, x: jax.Array, slots: jax.Array, visible: jax.Array, empty: jax.Array) -> jax.Array:
-        """f32[N, Q, D] to f32[N, Q, D]; the other arguments are those of `MemoryAttention`."""
-        dim = x.shape[-1]
-        query = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_query")(x)
-        attention = MemoryAttention(self.num_heads, self.frozen_keys, self.numerics, name="attention")
-        x = x + attention(query, slots, visible, empty)
-        attended = nn.LayerNorm(epsilon=LAYER_NORM_EPS, name="norm_attention")(x)
-        return x + nn.relu(dense(dim, dim, self.numerics, name="projection")(attended))
-
-
 class TransformerXL(Core):
-    """L layers over the slots of the episodic memory.
+    """Layers over the slots of the episodic memory.
 
     Fields:
+        options: how the layers attend.
         num_layers: L.
-        num_heads: H.
-        window: W.
-        positional_encoding: absolute, learned or none.
+        layer: residual, gated (gates in the place of residual connections) or gtrxl (as in that paper).
+        see_self: whether a query sees its own step, besides the W - 1 before it.
         max_episode_steps: E.
         memory_dtype: of the cached hidden states.
         numerics: platform and precision.
     """
 
+    options: AttentionOptions
     num_layers: int
-    num_heads: int
-    window: int
-    positional_encoding: str
+    layer: str
+    see_self: bool
     max_episode_steps: int
     memory_dtype: str
     numerics: Numerics
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        self.positions = PositionalEncoding(self.positional_encoding, self.dim, self.max_episode_steps)
-        frozen = not self.prepares_with_parameters
-        self.layers = [TransformerLayer(self.num_heads, frozen, self.numerics) for _ in range(self.num_layers)]
+        self.positions = self.options.positions(self.max_episode_steps)
+        self.layers = [LAYERS[self.layer](self.options, self.positions, self.numerics) for _ in range(self.num_layers)]
+
+    @property
+    def window(self) -> int:
+        """W."""
+        return self.options.window
 
     @property
     def prepares_with_parameters(self) -> bool:
         """Whether slots depend on parameters."""
-        return self.positional_encoding == "learned"
+        return self.options.positional_encoding == "learned" or not self._encodes_jointly
+
+    @property
+    def _encodes_jointly(self) -> bool:
+        """Whether slots are normalised without parameters, so that one operation does it for all layers."""
+        return self.options.projects_queries and self.layer != "gtrxl"
 
     @nn.nowrap
     def init_carry(self, num_envs: int) -> EpisodicMemory:
@@ -106,8 +101,10 @@ class TransformerXL(Core):
         self, x: jax.Array, state: AttentionState, t: jax.Array, episode_step: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """See `Core`: one query per environment. What is to be remembered are the layers' inputs, f32[N, L, D]."""
-        visible = state.ring.visible(self.window + t, episode_step)
-        y, hidden = self(x[:, None], state.ring.layers, visible)
+        slot, step = self.window + t, episode_step[:, None]
+        query_slot = jnp.broadcast_to(slot, step.shape)
+        seen = see(query_slot, step, state.ring.slots(slot), self.window, 1, self.see_self)
+        y, hidden = self(x[:, None], state.ring.layers, seen, step)
         return jnp.squeeze(y, axis=1), jnp.squeeze(hidden, axis=1)
 
     def write(self, state: AttentionState, entry: jax.Array, t: jax.Array, episode_step: jax.Array) -> AttentionState:
@@ -131,11 +128,13 @@ class TransformerXL(Core):
 
     def learn(self, x: jax.Array, prepared: Slots, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`."""
-        query_slot, num_slots = self.window + queries.step, prepared[0].shape[2]
-        if self._gathers_windows(x.shape[0] * x.shape[1], num_slots):
-            return self._learn_in_windows(x, prepared, query_slot, queries.episode_step)
-        visible = visible_slots(query_slot, queries.episode_step, jnp.arange(num_slots), self.window)
-        return self(x, prepared, visible)[0]
+        slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
+        query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
+        if segment_length == 1 and self._gathers_windows(x.shape[0] * x.shape[1], num_slots):
+            return self._learn_in_windows(x, slots, query_slot, queries.episode_step)
+        numbers = jnp.arange(num_slots)
+        seen = see(query_slot, queries.episode_step, numbers, self.window, segment_length, self.see_self)
+        return self(x, slots, seen, queries.episode_step)[0]
 
     def _learn_in_windows(
         self, x: jax.Array, slots: Slots, query_slot: jax.Array, episode_step: jax.Array
@@ -143,13 +142,16 @@ class TransformerXL(Core):
         """`learn` with each of the N * Q queries as an environment with one query and W - 1 slots."""
         n, q, dim = x.shape
         window_of_query = window_slots(query_slot, self.window)
-        visible = visible_slots(query_slot, episode_step, window_of_query, self.window)
-        envs, heads = jnp.arange(n)[:, None, None, None], jnp.arange(self.num_heads)[:, None]
-        windows = [
-            layer[envs, heads, window_of_query[:, :, None]].reshape(n * q, self.num_heads, self.window - 1, -1)
-            for layer in slots
-        ]
-        return self(x.reshape(n * q, 1, dim), windows, visible.reshape(n * q, 1, -1))[0]
+        visible = visible_slots(query_slot, episode_step, window_of_query, self.window).reshape(n * q, 1, -1)
+        envs, heads = jnp.arange(n)[:, None, None, None], jnp.arange(self.options.num_heads)[:, None]
+
+        def windows(layer: jax.Array) -> jax.Array:
+            return layer[envs, heads, window_of_query[:, :, None]].reshape(n * q, len(heads), self.window - 1, -1)
+
+        step = episode_step.reshape(-1, 1)
+        own = jnp.ones((n * q, 1, 1), bool) if self.see_self else None
+        seen = Visibility(visible, jnp.zeros_like(step), jnp.arange(1 - self.window, 0), own)
+        return self(x.reshape(n * q, 1, dim), jax.tree.map(windows, slots), seen, step)[0]
 
     def _gathers_windows(self, num_queries: int, num_slots: int) -> bool:
         gathered = num_queries * (self.window - 1) * self.dim
@@ -165,36 +167,39 @@ class TransformerXL(Core):
         return jnp.squeeze(weights, axis=3)[..., (self.window + t - ages) % self.window]
 
     def encode_slots(self, hidden: jax.Array, position: jax.Array) -> Slots:
-        """Adds positions to cached hidden states and normalises them: the keys and values of all layers.
+        """Cached hidden states as queries attend to them.
 
         Args:
             hidden: [N, S, L, D], cached hidden states.
             position: i32[N, S].
 
         Returns:
-            For each of the L layers [N, H, S, D / H], in the products' dtype.
+            For each of the L layers arrays [N, H, S, D / H], in the products' dtype.
         """
         chex.assert_shape(position, hidden.shape[:2])
+        if not self._encodes_jointly:
+            return [layer.encode_slots(hidden[:, :, i], position) for i, layer in enumerate(self.layers)]
         slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
-        slots = slots.reshape(*hidden.shape[:3], self.num_heads, -1).astype(self.numerics.dtype)
+        slots = slots.reshape(*hidden.shape[:3], self.options.num_heads, -1).astype(self.numerics.dtype)
         return [jnp.moveaxis(slots[:, :, layer], 1, 2) for layer in range(self.num_layers)]
 
-    def __call__(self, x: jax.Array, slots: Slots, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Lets Q queries per environment attend to the slots that are visible to them.
+    def __call__(
+        self, x: jax.Array, slots: Slots, seen: Visibility, episode_step: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Lets Q queries per environment attend to what is visible to them.
 
         Args:
             x: f32[N, Q, D].
-            slots: for each layer [N, H, S, D / H], from `encode_slots`.
-            visible: bool[N, Q, S].
+            slots: from `encode_slots`.
+            seen: what they may attend to.
+            episode_step: i32[N, Q].
 
         Returns:
             The last layer's output f32[N, Q, D], and every layer's input f32[N, Q, L, D], detached, for
             the memory.
         """
-        # Without a visible slot the original's softmax is uniform, and its result is the mean of W empty entries.
-        empty = normalise(self.positions(jnp.arange(self.window))).mean(axis=0)
         hidden = []
         for layer, layer_slots in zip(self.layers, slots, strict=True):
             hidden.append(jax.lax.stop_gradient(x))
-            x = layer(x, layer_slots, visible, empty)
+            x = layer(x, layer_slots, seen, episode_step)
         return x, jnp.stack(hidden, axis=2)
