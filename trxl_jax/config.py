@@ -171,6 +171,10 @@ class Config:
     """the memory between encoder and heads: trxl, gtrxl, gru, lstm, min_gru, lru or none"""
     core_layers: int = 1
     """layers of recurrent cores; their width is trxl_dim"""
+    previous_action: bool = False
+    """give the agent the action of the step before too"""
+    previous_reward: bool = False
+    """give the agent the reward of the step before too"""
     segment_length: int = 1
     """consecutive steps through which gradients flow (G); 1: none, as in the original"""
     trxl_num_layers: int = 3

@@ -57,22 +57,40 @@ def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], lis
 )
 def test_a_step_is_a_step_of_a_rollout(env_id: str, encoding: str, memory_dtype: str) -> None:
     """Same keys, same actions; the ring goes round several times, and on from one rollout to the next."""
-    config = Config(env_id=env_id, trxl_positional_encoding=encoding, memory_dtype=memory_dtype, **SIZES)
+    check_steps(Config(env_id=env_id, trxl_positional_encoding=encoding, memory_dtype=memory_dtype, **SIZES))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"core": "lstm", "previous_action": True, "previous_reward": True},
+        pytest.param({"core": "gtrxl", "trxl_positional_encoding": "rotary"}, marks=pytest.mark.slow),
+        pytest.param({"trxl_heads": "full", "trxl_positional_encoding": "relative"}, marks=pytest.mark.slow),
+        pytest.param({"core": "lru"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_step_is_a_step_of_a_rollout_with_every_core(options: dict[str, Any]) -> None:
+    check_steps(Config(env_id="gymnax/ProofofMemory-v0", **SIZES, **options))
+
+
+def check_steps(config: Config) -> None:
     policy, rollouts, keys = collect(config)
+    reward = jnp.zeros(config.num_envs)
     memory = policy.init(config.num_envs)
     for rollout, key in zip(rollouts, keys, strict=True):
         for t, action_key in enumerate(jax.random.split(key, STEPS)):
             steps = jax.tree.map(lambda x, t=t: x[t], rollout.transitions)
             np.testing.assert_array_equal(memory.episode_step, steps.episode_step)
             obs = rollout.observations.obs[t]
-            output, _ = policy.decide(obs, memory)
-            action, memory = policy.step(obs, memory, action_key)
+            output, _ = policy.decide(obs, memory, reward)
+            action, memory = policy.step(obs, memory, action_key, reward=reward)
+            reward = steps.reward
             expected = steps.action if steps.action.shape[1] > 1 else steps.action[:, 0]
             np.testing.assert_array_equal(action, expected)
             np.testing.assert_allclose(output.policy.log_prob(steps.action), steps.log_prob, atol=1e-5)
             np.testing.assert_allclose(output.value, steps.value, atol=1e-5)
             memory = policy.reset(memory, steps.done)
-    if "Proof" in env_id:
+    if "Proof" in config.env_id:
         assert rollouts[0].transitions.done.any()
     assert memory.steps == 2 * STEPS
 

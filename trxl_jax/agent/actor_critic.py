@@ -15,6 +15,7 @@ from trxl_jax.agent.distributions import MultiCategorical, make_distribution, ma
 from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
+from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, require_settings
 from trxl_jax.errors import ConfigError
@@ -40,12 +41,14 @@ class ActorCritic(nn.Module):
     Fields:
         spec: the task's observations and actions.
         core: what lies between encoder and heads; its width D is that of all parts.
+        previous: which parts of the step before are inputs; None: neither.
         reconstruction: whether there is a decoder.
         numerics: platform and precision; the heads are always float32.
     """
 
     spec: EnvSpec
     core: Core
+    previous: PreviousInputs | None
     reconstruction: bool
     numerics: Numerics
 
@@ -56,6 +59,8 @@ class ActorCritic(nn.Module):
         dim = self.core.dim
         encoder = PixelEncoder if self.spec.is_pixels else VectorEncoder
         self.encoder = encoder(dim, self.numerics)
+        if self.previous is not None:
+            self.previous_encoder = PreviousEncoder(self.previous, self.spec.action, dim, self.numerics)
         self.post_transformer = orthogonal_dense(dim, dim, HIDDEN_GAIN, self.numerics)
         self.actor = make_heads(self.spec.action, dim, self.numerics.full_precision)
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
@@ -69,6 +74,17 @@ class ActorCritic(nn.Module):
     def encode_at(self, frames: jax.Array, indices: jax.Array, count: jax.Array, chunk: int = 32) -> jax.Array:
         """Features f32[B, D] of `frames[indices]`; see `PixelEncoder.encode_at`."""
         return self.encoder.encode_at(frames, indices, count, chunk)
+
+    def join(self, x: jax.Array, previous: Previous | None, episode_step: jax.Array) -> jax.Array:
+        """Adds what the step before did, fields [...], to encoded observations f32[..., D] at steps i32[...]."""
+        return x if previous is None else x + self.previous_encoder(previous, episode_step)
+
+    @nn.nowrap
+    def init_previous(self, num_envs: int) -> Previous | None:
+        """What N environments did before their first step, arrays of zeros [N, ...]; None if it is no input."""
+        if self.previous is None:
+            return None
+        return Previous(self.spec.action.zeros((num_envs,)), jnp.zeros(num_envs))
 
     def start(self, carry: Any, num_steps: int, segment_length: int = 1) -> Any:
         """The core's state before a rollout; see `Core.start`."""
@@ -126,6 +142,7 @@ class ActorCritic(nn.Module):
             carry = agent.core.init_carry(1)
             state = agent.start(carry, 1)
             x = agent.encode(jnp.zeros((1, *self.spec.obs_shape), self.spec.obs_dtype))
+            x = agent.join(x, self.init_previous(1), carry.episode_step)
             output, _ = agent.decide(x, state, jnp.int32(0), carry.episode_step)
             if self.reconstruction:
                 agent.reconstruct(output.features[None])
@@ -156,10 +173,12 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
     platform = platform or jax.default_backend()
     if platform == "cpu" and config.compute_dtype == "bfloat16":
         platform = "gpu"
+    previous = PreviousInputs(action=config.previous_action, reward=config.previous_reward)
     numerics = Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision)
     return ActorCritic(
         spec=spec,
         core=make_core(config.fitted_to(spec.max_episode_steps), numerics) if core is None else core,
+        previous=previous if previous.action or previous.reward else None,
         reconstruction=config.reconstruction_coef > 0,
         numerics=numerics,
     )

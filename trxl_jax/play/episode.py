@@ -67,11 +67,11 @@ def play_episode(
     env.reset(episode)
     memory = policy.init()
     results: dict[str, float] | None = None
-    step, episode_return = 0, 0.0
+    step, episode_return, reward = 0, 0.0, 0.0
     while results is None:
         observation, picture = env.obs, env.picture
         step_key = jax.random.fold_in(key, step)
-        decision, memory = _act(policy, observation, memory, step_key, deterministic, attention)
+        decision, memory = _act(policy, observation, memory, reward, step_key, deterministic, attention)
         decision = jax.device_get(decision)
         reward, results = env.step(decision["action"])
         step, episode_return = step + 1, episode_return + reward
@@ -82,18 +82,25 @@ def play_episode(
 
 @partial(jax.jit, static_argnames=("deterministic", "attention"))
 def _act(
-    policy: Policy, obs: Any, memory: PolicyMemory, key: jax.Array, deterministic: bool, attention: bool
+    policy: Policy,
+    obs: Any,
+    memory: PolicyMemory,
+    reward: Any,
+    key: jax.Array,
+    deterministic: bool,
+    attention: bool,
 ) -> tuple[dict[str, jax.Array | None], PolicyMemory]:
     """The fields of a `StepRecord` that the agent determines, and the next memory."""
-    output, next_memory = policy.decide(obs, memory)
+    output, next_memory = policy.decide(obs, memory, reward)
+    action = choose(policy.agent.spec, output, key, deterministic=deterministic)
     decision = {
-        "action": choose(policy.agent.spec, output, key, deterministic=deterministic),
+        "action": action,
         "probabilities": output.policy.probabilities(),
         "entropy": output.policy.entropy(),
         "value": output.value,
-        "attention": policy.attention(obs, memory) if attention else None,
+        "attention": policy.attention(obs, memory, reward) if attention else None,
     }
-    return decision, next_memory
+    return decision, policy.remember(next_memory, action)
 
 
 def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> EpisodeRecord:

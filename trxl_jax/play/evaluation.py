@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.base import Environment, original_errors
@@ -31,6 +32,7 @@ class Evaluation(NamedTuple):
 class _Carry(NamedTuple):
     env_state: Any
     obs: jax.Array
+    reward: jax.Array
     memory: PolicyMemory
 
 
@@ -105,7 +107,7 @@ def make_evaluator(env: Environment, num_episodes: int, *, seed: int, determinis
         try:
             with original_errors(env):
                 env_state, obs = env.reset(env_key)
-                carry = _Carry(env_state, obs, policy.init(env.num_envs))
+                carry = _Carry(env_state, obs, jnp.zeros(env.num_envs), policy.init(env.num_envs))
                 chunk = 0
                 while any(len(results) < count for results, count in zip(played, share, strict=True)):
                     if stopped():
@@ -129,9 +131,11 @@ def _play(
     """Plays a chunk of steps in every environment; returns the statistics of the episodes that ended, each [T, N]."""
 
     def one_step(carry: _Carry, key: jax.Array) -> tuple[_Carry, EpisodeStats]:
-        output, memory = policy.decide(carry.obs, carry.memory)
-        env_state, step = env.step(carry.env_state, choose(env.spec, output, key, deterministic=deterministic))
-        return _Carry(env_state, step.obs, policy.reset(memory, step.terminated | step.truncated)), step.episode
+        output, memory = policy.decide(carry.obs, carry.memory, carry.reward)
+        action = choose(env.spec, output, key, deterministic=deterministic)
+        env_state, step = env.step(carry.env_state, action)
+        memory = policy.reset(policy.remember(memory, action), step.terminated | step.truncated)
+        return _Carry(env_state, step.obs, step.reward, memory), step.episode
 
     return jax.lax.scan(one_step, carry, jax.random.split(key, _STEPS_A_CHUNK))
 

@@ -1,6 +1,7 @@
 """A trained agent as a pure function: from an observation and a memory to an action and the next memory."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.distributions import sampling_noise
+from trxl_jax.agent.previous import Previous
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.errors import ConfigError
@@ -23,11 +25,13 @@ class PolicyMemory:
         core: the core's state.
         steps: i32[], steps taken since `Policy.init`.
         episode_step: i32[N], the number of the next step in its episode.
+        previous: what the last step did, if the agent reads it.
     """
 
     core: Any
     steps: jax.Array
     episode_step: jax.Array
+    previous: Previous | None = None
 
     @property
     def is_single(self) -> bool:
@@ -36,13 +40,16 @@ class PolicyMemory:
 
     def squeeze(self) -> "PolicyMemory":
         """Without the axis N, which must be 1."""
-        core, episode_step = jax.tree.map(lambda x: jnp.squeeze(x, axis=0), (self.core, self.episode_step))
-        return PolicyMemory(core, self.steps, episode_step)
+        return self._map(partial(jnp.squeeze, axis=0))
 
     def unsqueeze(self) -> "PolicyMemory":
         """Inverse of `squeeze`."""
-        core, episode_step = jax.tree.map(lambda x: x[None], (self.core, self.episode_step))
-        return PolicyMemory(core, self.steps, episode_step)
+        return self._map(lambda x: x[None])
+
+    def _map(self, function: Callable[[jax.Array], jax.Array]) -> "PolicyMemory":
+        parts = (self.core, self.episode_step, self.previous)
+        core, episode_step, previous = jax.tree.map(function, parts)
+        return PolicyMemory(core, self.steps, episode_step, previous)
 
 
 @struct.dataclass
@@ -64,12 +71,18 @@ class Policy:
         """The memory at the start of an episode: of one environment, or of N, whose arrays have a leading N."""
         carry = self.agent.core.init_carry(num_envs or 1)
         core = self.agent.apply(self.params, carry, 0, method="start")
-        memory = PolicyMemory(core, steps=jnp.int32(0), episode_step=carry.episode_step)
+        memory = PolicyMemory(core, jnp.int32(0), carry.episode_step, self.agent.init_previous(num_envs or 1))
         return memory if num_envs is not None else memory.squeeze()
 
     @partial(jax.jit, static_argnames="deterministic")
     def step(
-        self, obs: Any, memory: PolicyMemory, key: jax.Array | None = None, *, deterministic: bool = False
+        self,
+        obs: Any,
+        memory: PolicyMemory,
+        key: jax.Array | None = None,
+        *,
+        deterministic: bool = False,
+        reward: Any = None,
     ) -> tuple[jax.Array, PolicyMemory]:
         """Acts.
 
@@ -78,36 +91,47 @@ class Policy:
             memory: as returned by the last call.
             key: source of the action's randomness; not needed if deterministic.
             deterministic: take the most probable action instead of sampling.
+            reward: f32[] or f32[N], of the step before; only agents trained with --previous_reward need it, and they
+                not in an episode's first step.
 
         Returns:
             The action as the environment takes it, i32[] if its actions are Discrete (counted from 0) and i32[A] if
             MultiDiscrete, with a leading N for N environments; and the next memory.
         """
-        output, memory = self.decide(obs, memory)
+        output, memory = self.decide(obs, memory, reward)
         action = choose(self.agent.spec, output, key, deterministic=deterministic)
-        return self.agent.spec.action.for_environment(action), memory
+        return self.agent.spec.action.for_environment(action), self.remember(memory, action)
+
+    def remember(self, memory: PolicyMemory, action: jax.Array) -> PolicyMemory:
+        """The memory that `decide` returned, after the action [A] or [N, A] was chosen."""
+        previous = memory.previous and memory.previous._replace(action=action)
+        return dataclasses.replace(memory, previous=previous)
 
     def reset(self, memory: PolicyMemory, done: Any) -> PolicyMemory:
         """Starts new episodes where bool[N] `done`: nothing from before is visible any more."""
         return dataclasses.replace(memory, episode_step=jnp.where(done, 0, memory.episode_step))
 
     @jax.jit
-    def decide(self, obs: Any, memory: PolicyMemory) -> tuple[AgentOutput, PolicyMemory]:
+    def decide(self, obs: Any, memory: PolicyMemory, reward: Any = None) -> tuple[AgentOutput, PolicyMemory]:
         """The output from which `step` chooses an action, and the next memory; arguments as for `step`.
 
         Returns:
-            The output [N], for one environment without the leading N; and the memory.
+            The output [N], for one environment without the leading N; and the memory, which does not know yet which
+            action is chosen: see `remember`.
         """
         if memory.is_single:
-            output, memory = self.decide(jnp.asarray(obs)[None], memory.unsqueeze())
+            reward = None if reward is None else jnp.asarray(reward)[None]
+            output, memory = self.decide(jnp.asarray(obs)[None], memory.unsqueeze(), reward)
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
         time = memory.steps, memory.episode_step
-        output, entry = self.agent.apply(self.params, self._encode(obs), memory.core, *time, method="decide")
+        output, entry = self.agent.apply(
+            self.params, self._read(obs, memory, reward), memory.core, *time, method="decide"
+        )
         core = self.agent.apply(self.params, memory.core, entry, *time, method="write")
-        return output, PolicyMemory(core, steps=memory.steps + 1, episode_step=memory.episode_step + 1)
+        return output, PolicyMemory(core, memory.steps + 1, memory.episode_step + 1, memory.previous)
 
     @jax.jit
-    def attention(self, obs: Any, memory: PolicyMemory) -> jax.Array:
+    def attention(self, obs: Any, memory: PolicyMemory, reward: Any = None) -> jax.Array:
         """The weights with which a step attends to earlier steps; arguments as for `step`.
 
         Returns:
@@ -115,8 +139,9 @@ class Policy:
             A row sums to 1; the first step of an episode has nothing to attend to, and its rows are zero.
         """
         if memory.is_single:
-            return self.attention(jnp.asarray(obs)[None], memory.unsqueeze())[0]
-        inputs = self._encode(obs), memory.core, memory.steps, memory.episode_step
+            reward = None if reward is None else jnp.asarray(reward)[None]
+            return self.attention(jnp.asarray(obs)[None], memory.unsqueeze(), reward)[0]
+        inputs = self._read(obs, memory, reward), memory.core, memory.steps, memory.episode_step
         _, sown = self.agent.apply(self.params, *inputs, method="decide", mutable="intermediates")
         return self.agent.core.weights_by_age(sown["intermediates"], memory.steps)
 
@@ -133,8 +158,13 @@ class Policy:
                 f"this task has {spec.obs_shape} and {spec.action}"
             )
 
-    def _encode(self, obs: Any) -> jax.Array:
-        return self.agent.apply(self.params, jnp.asarray(obs), method="encode")
+    def _read(self, obs: Any, memory: PolicyMemory, reward: Any) -> jax.Array:
+        """What the core gets, f32[N, D]."""
+        previous = memory.previous
+        if previous is not None and reward is not None:
+            previous = previous._replace(reward=jnp.asarray(reward, jnp.float32))
+        encoded = self.agent.apply(self.params, jnp.asarray(obs), method="encode")
+        return self.agent.apply(self.params, encoded, previous, memory.episode_step, method="join")
 
 
 def choose(spec: EnvSpec, output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:

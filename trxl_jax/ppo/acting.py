@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
+from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import TimeStep
 from trxl_jax.envs.stats import EpisodeStats
 
@@ -19,11 +20,13 @@ class ActorState(NamedTuple):
         obs: [n, *obs_shape], the next observations.
         episode_step: i32[n], their steps in their episodes.
         core: the core's state.
+        previous: what their last step did, if the agent reads it.
     """
 
     obs: jax.Array
     episode_step: jax.Array
     core: Any
+    previous: Previous | None = None
 
 
 class ActorStep(NamedTuple):
@@ -33,6 +36,7 @@ class ActorStep(NamedTuple):
     log_prob: jax.Array
     value: jax.Array
     episode_step: jax.Array
+    previous: Previous | None = None
 
 
 class StepResult(NamedTuple):
@@ -59,10 +63,12 @@ class RolloutActor:
     gamma: float
     bootstrap_truncated: bool
 
-    def start(self, obs: jax.Array, carry: Any, num_steps: int, segment_length: int) -> ActorState:
-        """The state before a rollout of T = `num_steps` steps, from obs [N, *obs_shape] and the core's carry."""
+    def start(
+        self, obs: jax.Array, carry: Any, previous: Previous | None, num_steps: int, segment_length: int
+    ) -> ActorState:
+        """The state before a rollout of T = `num_steps` steps; obs is [N, *obs_shape], `carry` the core's."""
         core = self.agent.apply(self.params, carry, num_steps, segment_length, method="start")
-        return ActorState(obs, carry.episode_step, core)
+        return ActorState(obs, carry.episode_step, core, previous)
 
     def act(
         self, state: ActorState, encoded: jax.Array, t: jax.Array, noise: jax.Array
@@ -76,12 +82,13 @@ class RolloutActor:
             noise: [n, ...], from `distributions.sampling_noise`.
         """
         time = t, state.episode_step
-        output, entry = self.agent.apply(self.params, encoded, state.core, *time, method="decide")
+        output, entry = self._decide(state, encoded, t)
         action = output.policy.sample(noise)
         entry = jax.tree.map(partial(_ordered_after, output.value), entry)
         core = self.agent.apply(self.params, state.core, entry, *time, method="write")
-        step = ActorStep(action, output.policy.log_prob(action), output.value, state.episode_step)
-        return state._replace(core=core), step
+        previous = state.previous
+        step = ActorStep(action, output.policy.log_prob(action), output.value, state.episode_step, previous)
+        return state._replace(core=core, previous=previous and previous._replace(action=action)), step
 
     def observe(self, state: ActorState, step: TimeStep, t: jax.Array) -> tuple[ActorState, StepResult]:
         """Takes the environments' answer to step t, i32[]; results are [n]."""
@@ -89,19 +96,31 @@ class RolloutActor:
         reward = step.reward
         if self.bootstrap_truncated:
             reward = reward + self._bootstrap(state, step, t)
-        episode_step = jnp.where(done, 0, state.episode_step + 1)
-        return state._replace(obs=step.obs, episode_step=episode_step), StepResult(reward, done, step.episode)
+        state = ActorState(
+            obs=step.obs,
+            episode_step=jnp.where(done, 0, state.episode_step + 1),
+            core=state.core,
+            previous=state.previous and state.previous._replace(reward=step.reward),
+        )
+        return state, StepResult(reward, done, step.episode)
 
     def value(self, state: ActorState, t: jax.Array) -> jax.Array:
         """Values f32[n] of the current observations, whose step would be number t."""
         encoded = self.agent.apply(self.params, state.obs, method="encode")
-        output, _ = self.agent.apply(self.params, encoded, state.core, t, state.episode_step, method="decide")
-        return output.value
+        return self._decide(state, encoded, t)[0].value
+
+    def _decide(self, state: ActorState, encoded: jax.Array, t: jax.Array) -> tuple[AgentOutput, Any]:
+        x = self.agent.apply(self.params, encoded, state.previous, state.episode_step, method="join")
+        decided: tuple[AgentOutput, Any] = self.agent.apply(
+            self.params, x, state.core, t, state.episode_step, method="decide"
+        )
+        return decided
 
     def _bootstrap(self, state: ActorState, step: TimeStep, t: jax.Array) -> jax.Array:
         def value() -> jax.Array:
             assert step.final_obs is not None, "the environment was built without send_final_obs"
-            return self.value(ActorState(step.final_obs, state.episode_step + 1, state.core), t + 1)
+            previous = state.previous and state.previous._replace(reward=step.reward)
+            return self.value(ActorState(step.final_obs, state.episode_step + 1, state.core, previous), t + 1)
 
         values = jax.lax.cond(step.truncated.any(), value, lambda: jnp.zeros_like(step.reward))
         # An episode that terminated and was truncated in the same step has no value left.

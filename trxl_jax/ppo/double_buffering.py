@@ -91,7 +91,9 @@ def _observe(
 ) -> tuple[ActorState, StepResult]:
     """`RolloutActor.observe`; a step that isn't new only repeats observations, and no time passes."""
     next_state, result = actor.observe(state, step, t)
-    return next_state._replace(episode_step=jnp.where(is_new, next_state.episode_step, state.episode_step)), result
+    old, new = (state.episode_step, state.previous), (next_state.episode_step, next_state.previous)
+    episode_step, previous = jax.tree.map(lambda before, after: jnp.where(is_new, after, before), old, new)
+    return next_state._replace(episode_step=episode_step, previous=previous), result
 
 
 def _split(tree: Any, count: int) -> list[Any]:

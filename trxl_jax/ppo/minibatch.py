@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.cores.base import Queries
+from trxl_jax.agent.previous import Previous
 from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
 
@@ -22,6 +23,7 @@ class Minibatch(NamedTuple):
         advantage: f32[M, Q].
         returns: f32[M, Q].
         queries: which steps they are.
+        previous: what the steps before them did, fields [M, Q, ...]; None if the agent doesn't read it.
     """
 
     observations: MinibatchObservations
@@ -31,6 +33,7 @@ class Minibatch(NamedTuple):
     advantage: jax.Array
     returns: jax.Array
     queries: Queries
+    previous: Previous | None = None
 
 
 class Segments(NamedTuple):
@@ -94,6 +97,7 @@ def take_minibatch(rollout: Rollout, advantage: jax.Array, returns: jax.Array, s
         advantage=advantage[steps, envs],
         returns=returns[steps, envs],
         queries=Queries(steps, transitions.episode_step[steps, envs], segments.env),
+        previous=jax.tree.map(lambda leaf: leaf[steps, envs], transitions.previous),
     )
 
 
@@ -110,4 +114,5 @@ def forward_minibatch(
         segment_length: G.
     """
     encoded = batch.observations.encode(agent, params)
-    return agent.apply(params, encoded, prepared, batch.queries, segment_length, method="learn")
+    x = agent.apply(params, encoded, batch.previous, batch.queries.episode_step, method="join")
+    return agent.apply(params, x, prepared, batch.queries, segment_length, method="learn")

@@ -8,6 +8,7 @@ from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.distributions import sampling_noise
+from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import DoubleBuffered, Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.acting import ActorState, ActorStep, RolloutActor, StepResult
@@ -26,6 +27,7 @@ class Transition(NamedTuple):
         reward: f32[T, N]; with `bootstrap_truncated` that of a truncated step includes its bootstrap.
         done: bool[T, N], terminated or truncated.
         episode_step: i32[T, N], k, counted from 0.
+        previous: what the step before did, fields [T, N, ...]; None if the agent doesn't read it.
     """
 
     action: jax.Array
@@ -34,6 +36,7 @@ class Transition(NamedTuple):
     reward: jax.Array
     done: jax.Array
     episode_step: jax.Array
+    previous: Previous | None = None
 
 
 @struct.dataclass
@@ -44,11 +47,13 @@ class RolloutState:
         env_state: the environments' own state.
         obs: [N, *obs_shape], the next observations.
         memory: the core's carry.
+        previous: what the last step did, if the agent reads it.
     """
 
     env_state: Any
     obs: jax.Array
     memory: Any
+    previous: Previous | None = None
 
 
 class Rollout(NamedTuple):
@@ -72,7 +77,8 @@ class Rollout(NamedTuple):
 def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> RolloutState:
     """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
-    return RolloutState(env_state=env_state, obs=obs, memory=agent.core.init_carry(env.num_envs))
+    num_envs = env.num_envs
+    return RolloutState(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
 
 
 def collect_rollout(
@@ -103,7 +109,7 @@ def collect_rollout(
     """
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
-    actor_state = actor.start(state.obs, state.memory, num_steps, segment_length)
+    actor_state = actor.start(state.obs, state.memory, state.previous, num_steps, segment_length)
     # Drawn at once: a dozen operations on a few numbers in every step would take longer.
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
@@ -120,7 +126,7 @@ def collect_rollout(
         last_value=steps.last_value,
         episode=steps.results.episode,
     )
-    return RolloutState(env_state=steps.env_state, obs=steps.state.obs, memory=memory), rollout
+    return RolloutState(steps.env_state, steps.state.obs, memory, steps.state.previous), rollout
 
 
 class _Carry(NamedTuple):

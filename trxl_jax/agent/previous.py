@@ -1,0 +1,65 @@
+"""The action and the reward of the step before, as inputs beside the observation."""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from trxl_jax.agent.initializers import dense
+from trxl_jax.agent.numerics import Numerics
+from trxl_jax.envs.spaces import DiscreteActions
+
+
+class Previous(NamedTuple):
+    """What the step before did; means nothing in the first step of an episode.
+
+    Fields:
+        action: i32[..., A].
+        reward: f32[...].
+    """
+
+    action: jax.Array
+    reward: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousInputs:
+    """Which parts of `Previous` are inputs; at least one is.
+
+    Fields:
+        action: one-hot, branches concatenated.
+        reward: as it is.
+    """
+
+    action: bool
+    reward: bool
+
+
+class PreviousEncoder(nn.Module):
+    """A linear layer whose output is added to the encoded observation, as if both had been joined before it.
+
+    Fields:
+        inputs: what it reads.
+        space: of the actions.
+        dim: D.
+        numerics: platform and precision.
+    """
+
+    inputs: PreviousInputs
+    space: DiscreteActions
+    dim: int
+    numerics: Numerics
+
+    @nn.compact
+    def __call__(self, previous: Previous, episode_step: jax.Array) -> jax.Array:
+        """f32[..., D]; in the first steps of episodes, where i32[...] `episode_step` is 0, it has no inputs."""
+        parts = []
+        if self.inputs.action:
+            branches = enumerate(self.space.nvec)
+            parts += [jax.nn.one_hot(previous.action[..., i], n) for i, n in branches]
+        if self.inputs.reward:
+            parts.append(previous.reward[..., None])
+        features = jnp.where(episode_step[..., None] > 0, jnp.concatenate(parts, axis=-1), 0.0)
+        return dense(self.dim, features.shape[-1], self.numerics)(features)
