@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "the final value at the old slot",
         "ppo/acting.py",
-        "state.core), t + 1)",
-        "state.core), t)",
+        "state.core, previous), t + 1)",
+        "state.core, previous), t)",
         ROLLOUT,
     ),
     Mutant(
@@ -558,8 +558,8 @@ MUTANTS = [
     Mutant(
         "a policy's memory stands still",
         "play/policy.py",
-        "steps=memory.steps + 1, episode_step=memory.episode_step + 1",
-        "steps=memory.steps, episode_step=memory.episode_step + 1",
+        "PolicyMemory(core, memory.steps + 1,",
+        "PolicyMemory(core, memory.steps,",
         POLICY,
     ),
     Mutant(

@@ -47,13 +47,30 @@ class RolloutState:
         env_state: the environments' own state.
         obs: [N, *obs_shape], the next observations.
         memory: the core's carry.
-        previous: what the last step did, if the agent reads it.
     """
 
     env_state: Any
     obs: jax.Array
     memory: Any
-    previous: Previous | None = None
+
+    @classmethod
+    def make(cls, env_state: Any, obs: jax.Array, memory: Any, previous: Previous | None) -> "RolloutState":
+        """The state of an agent that reads what the step before did, [N, ...], or of one that doesn't (None)."""
+        if previous is None:
+            return cls(env_state, obs, memory)
+        return _ReadingState(env_state, obs, memory, previous)
+
+    @property
+    def last_step(self) -> Previous | None:
+        """What the last step did, if the agent reads it, fields [N, ...]."""
+        return self.previous if isinstance(self, _ReadingState) else None
+
+
+@struct.dataclass
+class _ReadingState(RolloutState):
+    """With one more field; in `RolloutState`, even if it were None, Orbax would miss it in older checkpoints."""
+
+    previous: Previous
 
 
 class Rollout(NamedTuple):
@@ -78,7 +95,7 @@ def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> 
     """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
     num_envs = env.num_envs
-    return RolloutState(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
+    return RolloutState.make(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
 
 
 def collect_rollout(
@@ -109,7 +126,7 @@ def collect_rollout(
     """
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
-    actor_state = actor.start(state.obs, state.memory, state.previous, num_steps, segment_length)
+    actor_state = actor.start(state.obs, state.memory, state.last_step, num_steps, segment_length)
     # Drawn at once: a dozen operations on a few numbers in every step would take longer.
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
@@ -126,7 +143,7 @@ def collect_rollout(
         last_value=steps.last_value,
         episode=steps.results.episode,
     )
-    return RolloutState(steps.env_state, steps.state.obs, memory, steps.state.previous), rollout
+    return RolloutState.make(steps.env_state, steps.state.obs, memory, steps.state.previous), rollout
 
 
 class _Carry(NamedTuple):
