@@ -313,11 +313,16 @@ class Config:
 
     @property
     def names_module(self) -> bool:
-        """Whether making its environment may import a module that it names, as `module:id` does.
+        """Whether making its environment or its agent may import a module that it names, as `module:id` does.
 
         Arguments of constructors count too: an environment that wraps another one may take its id.
         """
-        return ":" in self.env_id or ":" in json.dumps(self.env_kwargs, separators=(",", "="))
+        return self.names_core or ":" in self.env_id or ":" in json.dumps(self.env_kwargs, separators=(",", "="))
+
+    @property
+    def names_core(self) -> bool:
+        """Whether making its agent imports a module that `core` names."""
+        return ":" in self.core
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with some fields changed, checked anew."""

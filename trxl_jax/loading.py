@@ -13,6 +13,7 @@ import numpy as np
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec
+from trxl_jax.envs.registry import require_no_import
 from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.files import read_text
@@ -21,12 +22,13 @@ from trxl_jax.runs import checkpoint
 from trxl_jax.torch_import.checkpoint import load_torch_checkpoint
 
 
-def load(path: str | Path) -> Policy:
+def load(path: str | Path, *, allow_import: bool = False) -> Policy:
     """Reads a trained agent. The environment isn't needed.
 
     Args:
         path: a run's directory (its newest checkpoint is read), its `best` directory, one checkpoint in it, or a file
             of the PyTorch original (.nn or .cleanrl_model).
+        allow_import: whether to import the module of a `core` such as `module:name`, which a file may have chosen.
 
     Raises:
         UserError: there is nothing of the kind, or it can't be read.
@@ -39,6 +41,8 @@ def load(path: str | Path) -> Policy:
         return Policy(params=loaded.params, agent=make_agent(loaded.config, loaded.spec), config=loaded.config)
     run_dir = path.parent.parent
     config = load_config(run_dir / "config.json")
+    if config.names_core:
+        require_no_import(config, allow_import=allow_import)
     shapes = checkpoint.params_shapes(path)
     try:
         spec = _read_spec(run_dir, shapes["params"], config)

@@ -80,6 +80,20 @@ def test_a_module_in_the_arguments_of_a_constructor_counts_too(kwargs: dict[str,
     assert not config.replace(env_kwargs={"a": {"b": 1}}).names_module
 
 
+def test_a_module_of_a_core_counts_too(stranger: Path, tmp_path: Path) -> None:
+    config = load_config(stranger / "config.json").replace(env_id="ProofofMemory-v0", core="hostile_module:make")
+    (stranger / "config.json").write_text(config.to_json())
+    refusal = r"core is 'hostile_module:make'.*allow_import"
+    with pytest.raises(ConfigError, match=refusal):
+        load(stranger)
+    with pytest.raises(ConfigError, match=refusal):
+        resume(stranger, False)
+    assert not (tmp_path / "trace").exists()
+    with pytest.raises(ConfigError, match="hostile_module"):  # it has no such function
+        load(stranger, allow_import=True)
+    assert (tmp_path / "trace").exists()
+
+
 def test_whoever_types_a_module_allows_it(stranger: Path, tmp_path: Path) -> None:
     assert run("--env_id", "hostile_module:Hostile-v0", "--run_dir", tmp_path / "new") == 2
     assert (tmp_path / "trace").exists()

@@ -98,7 +98,7 @@ def main(flags: Sequence[str]) -> int:
         source, policy = Path(given.repo, given.run), load(download(given.repo, given.run))
     else:
         source = find(Path(given.run, "best") if given.best else Path(given.run))
-        policy = load(source)
+        policy = load(source, allow_import=given.allow_import)
     require_no_import(policy.config, allow_import=given.allow_import)
     config = policy.config.for_evaluation(1, given.seed)
     env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id

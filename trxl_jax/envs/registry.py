@@ -129,7 +129,7 @@ def make_single(env_id: str, **kwargs: Any) -> Any:
 
 
 def require_no_import(config: Config, *, allow_import: bool) -> None:
-    """Refuses a configuration from a file if making its environment runs code that the file chooses.
+    """Refuses a configuration from a file if making its environment or agent runs code that the file chooses.
 
     Args:
         config: from a run's `config.json`, which may be a stranger's.
@@ -139,7 +139,9 @@ def require_no_import(config: Config, *, allow_import: bool) -> None:
         ConfigError: it names a module, which would be imported, and that isn't allowed.
     """
     if config.names_module and not allow_import:
-        where = f"environment is {brief(config.env_id)}" if ":" in config.env_id else "env_kwargs name another task"
+        where = "env_kwargs name another task"
+        for name, value in (("core", config.core), ("environment", config.env_id)):
+            where = f"{name} is {brief(value)}" if ":" in value else where
         raise ConfigError(
             f"this run's {where}, for which a module that it names is imported; if you trust it, add --allow_import "
             "(in Python: allow_import=True)"
