@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from trxl_jax.agent.cores.attention import attend, attend_frozen_keys, attend_single_query, loops_over_environments
+from trxl_jax.agent.cores.transformer_xl import gathers_windows
 from trxl_jax.agent.cores.visibility import visible_slots, window_slots
 from trxl_jax.config import Config
-from trxl_jax.ppo.minibatch import gathers_windows
 from trxl_jax.presets import PRESETS
 
 MEMORY_CHAIN = Config(
@@ -90,7 +90,7 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
     rate, bandwidth = 2 * 2048**3 / seconds.pop("product"), 2 * long.nbytes / seconds.pop("copy")
     operations = 5 * 2 * n * q * (window - 1) * dim
     used = "all slots"
-    if gathers_windows(n * q, s, window, dim, "cpu"):
+    if gathers_windows(n * q, s, window, dim):
         used = "windows"
     elif loops_over_environments(q, s, d, "cpu"):
         used = "plain products"

@@ -83,7 +83,7 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         "update_seconds": median["update"],
         "compile_seconds": compile_seconds,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "memory_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(recorded)),
+        "memory_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(recorded)),
         "iterations": iterations,
         "backend": jax.default_backend(),
     }

@@ -130,7 +130,8 @@ class TransformerXL(Core):
         """See `Core`."""
         slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
         query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
-        if segment_length == 1 and self._gathers_windows(x.shape[0] * x.shape[1], num_slots):
+        small = gathers_windows(x.shape[0] * x.shape[1], num_slots, self.window, self.dim)
+        if segment_length == 1 and self.numerics.platform == "cpu" and small:
             return self._learn_in_windows(x, slots, query_slot, queries.episode_step)
         numbers = jnp.arange(num_slots)
         seen = see(query_slot, queries.episode_step, numbers, self.window, segment_length, self.see_self)
@@ -152,11 +153,6 @@ class TransformerXL(Core):
         own = jnp.ones((n * q, 1, 1), bool) if self.see_self else None
         seen = Visibility(visible, jnp.zeros_like(step), jnp.arange(1 - self.window, 0), own)
         return self(x.reshape(n * q, 1, dim), jax.tree.map(windows, slots), seen, step)[0]
-
-    def _gathers_windows(self, num_queries: int, num_slots: int) -> bool:
-        gathered = num_queries * (self.window - 1) * self.dim
-        small = 0 < gathered <= _MAX_GATHERED and num_slots >= _MIN_WINDOWS * self.window
-        return self.numerics.platform == "cpu" and small
 
     @nn.nowrap
     def weights_by_age(self, sown: Any, t: jax.Array) -> jax.Array:
@@ -203,3 +199,9 @@ class TransformerXL(Core):
             hidden.append(jax.lax.stop_gradient(x))
             x = layer(x, layer_slots, seen, episode_step)
         return x, jnp.stack(hidden, axis=2)
+
+
+def gathers_windows(num_queries: int, num_slots: int, window: int, dim: int) -> bool:
+    """Whether CPUs gather the window of each query, of width D, instead of attending to all S slots."""
+    gathered = num_queries * (window - 1) * dim
+    return 0 < gathered <= _MAX_GATHERED and num_slots >= _MIN_WINDOWS * window
