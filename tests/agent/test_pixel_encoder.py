@@ -7,6 +7,8 @@ import pytest
 from jax import lax
 
 from trxl_jax.agent.cpu import pixel_encoder as pixel_encoder_cpu
+from trxl_jax.agent.encoders import PixelEncoder
+from trxl_jax.agent.numerics import Numerics
 
 pytestmark = pytest.mark.optimised
 
@@ -133,3 +135,9 @@ def test_avoids_ynnpack_convolutions() -> None:
     convolutions = [line for line in text.splitlines() if " convolution(" in line]
     assert len(convolutions) == 8
     assert not any("ROOT" in line for line in convolutions)  # a fusion's root: handed to a library
+
+
+def test_the_formulation_for_accelerators() -> None:
+    params, frames = make_params(width=16), make_frames(3)
+    encoder = PixelEncoder(16, Numerics("gpu"))
+    assert_close(encoder.apply({"params": params}, frames), reference(params, frames))
