@@ -34,6 +34,7 @@ CORE = ("tests/agent/test_transformer_xl.py",)
 GOLDEN = ("tests/agent/test_golden.py",)
 CORES = ("tests/agent/test_cores_golden.py",)
 SEGMENTS = ("tests/agent/test_attention_layer.py",)
+RECURRENT = ("tests/agent/test_recurrent.py", "tests/agent/test_recurrent_golden.py")
 FRAMES = ("tests/agent/test_frames.py",)
 INIT = ("tests/agent/test_initialisation.py",)
 POLICY = ("tests/play/test_policy.py",)
@@ -481,6 +482,41 @@ MUTANTS = [
         "weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))\n    return jnp.einsum(",
         "weights * d_weights\n    return jnp.einsum(",
         CORE,
+    ),
+    Mutant(
+        "GRU without its reset gate",
+        "agent/cores/recurrent.py",
+        "n = jnp.tanh(gates[2] + r * recurrent[2])",
+        "n = jnp.tanh(gates[2] + recurrent[2])",
+        RECURRENT,
+    ),
+    Mutant(
+        "unrolled states are not reset",
+        "agent/cores/recurrent.py",
+        "layer.advance(reset(state, initial, first), gates)",
+        "layer.advance(state, gates)",
+        RECURRENT,
+    ),
+    Mutant(
+        "linear recurrences are not reset",
+        "agent/cores/linear_recurrences.py",
+        "decay = jnp.where(first[..., None], 0, decay)",
+        "decay = jnp.where(first[..., None], decay, decay)",
+        RECURRENT,
+    ),
+    Mutant(
+        "the associative scan forgets the state before it",
+        "agent/cores/linear_recurrences.py",
+        "drive.at[0].add(decay[0] * state)",
+        "drive.at[0].add(0 * decay[0] * state)",
+        RECURRENT,
+    ),
+    Mutant(
+        "LRU's gamma is tied to lambda",
+        "agent/cores/linear_recurrences.py",
+        "jnp.exp(self.gamma_log)",
+        "jnp.sqrt(-jnp.expm1(-2 * jnp.exp(self.nu_log)))",
+        RECURRENT,
     ),
     # Heads, encoders, initialisation.
     Mutant(

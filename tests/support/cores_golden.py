@@ -26,9 +26,14 @@ class CoreFile(NamedTuple):
     grad: dict[str, np.ndarray]
 
 
-def read(path: Path) -> CoreFile:
+def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The file's sizes and options, and its arrays by their whole names."""
     data = dict(np.load(path))
-    meta = json.loads(bytes(data.pop("meta")).decode())
+    return json.loads(bytes(data.pop("meta")).decode()), data
+
+
+def read(path: Path) -> CoreFile:
+    meta, data = read_arrays(path)
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {name.removeprefix(prefix): array for name, array in data.items() if name.startswith(prefix)}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from trxl_jax.agent.cores.base import Carry, Core, Queries
-from trxl_jax.agent.initializers import dense, torch_bias
+from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
 
 State = Any
@@ -189,8 +189,8 @@ class StackedCore(RecurrentCore):
 class _GatedLayer(nn.Module):
     """One layer whose gates are sums of a product with the input and one with the output of the step before.
 
-    PyTorch has a bias in both, and draws every parameter from +-1/sqrt(D), D being the width of the state. Both are
-    kept, so that its weights can be loaded and training is the same.
+    PyTorch has a bias in both, and draws every parameter from +-1/sqrt(D). Both are kept, so that its weights can be
+    loaded and training is the same.
     """
 
     dim: int
@@ -198,9 +198,8 @@ class _GatedLayer(nn.Module):
     num_gates: ClassVar[int]
 
     def setup(self) -> None:
-        width, uniform = self.num_gates * self.dim, torch_bias(self.dim)
-        self.input = dense(width, self.dim, self.numerics, uniform)
-        self.recurrent = dense(width, self.dim, self.numerics, uniform)
+        self.input = dense(self.num_gates * self.dim, self.dim, self.numerics)
+        self.recurrent = dense(self.num_gates * self.dim, self.dim, self.numerics)
 
     def advance(self, state: State, gates: list[jax.Array]) -> tuple[State, jax.Array]:
         """One step: the products with the input, f32[B, D] a gate; the state after it, and outputs f32[B, D]."""
@@ -216,8 +215,8 @@ class _GatedLayer(nn.Module):
             gates, first = now
             return layer.advance(reset(state, initial, first), gates)
 
-        # Split before the loop: XLA's CPU backend does not vectorise functions of a part of a step's slice, and an LSTM
-        # or GRU of width 64 would take twice as long.
+        # Split before the loop: XLA's CPU backend does not vectorise functions of a part of a step's slice, and a
+        # forward pass of width 64 would take twice as long.
         inputs = (self._split(self.input(x)), first)
         return nn.scan(body, variable_broadcast="params", split_rngs={"params": False})(self, state, inputs)
 
@@ -235,7 +234,7 @@ class GRULayer(_GatedLayer):
         recurrent = self._split(self.recurrent(state))
         r, z = (nn.sigmoid(i + h) for i, h in zip(gates[:2], recurrent[:2], strict=True))
         n = jnp.tanh(gates[2] + r * recurrent[2])
-        state = (1 - z) * state + z * n
+        state = (1 - z) * n + z * state
         return state, state
 
 
