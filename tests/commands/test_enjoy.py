@@ -20,7 +20,7 @@ import trxl_jax
 from tests.support.command import environment, error_line
 from tests.support.paths import ROOT
 from tests.support.probes import Counter
-from tests.support.runs import make_run
+from tests.support.runs import make_run, untrained
 from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config
@@ -314,6 +314,45 @@ def test_the_record_of_an_episode(mortar_run: Path) -> None:
         output, memory = policy.decide(observation, memory)
         values.append(output.value)
     np.testing.assert_allclose(record.values, values, atol=1e-5)
+
+
+@pytest.mark.parametrize("core", ["lstm", pytest.param("lru", marks=pytest.mark.slow)])
+def test_the_record_of_an_episode_without_attention(core: str) -> None:
+    config = Config(env_id="ProofofMemory-v0", core=core, core_layers=2, trxl_dim=8)
+    task = make_single_env(config)
+    policy = untrained(config, task.spec)
+    record = make_record(task, 0, list(play_episode(policy, task, 0, attention=True)))
+    assert record.attention is None
+    memory, norms = policy.init(), []
+    for observation in record.observations:
+        _, memory = policy.decide(observation, memory)
+        arrays = [np.ravel(array) for layer in memory.core.now for array in layer]
+        assert sum(map(len, arrays)) == 2 * 2 * 8
+        norms.append(np.linalg.norm(np.concatenate(arrays)))
+    assert record.state_norm is not None
+    assert record.state_norm.dtype == np.float32
+    np.testing.assert_allclose(record.state_norm, norms, rtol=1e-5)
+    assert np.ptp(norms) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ["gru", "none"])
+def test_agents_without_attention_are_evaluated_shown_and_filmed(
+    core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = make_run(tmp_path / "run", env_id="ProofofMemory-v0", core=core)
+    policy = trxl_jax.load(run_dir)
+    assert len(trxl_jax.evaluate(policy, 3, num_envs=2).episodes) == 3
+    capsys.readouterr()
+    assert enjoy(run_dir, "--episodes", 1, "--render", "html", "video", "--out", tmp_path / "out", "--json") == 0
+    length = json.loads(capsys.readouterr().out)["episodes"][0]["length"]
+    assert len(decode(tmp_path / "out" / "seed_1_episode_0.mp4")) == length + 1
+    record = json.loads(RECORD.search((tmp_path / "out" / "seed_1_episode_0.html").read_text())[1])
+    assert record["steps"] == length
+    assert "attention" not in record
+    assert ("state_norms" in record) == (core == "gru")
+    task = make_single_env(policy.config, pictures=True)
+    assert film_episode(policy, task, 0, tmp_path / "film.mp4", 3, lambda: False)
 
 
 def test_a_long_episode_can_be_cut(mortar_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

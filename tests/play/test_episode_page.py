@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ import numpy as np
 import pytest
 
 from tests.support.random_play import record
+from tests.support.runs import untrained
+from trxl_jax import Config
+from trxl_jax.play.episode import make_record, play_episode
 from trxl_jax.play.episode_page import write_page
 from trxl_jax.play.record import EpisodeRecord
+from trxl_jax.play.single_env import make_single_env
 
 MINUS = "\N{MINUS SIGN}"
 FLAGS = (
@@ -131,6 +136,94 @@ def test_numbers_equal_the_record(page: Page, traces: dict[str, EpisodeRecord], 
     for field in ("values", "rewards", "entropies", "probabilities", "actions"):
         held = np.array(page.run(f"return [...episode.{field}]"))
         np.testing.assert_array_equal(held, getattr(trace, field).ravel(), err_msg=field)
+
+
+@pytest.fixture(scope="module")
+def gru_trace() -> EpisodeRecord:
+    config = Config(env_id="ProofofMemory-v0", core="gru", trxl_dim=16)
+    task = make_single_env(config)
+    policy = untrained(config, task.spec)
+    return make_record(task, 0, list(play_episode(policy, task, 0, attention=True)))
+
+
+def words_about_attention(page: Page) -> list[str]:
+    """In texts and attributes of the page."""
+    body = page.run(
+        "const body = document.body.cloneNode(true);"
+        "body.querySelectorAll('script').forEach(node => node.remove());"
+        "return body.outerHTML"
+    )
+    return re.findall(r"atten\w+|\blayers?\b|\bheads?\b|\bweights?\b|picker|strongest", body)
+
+
+def announced(page: Page) -> str:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    script = "return document.getElementById('announcer').textContent"
+    return WebDriverWait(page.browser, 5).until(lambda _: page.run(script))
+
+
+@pytest.mark.browser
+def test_without_attention_the_norm_of_the_state_is_shown(page: Page, gru_trace: EpisodeRecord) -> None:
+    trace = gru_trace
+    page.open(trace, "#step=1&layer=1&head=1")
+    held = np.array(page.run("return [...episode.stateNorms]"))
+    np.testing.assert_array_equal(held, trace.state_norm)
+    assert trace.state_norm is not None
+    shown = [f"{norm:.3f}" for norm in trace.state_norm]
+    assert len(set(shown)) > 3
+    assert page.find("#norm").text == shown[1]
+    page.click_at("#norm-plot", 5.5 / trace.num_steps)
+    assert page.step == 5
+    assert page.find("#norm").text == shown[5]
+    assert page.find("#tip").text == f"step 5: norm {shown[5]}"
+    drawn = (
+        "const {width, height} = arguments[0];"
+        "const {data} = arguments[0].getContext('2d').getImageData(0, 0, width, height);"
+        "return data.filter((x, i) => i % 4 === 3 && x > 0).length"
+    )
+    assert page.run(drawn, page.find("#norm-plot")) > 100
+    assert page.texts(".axis:not(#episode-columns) span") == page.texts("#episode-columns span") != []
+    titles = page.run("return [...document.querySelectorAll('[data-title]')].map(node => node.dataset.title)")
+    assert titles == ["value", "reward", "entropy", "step", "norm", "step"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("has_state", [True, False])
+def test_without_attention_nothing_speaks_of_it(page: Page, gru_trace: EpisodeRecord, has_state: bool) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.open(gru_trace if has_state else dataclasses.replace(gru_trace, state_norm=None))
+    page.press("l", "h", "m")
+    assert page.run("return Object.keys(player.state)") == ["step", "playing", "speed"]
+    page.press(Keys.ARROW_RIGHT)
+    assert (" Norm of the state " in announced(page)) == has_state
+    assert page.browser.current_url.endswith("#step=1")
+    assert (page.texts("#norm") != []) == has_state
+    assert words_about_attention(page) == []
+    page.press("?")
+    assert page.texts("#keys kbd") == ["Space", "K", "←", "→", "Shift", "Home", "End", MINUS, "+", "P", "N", "?"]
+    page.press(Keys.ESCAPE)
+    page.press(" ")
+    page.press(" ")
+    controls = page.browser.find_elements("css selector", "button, select, input, [role=img]")
+    assert all(control.accessible_name for control in controls if control.is_displayed())
+
+
+@pytest.mark.browser
+def test_the_page_says_where_the_weight_of_the_step_itself_is_left_out(
+    page: Page, traces: dict[str, EpisodeRecord]
+) -> None:
+    trace = traces["vectors"]
+    page.open(trace)
+    assert words_about_attention(page) != []
+    assert "a step does not attend to itself." in page.find(".note").text
+    script = "return episode.plane(0, 0).then(plane => plane.spread(5))"
+    spread = page.run(script)
+    assert trace.attention is not None
+    page.open(dataclasses.replace(trace, attention=trace.attention / 2))
+    assert "what a step gives to itself is not shown." in page.find(".note").text
+    assert page.run(script) == pytest.approx(spread, rel=1e-3)
 
 
 @pytest.mark.browser
@@ -333,21 +426,22 @@ def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, Episod
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("name", [*TRACES, "state"])
 @pytest.mark.parametrize("width", [360, 700, 959])
 def test_a_narrow_page_needs_no_sideways_scrolling(
-    page: Page, traces: dict[str, EpisodeRecord], name: str, width: int
+    page: Page, traces: dict[str, EpisodeRecord], gru_trace: EpisodeRecord, name: str, width: int
 ) -> None:
+    trace = gru_trace if name == "state" else traces[name]
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        page.open(traces[name], "#step=8", command="python enjoy.py runs/some/checkpoints/1 " * 3, following="b.html")
+        page.open(trace, "#step=8", command="python enjoy.py runs/some/checkpoints/1 " * 3, following="b.html")
         assert page.run("return document.documentElement.scrollWidth") <= width
         widths = page.run("return [...document.querySelectorAll('.plot canvas')].map(plot => plot.clientWidth)")
-        assert len(widths) == 5
+        assert len(widths) == (4 if name == "state" else 5)
         assert min(widths) > 0.6 * width
         page.click_at("#value-plot", 0.25)
-        assert abs(page.step - traces[name].num_steps / 4) <= 1
+        assert abs(page.step - trace.num_steps / 4) <= 1
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -17,8 +17,8 @@ import trxl_jax
 from tests.support.attention import encode_slots, look
 from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
-from tests.support.runs import make_run
-from trxl_jax import Config, make_agent, make_env
+from tests.support.runs import make_run, untrained
+from trxl_jax import Config, make_env
 from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.play.policy import Policy, PolicyMemory
@@ -32,8 +32,8 @@ SIZES = {"num_envs": 3, "num_steps": STEPS, "num_minibatches": 1, "total_timeste
 def collect(config: Config, env: Any = None) -> tuple[Policy, list[Rollout], list[jax.Array]]:
     """Two rollouts under fresh parameters, and their keys."""
     batch = make_env(config, env)
-    agent = make_agent(config, batch.spec)
-    policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
+    policy = untrained(config, batch.spec)
+    agent = policy.agent
     state = init_rollout_state(batch, agent, jax.random.key(1))
     step = jax.jit(lambda state, key: collect_rollout(agent, policy.params, batch, state, key, STEPS))
     keys = [jax.random.key(2), jax.random.key(3)]
@@ -173,6 +173,30 @@ def test_attention_is_by_age() -> None:
         np.testing.assert_allclose(ours.sum(axis=-1)[:, 0, 0], steps.episode_step[t] > 0, atol=1e-5)
         _, memory = policy.step(observations[t], memory, key)
         memory = policy.reset(memory, steps.done[t])
+
+
+def test_attention_leaves_out_the_step_itself() -> None:
+    config = Config(env_id="gymnax/ProofofMemory-v0", trxl_see_self=True, **SIZES)
+    spec = make_env(config).spec
+    policy = untrained(config, spec)
+    memory, obs = policy.init(), jnp.ones(spec.obs_shape)
+    for step in range(3):
+        sums = policy.attention(obs, memory).sum(axis=-1)
+        assert (sums >= 0).all()
+        assert (sums < 0.99).all()
+        assert (sums > 0).all() == (step > 0)
+        _, memory = policy.step(obs, memory, deterministic=True)
+
+
+@pytest.mark.parametrize("core", ["gru", "none"])
+def test_only_cores_that_attend_have_attention(core: str) -> None:
+    config = Config(env_id="gymnax/ProofofMemory-v0", core=core, **SIZES)
+    spec = make_env(config).spec
+    policy = untrained(config, spec)
+    assert not policy.agent.core.attends
+    with pytest.raises(ConfigError, match="attends to nothing") as error:
+        policy.attention(jnp.ones(spec.obs_shape), policy.init())
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -1,9 +1,14 @@
-"""Short runs of `train`, whose checkpoints tests load."""
+"""Short runs of `train`, whose checkpoints tests load, and agents that were not trained."""
 
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from trxl_jax import make_agent
 from trxl_jax.config import Config
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.play.policy import Policy
 from trxl_jax.runs.trainer import train
 
 
@@ -15,3 +20,9 @@ def make_run(run_dir: Path, env: Any = None, **changes: Any) -> Path:
     }  # fmt: skip
     train(Config(**sizes | changes, run_dir=str(run_dir)), env=env)
     return run_dir
+
+
+def untrained(config: Config, spec: EnvSpec) -> Policy:
+    """A policy with random parameters for a task."""
+    agent = make_agent(config, spec)
+    return Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)

@@ -52,7 +52,7 @@ class Arguments:
     allow_import: bool = False
     """import the module that the run's env_id names (module:id); only if you trust the run"""
     render: tuple[Literal["human", "video", "html", "none"], ...] = ("none",)
-    """one or more of: a window (needs a display), a video per episode, an HTML page per episode (values, attention)"""
+    """one or more of: a window (needs a display), a video or an HTML page (values, attention or state) per episode"""
     video_format: Literal["mp4", "gif"] = "mp4"
     """video format"""
     out: Path | None = None

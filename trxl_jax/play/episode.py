@@ -1,10 +1,11 @@
-"""Plays one episode step by step, and records what the agent observed, did and attended to."""
+"""Plays one episode step by step, and records what the agent observed, did and attended to, or its state."""
 
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.config import evaluation_seed
@@ -14,7 +15,7 @@ from trxl_jax.play.single_env import SingleEnv
 
 
 class StepRecord(NamedTuple):
-    """The record of one step. All fields except reward and results describe the situation before the step.
+    """The record of one step. All fields but reward, results and state_norm describe the situation before the step.
 
     Fields:
         observation: [*obs_shape], the agent's observation.
@@ -23,7 +24,8 @@ class StepRecord(NamedTuple):
         probabilities: f32[sum(nvec)], action probabilities, branches concatenated.
         entropy: f32[], summed over branches.
         value: f32[].
-        attention: f32[L, H, W - 1], see `Policy.attention`; None unless requested.
+        attention: f32[L, H, W - 1], see `Policy.attention`; None unless requested, or if the core doesn't attend.
+        state_norm: f32[], see `state_norm`, after the step; None unless requested, or if the core attends.
         reward: of the step.
         results: the episode's results after its last step, otherwise None.
     """
@@ -35,6 +37,7 @@ class StepRecord(NamedTuple):
     entropy: np.ndarray
     value: np.ndarray
     attention: np.ndarray | None
+    state_norm: np.ndarray | None
     reward: float
     results: dict[str, float] | None
 
@@ -55,7 +58,7 @@ def play_episode(
         env: the environment; while a record is being processed it is in the state after that step.
         episode: number of the episode.
         deterministic: take the most probable actions instead of sampling.
-        attention: record the attention weights.
+        attention: record the attention weights, or the norm of the state if the agent's core doesn't attend.
         max_steps: end the episode after so many steps; its results are then r and l so far, and cut 1.
 
     Raises:
@@ -91,6 +94,7 @@ def _act(
     attention: bool,
 ) -> tuple[dict[str, jax.Array | None], PolicyMemory]:
     """The fields of a `StepRecord` that the agent determines, and the next memory."""
+    attends = policy.agent.core.attends
     output, next_memory = policy.decide(obs, memory, reward)
     action = choose(policy.agent.spec, output, key, deterministic=deterministic)
     decision = {
@@ -98,9 +102,16 @@ def _act(
         "probabilities": output.policy.probabilities(),
         "entropy": output.policy.entropy(),
         "value": output.value,
-        "attention": policy.attention(obs, memory, reward) if attention else None,
+        "attention": policy.attention(obs, memory, reward) if attention and attends else None,
+        "state_norm": state_norm(next_memory.core) if attention and not attends else None,
     }
     return decision, policy.remember(next_memory, action)
+
+
+def state_norm(state: Any) -> jax.Array | None:
+    """The Euclidean norm f32[] of all arrays of a core's state, those of one environment; None if there are none."""
+    squares = [jnp.square(jnp.abs(leaf).astype(jnp.float32)).sum() for leaf in jax.tree.leaves(state)]
+    return jnp.sqrt(sum(squares)) if squares else None
 
 
 def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> EpisodeRecord:
@@ -108,7 +119,9 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
     results = steps[-1].results
     assert results is not None, "the episode has not ended"
 
-    def stack(name: str, dtype: Any = None) -> np.ndarray:
+    def stack(name: str, dtype: Any = None) -> Any:
+        if getattr(steps[0], name) is None:
+            return None
         return np.stack([np.asarray(getattr(step, name), dtype) for step in steps])
 
     return EpisodeRecord(
@@ -116,7 +129,7 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         seed=evaluation_seed(env.seed),
         episode=episode,
         observations=stack("observation"),
-        pictures=None if steps[0].picture is None else stack("picture"),
+        pictures=stack("picture"),
         actions=stack("action"),
         action_nvec=env.spec.action.nvec,
         probabilities=stack("probabilities"),
@@ -126,4 +139,5 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         attention=stack("attention"),
         results=results,
         action_names=env.action_names,
+        state_norm=stack("state_norm"),
     )

@@ -136,14 +136,21 @@ class Policy:
 
         Returns:
             f32[N, L, H, W - 1], for one environment without N: `[..., j]` is the weight of the step j + 1 steps ago.
-            A row sums to 1; the first step of an episode has nothing to attend to, and its rows are zero.
+            A row sums to 1, with --trxl_see_self to less: the weight of the step itself is left out. The first step of
+            an episode has no earlier ones to attend to, and its rows are zero.
+
+        Raises:
+            ConfigError: the agent's core doesn't attend.
         """
+        core = self.agent.core
+        if not core.attends:
+            raise ConfigError(f"the core {type(core).__name__} attends to nothing; ask `agent.core.attends` first")
         if memory.is_single:
             reward = None if reward is None else jnp.asarray(reward)[None]
             return self.attention(jnp.asarray(obs)[None], memory.unsqueeze(), reward)[0]
         inputs = self._read(obs, memory, reward), memory.core, memory.steps, memory.episode_step
         _, sown = self.agent.apply(self.params, *inputs, method="decide", mutable="intermediates")
-        return self.agent.core.weights_by_age(sown["intermediates"], memory.steps)
+        return core.weights_by_age(sown["intermediates"], memory.steps)
 
     def require(self, spec: EnvSpec) -> None:
         """Checks that a task has the observations and actions for which the agent was trained.

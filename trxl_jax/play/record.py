@@ -1,4 +1,4 @@
-"""The record of one played episode: observations, actions, action probabilities, values and attention weights."""
+"""The record of one played episode: observations, actions, action probabilities, values, attention or state."""
 
 import dataclasses
 
@@ -25,9 +25,12 @@ class EpisodeRecord:
         values: f32[K], value estimates.
         rewards: f32[K].
         attention: f32[K, L, H, W - 1], weights by layer and head; `[k, l, h, j]` is the weight that step k gives to
-            step k - 1 - j. Each row sums to 1, except in step 0, where the memory is empty and the row is zero.
+            step k - 1 - j. Each row sums to 1, with --trxl_see_self to less: the weight of step k itself is left out.
+            In step 0, where the memory is empty, the row is zero. None if the agent's core doesn't attend.
         results: the episode's statistics: return r, length l and those of the task.
         action_names: names of the choices in each branch, where the environment gives them.
+        state_norm: f32[K], see `StepRecord`; unlike the others, of after step k. None where there is attention, or no
+            state.
     """
 
     env_id: str
@@ -41,9 +44,10 @@ class EpisodeRecord:
     entropies: np.ndarray
     values: np.ndarray
     rewards: np.ndarray
-    attention: np.ndarray
+    attention: np.ndarray | None
     results: dict[str, float]
     action_names: ActionNames | None = None
+    state_norm: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:

@@ -16,6 +16,7 @@ A core of one's own:
 1. Is its past a state, an array or several, that each step replaces? Then inherit from `recurrent.RecurrentCore`, which
    does everything else: write `initial_state` and `step_state`.
 2. Otherwise inherit from `Core` and write its methods; `none.NoMemory` is the smallest, `transformer_xl` attends.
+   If yours attends and its weights are to be shown, write `attends` and `weights_by_age` too.
 3. Give the object to `make_agent(config, spec, core=...)`, or name what makes it to all commands: `--core module:name`
    calls `name(config, numerics)`.
 4. Check both rules as `tests/agent/test_cores.py` does.
@@ -67,6 +68,11 @@ class Core(nn.Module):
     @property
     def prepares_with_parameters(self) -> bool:
         """Whether `prepare` depends on parameters: learning then calls it in every minibatch, with gradients."""
+        return False
+
+    @property
+    def attends(self) -> bool:
+        """Whether `weights_by_age` says what a step attends to."""
         return False
 
     @nn.nowrap
@@ -130,13 +136,13 @@ class Core(nn.Module):
 
     @nn.nowrap
     def weights_by_age(self, sown: Any, t: jax.Array) -> jax.Array:
-        """Attention weights of a call of `step`, from what its modules have sown; cores that attend have them.
+        """Attention weights of a call of `step`, from what its modules have sown; only for cores that attend.
 
         Args:
             sown: the collection "intermediates" of the agent.
             t: i32[], as given to `step`.
 
         Returns:
-            f32[N, L, H, W - 1]: `[..., j]` is the weight of the step j + 1 steps before.
+            f32[N, L, H, W - 1]: `[..., j]` is the weight of the step j + 1 steps before. The step's own is left out.
         """
         raise NotImplementedError

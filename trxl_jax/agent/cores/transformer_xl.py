@@ -83,6 +83,11 @@ class TransformerXL(Core):
         return self.options.positional_encoding == "learned" or not self._encodes_jointly
 
     @property
+    def attends(self) -> bool:
+        """See `Core`."""
+        return True
+
+    @property
     def _encodes_jointly(self) -> bool:
         """Whether slots are normalised without parameters, so that one operation does it for all layers."""
         return self.options.projects_queries and self.layer != "gtrxl"

@@ -1,4 +1,4 @@
-"""Writes a played episode as one HTML file: observations, actions, values and attention over time.
+"""Writes a played episode as one HTML file: observations, actions, values, attention or state over time.
 
 The file works offline: it loads nothing from the network.
 """
@@ -24,6 +24,7 @@ __all__ = ["write_page"]
 
 # Concatenated into one module script in this order; the last file starts the page.
 _SCRIPTS = ("data.js", "frames.js", "heatmap.js", "plots.js", "panels.js", "player.js", "input.js")
+_MARK = re.compile(r"\s*(?://|<!--) #(if|else|end)\b *(\w*)")
 
 
 def write_page(
@@ -54,9 +55,9 @@ def write_page(
     """
     texts = {"model": model, "command": command, "details": dict(details or {})}
     page_data = _record(record) | texts | {"previous": previous, "following": following}
-    sources = files(__package__)
-    style = sources.joinpath("page.css").read_text("utf-8")
-    script = "\n".join(sources.joinpath(name).read_text("utf-8") for name in _SCRIPTS)
+    shown = _shown_blocks(record)
+    style = _source("page.css", shown)
+    script = "\n".join(_source(name, shown) for name in _SCRIPTS)
     values = {
         "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
@@ -66,23 +67,50 @@ def write_page(
         # Escaping `<` is enough: nothing else can end a script element or start a comment in it.
         "record": json.dumps(page_data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    page = sources.joinpath("page.html").read_text("utf-8")
     # A single pass, so that placeholders inside inserted text are not replaced.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda name: values[name[1]], page)
+    page = re.sub(r"\{\{(\w+)\}\}", lambda name: values[name[1]], _source("page.html", shown))
     Path(path).write_text(page, "utf-8", newline="\n")
+
+
+def _shown_blocks(record: EpisodeRecord) -> set[str]:
+    """The names of the blocks that the record's page has, see `_source`."""
+    shown = {"state"} if record.state_norm is not None else set()
+    if record.attention is not None:
+        sums = record.attention.sum(axis=-1)
+        # What is missing is the weight of the step itself; rows without any weight are of steps that see nothing else.
+        shown |= {"attention", "self"} if ((sums > 0) & (sums < 0.999)).any() else {"attention"}
+    return shown
+
+
+def _source(name: str, shown: set[str]) -> str:
+    """A source file with those of its blocks that are shown.
+
+    Lines that are comments mark blocks: `#if NAME` begins one, `#else` what stands there without it, `#end` ends both.
+    """
+    kept, lines = [True], []
+    for line in files(__package__).joinpath(name).read_text("utf-8").splitlines(keepends=True):
+        mark = _MARK.match(line)
+        if mark is None:
+            lines += [line] * all(kept)
+        elif mark[1] == "if":
+            kept.append(mark[2] in shown)
+        elif mark[1] == "else":
+            kept[-1] = not kept[-1]
+        else:
+            kept.pop()
+    return "".join(lines)
 
 
 def _record(record: EpisodeRecord) -> dict[str, Any]:
     """The data of the page as a JSON-serialisable dict; `data.js` reads it."""
-    _, layers, heads, _ = record.attention.shape
+    attention, state_norm = record.attention, record.state_norm
     return {
         "env_id": record.env_id,
         "seed": int(record.seed),
         "episode": int(record.episode),
         "results": {name: _finite(value) for name, value in _shown_results(record.results).items()},
         "steps": record.num_steps,
-        "layers": layers,
-        "heads": heads,
+        **({} if attention is None else {"layers": attention.shape[1], "heads": attention.shape[2]}),
         "branches": [
             {"name": name, "choices": names}
             for name, names in branches(record.env_id, record.action_nvec, record.action_names)
@@ -92,7 +120,8 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
         "entropies": pack_array(record.entropies, "f4"),
         "values": pack_array(record.values, "f4"),
         "rewards": pack_array(record.rewards, "f4"),
-        "attention": pack_attention(record.attention),
+        **({} if attention is None else {"attention": pack_attention(attention)}),
+        **({} if state_norm is None else {"state_norms": pack_array(state_norm, "f4")}),
         "pictures": None if record.pictures is None else pack_frames(record.pictures),
         **_observations(record),
     }

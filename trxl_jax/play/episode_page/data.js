@@ -47,6 +47,10 @@ class Plane {
   spread(step) {
     let entropy = 0;
     for (const weight of this.row(step)) if (weight > 0) entropy -= weight * Math.log(weight);
+    // #if self
+    const sum = this.row(step).reduce((a, b) => a + b, 0);
+    if (sum > 0) entropy = entropy / sum + Math.log(sum); // of the weights that are shown, scaled to sum to 1
+    // #end
     return Math.exp(entropy);
   }
 
@@ -66,15 +70,20 @@ class Episode {
   constructor(record) {
     this.record = record;
     this.steps = record.steps;
+    // #if attention
     this.layers = record.layers;
     this.heads = record.heads;
     this.ages = record.attention.ages;
+    // #end
     this.branches = record.branches;
     this.actions = decodeArray(record.actions, Int32Array);
     this.probabilities = decodeArray(record.probabilities, Float32Array);
     this.entropies = decodeArray(record.entropies, Float32Array);
     this.values = decodeArray(record.values, Float32Array);
     this.rewards = decodeArray(record.rewards, Float32Array);
+    // #if state
+    this.stateNorms = decodeArray(record.state_norms, Float32Array);
+    // #end
     this.vectors = record.vectors && decodeArray(record.vectors.numbers, Float32Array);
     this.planes = new Map();
   }

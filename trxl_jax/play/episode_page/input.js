@@ -21,11 +21,15 @@ const KEYS = {
   "+": () => changeSpeed(1),
   "=": () => changeSpeed(1),
   "-": () => changeSpeed(-1),
+  // #if attention
   l: (event) => select(cycle(episode.layerChoices(), state.layer, event.shiftKey ? -1 : 1), state.head),
   h: (event) => select(state.layer, cycle(episode.headChoices(), state.head, event.shiftKey ? -1 : 1)),
+  // #end
   p: () => byId("previous").click(),
   n: () => byId("following").click(),
+  // #if attention
   m: () => select(episode.layerChoices().at(-1), episode.headChoices().at(-1)),
+  // #end
   "?": () => byId("keys").showModal(),
 };
 
@@ -57,7 +61,12 @@ function announce() {
     const { branches, actions, values } = episode;
     const taken = branches.map(({ choices }, b) => choices[actions[state.step * branches.length + b]]).join(", ");
     byId("announcer").textContent = `Step ${state.step}. Action ${taken}. Value ${formatNumber(values[state.step])}. `
+      // #if attention
       + `Attention: ${byId("attention-selection").textContent}.`;
+      // #end
+      // #if state
+      + `Norm of the state ${formatNumber(episode.stateNorms[state.step])}.`;
+      // #end
   }, 600);
 }
 
@@ -67,21 +76,29 @@ let addressTimer = 0;
 function updateAddress() {
   clearTimeout(addressTimer);
   if (state.playing) return;
+  // #if attention
   const number = (choice) => (choice === MEAN ? MEAN : choice + 1);
   const address = `#step=${state.step}&layer=${number(state.layer)}&head=${number(state.head)}`;
+  // #else
+  const address = `#step=${state.step}`;
+  // #end
   addressTimer = setTimeout(() => history.replaceState(null, "", address), 200);
 }
 
 function readAddress() {
   const address = new URLSearchParams(location.hash.slice(1));
+  // #if attention
   const chosen = (name, choices, now) => {
     const choice = address.get(name) === MEAN ? MEAN : Number(address.get(name) ?? NaN) - 1;
     return choices.includes(choice) ? choice : now;
   };
+  // #end
   goTo(Number(address.get("step") ?? state.step) || 0);
+  // #if attention
   const layer = chosen("layer", episode.layerChoices(), state.layer);
   const head = chosen("head", episode.headChoices(), state.head);
   return select(layer, head);
+  // #end
 }
 
 // The steps under the pointer, along a plot's horizontal and vertical axis.
@@ -125,19 +142,26 @@ function listenTo(plot, pick, describe, drags = true) {
   plot.addEventListener("pointerleave", hideTip);
 }
 
+// #if attention
 function describeWeight(step, past) {
   if (!state.plane || past >= step || step - past > episode.ages) return null;
   return `step ${step} → ${past}, ${step - past} steps back: ${formatWeight(state.plane.weight(step, past))}`;
 }
+// #end
 
 function listen() {
   const curves = { value: episode.values, reward: episode.rewards, entropy: episode.entropies };
+  // #if state
+  curves.norm = episode.stateNorms;
+  // #end
   for (const [name, numbers] of Object.entries(curves)) {
     const describe = ({ across }) => `step ${across}: ${name} ${formatNumber(numbers[across])}`;
     listenTo(byId(`${name}-plot`), ({ across }) => across, describe);
   }
+  // #if attention
   listenTo(byId("profile-plot"), ({ across }) => across, ({ across }) => describeWeight(state.step, across), false);
   listenTo(byId("map-plot"), ({ down }) => down, ({ across, down }) => describeWeight(down, across));
+  // #end
   const clicks = {
     first: () => goTo(0), back: () => goTo(state.step - 1), play: togglePlay, forward: () => goTo(state.step + 1),
     last: () => goTo(episode.steps - 1), help: () => byId("keys").showModal(), copy: copyCommand,
@@ -145,7 +169,9 @@ function listen() {
   for (const [id, click] of Object.entries(clicks)) byId(id).addEventListener("click", click);
   byId("scrubber").addEventListener("input", (event) => goTo(event.target.valueAsNumber));
   byId("speed").addEventListener("change", (event) => setSpeed(Number(event.target.value)));
+  // #if attention
   byId("scale").addEventListener("change", (event) => setScale(event.target.value));
+  // #end
   document.addEventListener("keydown", onKey);
   // Mouse clicks don't move the focus, so that the space bar still starts playback after a click.
   document.addEventListener("mousedown", (event) => {
@@ -154,7 +180,9 @@ function listen() {
   window.addEventListener("hashchange", readAddress);
   darkScheme.addEventListener("change", () => {
     showEpisode();
+    // #if attention
     picker.paint(makeRamp(darkScheme.matches));
+    // #end
   });
   new ResizeObserver(showEpisode).observe(byId("timeline"));
 }
@@ -189,8 +217,14 @@ async function start() {
   setSpeed(state.speed);
   listen();
   await readAddress();
+  // #if attention
   await picker.paint(makeRamp(darkScheme.matches));
+  // #end
 }
 
 window.episode = episode;
+// #if attention
 window.player = { state, goTo, play, pause, setSpeed, setScale, select, started: start() };
+// #else
+window.player = { state, goTo, play, pause, setSpeed, started: start() };
+// #end

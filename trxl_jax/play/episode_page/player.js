@@ -9,21 +9,27 @@ const observations = episode.record.frames
 const pictures = episode.record.pictures && new Frames(episode.record.pictures);
 const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
 
+// #if attention
 // layer and head: index from 0, or MEAN. plane: their attention, null until decoded. scale: "weight" or "row".
+// #end
 const state = {
   step: 0,
   playing: false,
   speed: 10,
+  // #if attention
   layer: episode.layerChoices().at(-1),
   head: episode.headChoices().at(-1),
   plane: null,
   scale: "weight",
+  // #end
 };
 
 const showViews = makeViews(byId("views"), episode, observations, pictures);
 const showBranches = makeBranches(byId("branches"), episode);
+// #if attention
 const showStrongest = makeStrongest(byId("strongest"), observations, goTo, markStep);
 const picker = makePicker(byId("picker"), episode, select);
+// #end
 const returns = Float64Array.from(episode.rewards);
 returns.forEach((reward, k) => { returns[k] = reward + (returns[k - 1] ?? 0); });
 
@@ -33,6 +39,7 @@ function goTo(step) {
   updateAddress();
 }
 
+// #if attention
 // Selects the attention of a layer and head (index or MEAN); resolves when it is shown.
 async function select(layer, head) {
   Object.assign(state, { layer, head });
@@ -50,6 +57,7 @@ function setScale(scale) {
   state.scale = byId("scale").value = scale;
   showMap();
 }
+// #end
 
 function setSpeed(speed) {
   state.speed = speed;
@@ -102,9 +110,15 @@ function showStep() {
   byId("reward").textContent = formatNumber(episode.rewards[step]);
   byId("return-so-far").textContent = `return so far ${formatNumber(returns[step])}`;
   byId("entropy").textContent = formatNumber(episode.entropies[step]);
+  // #if attention
   showAttention();
+  // #end
+  // #if state
+  byId("norm").textContent = formatNumber(episode.stateNorms[step]);
+  // #end
 }
 
+// #if attention
 // Redraws the current step's attention.
 function showAttention() {
   const { plane, step } = state;
@@ -136,6 +150,7 @@ function showMap() {
   if (limit) ticks.at(-1).text = `≥ ${ticks.at(-1).text}`;
   showTicks(byId("legend-ticks"), ticks, "left");
 }
+// #end
 
 // Redraws what depends only on the page's size and colour scheme, then everything else.
 function showEpisode() {
@@ -143,6 +158,9 @@ function showEpisode() {
     ["value", episode.values, rangeOf(episode.values, false)],
     ["reward", episode.rewards, rangeOf(episode.rewards, true)],
     ["entropy", episode.entropies, rangeOf(episode.entropies, true)],
+    // #if state
+    ["norm", episode.stateNorms, rangeOf(episode.stateNorms, false)],
+    // #end
   ];
   for (const [name, numbers, range] of curves) {
     if (name === "reward") drawBars(byId("reward-plot"), numbers, range, "--ink");
@@ -150,11 +168,19 @@ function showEpisode() {
     const ends = [{ at: 0, text: formatTick(range.high) }, { at: 1, text: formatTick(range.low) }];
     showTicks(byId(`${name}-range`), ends, "top");
   }
+  // #if attention
   const { clientWidth: width, clientHeight: height } = byId("map-plot");
+  // #else
+  const { clientWidth: width } = byId("value-plot");
+  // #end
   const ticks = (pixels) => niceTicks(episode.steps, pixels / 44).map((step) => (
     { at: positionOf(step, episode.steps), text: String(step) }));
+  // #if attention
   showTicks(byId("map-rows"), ticks(height), "top");
   for (const id of ["map-columns", "episode-columns"]) showTicks(byId(id), ticks(width), "left");
   showMap();
+  // #else
+  for (const axis of document.querySelectorAll(".axis")) showTicks(axis, ticks(width), "left");
+  // #end
   showStep();
 }
