@@ -46,6 +46,19 @@ def test_proof_of_memory_is_the_same_on_host_and_device() -> None:
     assert min(ends.values()) > 5
 
 
+def test_each_environment_draws_its_own_episodes() -> None:
+    """Also after the first one, whose layout has a key of its own."""
+    env = DeviceEnvironment(ProofOfMemory(), ProofOfMemory().default_params, 64)
+    state, obs = env.reset(jax.random.key(0))
+    assert len(np.unique(obs, axis=0)) > 1
+    step, counts = jax.jit(env.step), []
+    for _ in range(8):  # always to the right: some end in each of the last steps
+        state, outcome = step(state, jnp.ones((64, 1), jnp.int32))
+        counts += [len(np.unique(outcome.obs[outcome.terminated], axis=0))] if outcome.terminated.sum() > 4 else []
+    assert len(counts) > 2
+    assert min(counts) > 1
+
+
 def test_proof_of_memory_pays_1_2_at_best_on_average() -> None:
     """Two frozen steps, then straight to the good goal: 1.6 less 0.1 for each step but the last."""
     env = make_single("ProofofMemory-v0")

@@ -39,7 +39,7 @@ FRAMES = ("tests/agent/test_frames.py",)
 INIT = ("tests/agent/test_initialisation.py",)
 POLICY = ("tests/play/test_policy.py",)
 EVALUATION = ("tests/play/test_evaluation.py",)
-STATE = ("tests/commands/test_enjoy.py::test_the_record_of_an_episode_without_attention",)
+ENJOY = ("tests/commands/test_enjoy.py",)
 DEVICE = ("tests/envs/test_device.py",)
 HOST = ("tests/envs/test_host.py",)
 ENCODER = ("tests/agent/test_pixel_encoder.py",)
@@ -618,7 +618,7 @@ MUTANTS = [
         "play/episode.py",
         "state_norm(next_memory.core)",
         "state_norm(memory.core)",
-        STATE,
+        ENJOY,
     ),
     # Runs.
     Mutant(
