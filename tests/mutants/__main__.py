@@ -20,6 +20,7 @@ from tests.support.paths import ROOT
 
 _COPIED = ("trxl_jax", "tests", "examples", "benchmarks", "pyproject.toml", "README.md", "train.py", "enjoy.py")
 _TESTS_FAILED = 1  # pytest's exit status
+_PATIENCE = 1200  # seconds; a mutant may make a loop that never ends
 
 
 def apply(mutant: Mutant, root: Path) -> None:
@@ -31,16 +32,20 @@ def apply(mutant: Mutant, root: Path) -> None:
 
 
 def run_tests(tests: Iterable[str], root: Path, flags: list[str]) -> int:
-    """Pytest's exit status for tests of the copy, those marked slow included, until one fails."""
+    """Pytest's exit status for tests of the copy, those marked slow included, until one fails or none ends any more."""
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "slow or not slow"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *tests, *flags],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        check=False,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ).returncode
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests, *flags],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return _TESTS_FAILED
 
 
 def is_caught(mutant: Mutant, root: Path, flags: list[str]) -> bool:
