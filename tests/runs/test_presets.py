@@ -10,10 +10,15 @@ from trxl_jax.runs.trainer import train
 
 
 # One of each agent (see test_resume for MiniGrid); the others differ in the environment alone, which has its own tests.
-@pytest.mark.parametrize("name", ["mystery-path-grid", "endless-searing-spotlights"])
+@pytest.mark.parametrize(
+    ("name", "core"),
+    [("mystery-path-grid", "trxl"), ("endless-searing-spotlights", "trxl"), ("searing-spotlights", "gru")],
+)
 @pytest.mark.slow
-def test_two_updates(name: str, tmp_path: Path) -> None:
+def test_two_updates(name: str, core: str, tmp_path: Path) -> None:
     config = PRESETS[name].replace(
+        core=core,
+        segment_length=1 if core == "trxl" else 4,
         num_envs=2,
         num_steps=8,
         num_minibatches=2,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support import probes  # noqa: F401 - registers its environments
-from tests.support.command import DEVICE, HOST, TINY, rows, run, start, wait_for_rows
+from tests.support.command import DEVICE, HOST, TINY, error_line, rows, run, start, wait_for_rows
 from tests.support.probes import Dying, Forgetful
 from tests.support.time_limits import time_limit
 from trxl_jax.config import Config
@@ -24,6 +24,9 @@ from trxl_jax.runs.trainer import num_cores
 
 MORTAR = ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--env_options", '{"command_count": [1]}']
 MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
+LSTM = [*DEVICE, "--core", "lstm", "--core_layers", "2", "--segment_length", "8", "--previous_action",
+        "--previous_reward"]  # fmt: skip
+GTRXL = [*HOST, "--core", "gtrxl", "--trxl_positional_encoding", "rotary", "--trxl_heads", "full"]
 
 
 def play(env: HostEnvironment, env_state: Any, seed: int, steps: int) -> list[Any]:
@@ -74,8 +77,10 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
         pytest.param([*HOST, "--async_envs"], marks=pytest.mark.slow),
         pytest.param(MORTAR, marks=pytest.mark.slow),
         pytest.param(MINIGRID, marks=pytest.mark.slow),
+        pytest.param(LSTM, marks=pytest.mark.slow),
+        pytest.param(GTRXL, marks=pytest.mark.slow),
     ],
-    ids=["device", "host", "host async", "memory gym", "minigrid"],
+    ids=["device", "host", "host async", "memory gym", "minigrid", "lstm", "gtrxl"],
 )
 def test_a_resumed_run_repeats_every_digit(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -90,6 +95,17 @@ def test_a_resumed_run_repeats_every_digit(
     assert "at step 160" in printed
     assert "warning" not in printed
     assert rows(parted) == rows(whole)
+
+
+@pytest.mark.slow
+def test_another_core_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    assert run(*DEVICE, "--total_timesteps", 32, "--core", "gru", "--run_dir", run_dir) == 0
+    assert "--trxl_memory_length" not in capsys.readouterr().out  # it has none that could be cut
+    assert run("--resume", run_dir, "--core", "lstm") == 2
+    line = error_line(capsys)
+    assert "--core" in line
+    assert "gru" in line
 
 
 @pytest.mark.slow

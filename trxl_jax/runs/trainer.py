@@ -167,7 +167,7 @@ class _Run:
         """The configuration fitted to this environment, which is what `config.json` holds."""
         fitted = config.fitted_to(self.env.spec.max_episode_steps)
         window = fitted.trxl_memory_length
-        if window < config.trxl_memory_length:
+        if window < config.trxl_memory_length and config.core in ("trxl", "gtrxl"):
             self.notes.append(
                 f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
             )

@@ -1,0 +1,38 @@
+"""Tables in the docs are those of the files that benchmarks write."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+TABLES = [("performance.md", "presets"), ("cores.md", "cores"), ("cores.md", "core_returns")]
+
+
+def block(path: Path, marker: str) -> str:
+    """The lines between `<!-- marker -->` and `<!-- end -->`."""
+    return path.read_text().partition(f"<!-- {marker} -->\n")[2].partition("<!-- end -->")[0]
+
+
+@pytest.mark.parametrize(("doc", "name"), TABLES)
+def test_a_table_is_its_file(doc: str, name: str) -> None:
+    written = (BENCHMARKS / f"{name}.md").read_text()
+    assert len(written.splitlines()) > 3
+    assert block(ROOT / "docs" / doc, name).strip() == written.strip()
+
+
+def test_no_preset_and_no_core_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    import core_returns
+    import cores
+    import presets
+
+    def measured(name: str) -> set[str]:
+        return set(json.loads((BENCHMARKS / f"{name}.json").read_text()))
+
+    assert measured("presets") == set(presets.rows())
+    assert measured("cores") == {f"{size}, {core}" for size in cores.SIZES for core in cores.CORES}
+    assert measured("core_returns") == set(core_returns.CORES)
