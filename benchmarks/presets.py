@@ -175,6 +175,29 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(measured: dict[str, Any]) -> str:
+    """A shorter Markdown table, one line a preset, for the README."""
+    columns = ("preset", "original", "host", "", "device", "", "peak memory: original", "host")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for name in PRESETS:
+        host, device = measured.get(name, {}), measured.get(name + DEVICE, {})
+        original = host.get("original", {})
+        cells = (
+            _number(original.get("steps_per_second")),
+            *(
+                cell
+                for row in (host, device)
+                for cell in (
+                    _number(row.get("ours", {}).get("steps_per_second")),
+                    f"{row['ratio']:.1f}x" if "ratio" in row else "",
+                )
+            ),
+            *(f"{side['peak_bytes'] / 1e9:.2f} GB" if side else "" for side in (original, host.get("ours", {}))),
+        )
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _medians(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {name: statistics.median(each[name] for each in figures) for name in figures[0]}
 

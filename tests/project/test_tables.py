@@ -24,6 +24,14 @@ def test_a_table_is_its_file(doc: str, name: str) -> None:
     assert block(ROOT / "docs" / doc, name).strip() == written.strip()
 
 
+def test_the_readme_has_the_figures_of_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    import presets
+
+    measured = json.loads((BENCHMARKS / "presets.json").read_text())
+    assert block(ROOT / "README.md", "presets").strip() == presets.summary(measured).strip()
+
+
 def test_no_preset_and_no_core_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     import core_returns
