@@ -23,7 +23,8 @@ AUTO = "auto"
 # runs different programs and may change the last digits).
 RESUMABLE_FIELDS = frozenset(
     {"total_timesteps", "save_every", "keep", "env_timeout", "eval_every", "eval_episodes", "eval_max_steps",
-     "keep_best", "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity"}
+     "keep_best", "capture_video", "video_every", "log_staleness", "debug", "track", "wandb_project_name",
+     "wandb_entity"}
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
     "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
     "seed": (0, 2**32 - 1), "segment_length": (1, 2**24), "core_layers": (1, 2**10),
+    "log_staleness": (0, _MOST_32_BITS),
 } | dict.fromkeys(
     ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
      "max_grad_norm", "target_kl"), (0.0, 1e30)
@@ -103,6 +105,9 @@ class Config:
     """film an episode every video_every updates: the whole task next to the agent's observation"""
     video_every: int = 100
     """updates between two videos"""
+    log_staleness: int = 0
+    """updates between two measurements of how far the memory that acting left is from one under the updated parameters
+    (staleness/...), each at the cost of a rollout's forward passes; 0: never"""
     debug: bool = False
     """stop at the first operation that produces NaN, and check values between rollout and update; much slower"""
     track: bool = False
@@ -177,6 +182,9 @@ class Config:
     """give the agent the reward of the step before too"""
     segment_length: int = 1
     """consecutive steps through which gradients flow (G); 1: none, as in the original"""
+    refresh_memory: bool = False
+    """recompute the rollout's memory under the present parameters before each epoch but the first, at the cost of a
+    rollout's forward passes each time (attention cores)"""
     trxl_num_layers: int = 3
     """transformer layers (L)"""
     trxl_num_heads: int = 4

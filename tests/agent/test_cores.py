@@ -145,6 +145,10 @@ def test_nothing_of_an_earlier_episode_matters(options: dict[str, Any]) -> None:
         ({"trxl_positional_encoding": "rotary", "trxl_dim": 14}, ["heads of 7 numbers", "--trxl_num_heads 2"]),
         ({"trxl_positional_encoding": "relative", "trxl_dim": 15, "trxl_num_heads": 3}, ["--trxl_dim 15", "even"]),
         ({"trxl_positional_encoding": "rotary", "trxl_query_position": True}, ["--trxl_query_position", "rotary"]),
+        ({"core": "gru", "refresh_memory": True}, ["--refresh_memory True", "GRU", "--segment_length"]),
+        ({"core": "none", "refresh_memory": True}, ["--refresh_memory True", "NoMemory", "leave it out"]),
+        ({"core": "none", "log_staleness": 3}, ["--log_staleness 3", "NoMemory", "leave it out"]),
+        ({"log_staleness": -1}, ["--log_staleness -1", "negative"]),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(options: dict[str, Any], words: list[str]) -> None:

@@ -43,11 +43,47 @@ ENJOY = ("tests/commands/test_enjoy.py",)
 DEVICE = ("tests/envs/test_device.py",)
 HOST = ("tests/envs/test_host.py",)
 ENCODER = ("tests/agent/test_pixel_encoder.py",)
+REFRESH = ("tests/ppo/test_refresh.py",)
 RESUME = ("tests/runs/test_resume.py",)
 
 MUTANTS = [
     # The update.
     Mutant("norm_adv is ignored", "ppo/update.py", "if config.norm_adv:", "if False:", REFERENCE),
+    Mutant(
+        "the memory is never refreshed",
+        "ppo/update.py",
+        "lambda: refreshed(learner.params)",
+        "lambda: acted",
+        REFERENCE,
+    ),
+    Mutant(
+        "the memory is refreshed under the parameters of acting",
+        "ppo/update.py",
+        "lambda: refreshed(learner.params)",
+        "lambda: refreshed(train_state.params)",
+        REFERENCE,
+    ),
+    Mutant(
+        "a rollout is recomputed from its last slots",
+        "agent/cores/transformer_xl.py",
+        "record.hidden[:, : self.window]",
+        "record.hidden[:, -self.window :]",
+        REFRESH,
+    ),
+    Mutant(
+        "a rollout is recomputed from its last segment's state",
+        "agent/cores/recurrent.py",
+        "lambda starts: starts[:, 0]",
+        "lambda starts: starts[:, -1]",
+        REFRESH,
+    ),
+    Mutant(
+        "the divergence of staleness is the reverse one",
+        "ppo/refresh.py",
+        "new.kl_divergence(cached)",
+        "cached.kl_divergence(new)",
+        REFRESH,
+    ),
     Mutant(
         "entropy coefficient 0",
         "ppo/update.py",
@@ -124,7 +160,7 @@ MUTANTS = [
     Mutant(
         "the same permutation in every epoch",
         "ppo/update.py",
-        "segments = minibatch_segments(epoch_key,",
+        "segments = minibatch_segments(epoch.key,",
         "segments = minibatch_segments(key,",
         REFERENCE,
     ),
@@ -530,8 +566,8 @@ MUTANTS = [
     Mutant(
         "entropy is averaged over branches",
         "agent/distributions.py",
-        "return jnp.sum(jnp.stack(",
-        "return jnp.mean(jnp.stack(",
+        "return jnp.sum(jnp.stack([-",
+        "return jnp.mean(jnp.stack([-",
         LOSSES,
     ),
     Mutant(

@@ -43,6 +43,10 @@ CASES = {
         {"trxl_memory_length": 1, "trxl_num_layers": 1, "clip_vloss": False, "target_kl": 2e-3, "update_epochs": 3,
          "init_lr": 0.01, "final_lr": 1e-4}
     ),
+    "memory refreshed before each epoch but the first, and its staleness": Case(
+        {"refresh_memory": True, "log_staleness": 2, "update_epochs": 3, "init_lr": 0.02, "final_lr": 0.02},
+        nvec=(2, 3),
+    ),
     "bfloat16 memory of two slots, no positions, no annealing": Case(
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
@@ -89,6 +93,8 @@ def test_iterations(name: str) -> None:
         assert output.metrics.keys() == expected[-1].metrics.keys()
         for metric, value in expected[-1].metrics.items():
             assert_close(metric, output.metrics[metric], value, tolerance)
+            if metric.startswith("staleness/"):
+                assert output.metrics[metric] == pytest.approx(value, rel=10 * tolerance), metric
         done = np.asarray(output.episode.done)
         for statistic, values in expected[-1].episodes.items():
             assert_close(statistic, getattr(output.episode, statistic) * done, values, 1e-6)
@@ -121,6 +127,8 @@ def assert_covered(name: str, config: Config, iterations: list[Iteration]) -> No
     assert done[:-1].any(axis=0).all()  # every environment was reset inside a rollout
     episode_step = np.concatenate([iteration.transitions["episode_step"] for iteration in iterations])
     assert episode_step.max() > min(config.trxl_memory_length, 7)  # episodes are longer than a short window
+    staleness = [iteration.metrics.get("staleness/kl", 0) > 0 for iteration in iterations]
+    assert staleness == [i % 2 == 1 and config.log_staleness == 2 for i in range(ITERATIONS)]
     norms = [iteration.metrics["losses/grad_norm"] for iteration in iterations]
     assert (min(norms) > config.max_grad_norm) == (config.max_grad_norm < 1e3)
     epochs = [iteration.epochs for iteration in iterations]
@@ -145,7 +153,7 @@ def test_transitions() -> None:
         expected, last_value, _ = reference.collect(key)
         state, rollout = collect(state, key)
         assert_close("obs", rollout.observations.obs, expected.pop("obs"), 0)
-        assert rollout.transitions._asdict().keys() == expected.keys()
+        assert {name for name, values in rollout.transitions._asdict().items() if values is not None} == expected.keys()
         for name, values in expected.items():
             assert_close(name, getattr(rollout.transitions, name), values, 1e-5)
         assert_close("last_value", rollout.last_value, last_value, 1e-5)

@@ -109,6 +109,25 @@ def test_another_core_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+def test_staleness_and_a_refreshed_memory_resume_exactly(tmp_path: Path) -> None:
+    """Staleness is in every second row; measuring it less often after a resume changes nothing else."""
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    flags = [*DEVICE, "--refresh_memory", "--update_epochs", 2, "--log_staleness", 2]
+    assert run(*flags, "--total_timesteps", 256, "--save_every", 3, "--run_dir", whole) == 0
+    shutil.copytree(whole, parted)
+    shutil.rmtree(parted / "checkpoints" / "8")
+    assert run("--resume", parted, "--log_staleness", 8) == 0
+
+    def without_staleness(run_dir: Path) -> list[dict[str, float]]:
+        return [{k: v for k, v in row.items() if not k.startswith("staleness/")} for row in rows(run_dir)]
+
+    logged = [[row["iteration"] for row in rows(path) if row.get("staleness/kl", 0) > 0] for path in (whole, parted)]
+    assert logged == [[2, 4, 6, 8], [2, 4, 6, 8]]
+    assert without_staleness(parted) == without_staleness(whole)
+    assert rows(parted)[-1] == rows(whole)[-1]
+
+
+@pytest.mark.slow
 def test_another_number_of_cores_is_a_warning(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other numbers of threads, sums are split differently and round differently."""
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", tmp_path / "run") == 0

@@ -98,7 +98,7 @@ class Reference:
         advantage = self._advantages(steps, last_value)
         returns = advantage + steps["value"]
         learning_rate, ent_coef = self._annealed()
-        rows = self._update(self._samples(steps, advantage, returns, start), update_key, learning_rate, ent_coef)
+        rows = self._update(steps, advantage, returns, start, update_key, learning_rate, ent_coef)
         metrics = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | {
             "charts/learning_rate": learning_rate,
             "charts/entropy_coefficient": ent_coef,
@@ -107,6 +107,8 @@ class Reference:
             "episode/advantage_mean": advantage.mean(),
         }
         self.iteration += 1
+        if self.config.log_staleness:
+            metrics |= self._staleness(steps, start)
         return Iteration(steps, episodes, metrics, epochs=len(rows) // self.config.num_minibatches)
 
     def _annealed(self) -> tuple[float, float]:
@@ -191,13 +193,45 @@ class Reference:
                         break
         return advantage
 
-    def _samples(self, steps: Arrays, advantage: np.ndarray, returns: np.ndarray, start: int) -> list[list[Sample]]:
+    def _recomputed(self, steps: Arrays, start: int) -> list[list[Slot]]:
+        """The histories with the slots from `start` on, which are those of the rollout, under today's parameters."""
+        params = jax.tree.map(Node, self.params)
+        histories = [history[:start] for history in self.histories]
+        for n, history in enumerate(histories):
+            for obs, step in zip(steps["obs"][:, n], steps["episode_step"][:, n]):
+                hidden = self.agent(params, obs, self.agent.visible(history, len(history), int(step))).hidden
+                history.append(Slot(hidden.astype(jax.numpy.dtype(self.config.memory_dtype)), int(step)))
+        return histories
+
+    def _staleness(self, steps: Arrays, start: int) -> Losses:
+        """Between the histories and what they would be under the parameters after the update."""
+        if self.iteration % self.config.log_staleness:
+            return {"staleness/kl": -np.inf, "staleness/hidden_distance": -np.inf}
+        recomputed, params = self._recomputed(steps, start), jax.tree.map(Node, self.params)
+        divergences = []
+        for t, n in np.ndindex(steps["reward"].shape):
+            outputs = []
+            for history in (recomputed[n], self.histories[n]):
+                slots = self.agent.visible(history, start + t, int(steps["episode_step"][t, n]))
+                outputs.append(self.agent(params, steps["obs"][t, n], slots).log_probs)
+            branches = [(new.value, old.value) for new, old in zip(*outputs)]
+            divergences.append(sum((np.exp(new) * (new - old)).sum() for new, old in branches))
+        new, old = (
+            np.array([[slot.hidden for slot in history[start:]] for history in histories], np.float64)
+            for histories in (recomputed, self.histories)
+        )
+        distance = np.sqrt(((new - old) ** 2).sum() / (old**2).sum())
+        return {"staleness/kl": float(np.mean(divergences)), "staleness/hidden_distance": float(distance)}
+
+    def _samples(
+        self, steps: Arrays, advantage: np.ndarray, returns: np.ndarray, start: int, histories: list[list[Slot]]
+    ) -> list[list[Sample]]:
         """[T][N]; `start` is the place in the histories of the rollout's first step."""
         return [
             [
                 Sample(
                     steps["obs"][t, n],
-                    self.agent.visible(self.histories[n], start + t, int(steps["episode_step"][t, n])),
+                    self.agent.visible(histories[n], start + t, int(steps["episode_step"][t, n])),
                     steps["action"][t, n],
                     steps["log_prob"][t, n],
                     steps["value"][t, n],
@@ -210,13 +244,23 @@ class Reference:
         ]
 
     def _update(
-        self, samples: list[list[Sample]], key: jax.Array, learning_rate: float, ent_coef: float
+        self,
+        steps: Arrays,
+        advantage: np.ndarray,
+        returns: np.ndarray,
+        start: int,
+        key: jax.Array,
+        learning_rate: float,
+        ent_coef: float,
     ) -> list[Losses]:
         """Losses of every minibatch that was run."""
         config = self.config
         rows: list[Losses] = []
         size = config.num_steps // config.num_minibatches
-        for epoch_key in jax.random.split(key, config.update_epochs):
+        for epoch, epoch_key in enumerate(jax.random.split(key, config.update_epochs)):
+            refreshed = config.refresh_memory and epoch > 0
+            histories = self._recomputed(steps, start) if refreshed else self.histories
+            samples = self._samples(steps, advantage, returns, start, histories)
             env_keys = jax.random.split(epoch_key, config.num_envs)
             orders = [np.asarray(jax.random.permutation(env_key, config.num_steps)) for env_key in env_keys]
             for first in range(0, config.num_steps, size):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.cores.base import Core, Queries
-from trxl_jax.agent.cores.registry import make_core
+from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
 from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
@@ -163,7 +163,8 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations, or settings of JAX that don't allow it.
+        ConfigError: a reconstruction loss for vector observations, a memory to refresh that the core doesn't have, or
+            settings of JAX that don't allow it.
     """
     require_settings()
     if config.reconstruction_coef > 0 and not spec.is_pixels:
@@ -175,9 +176,11 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         platform = "gpu"
     previous = PreviousInputs(action=config.previous_action, reward=config.previous_reward)
     numerics = Numerics(platform, np.dtype(jnp.dtype(config.compute_dtype)), config.matmul_precision)
+    core = make_core(config.fitted_to(spec.max_episode_steps), numerics) if core is None else core
+    require_refreshable(config, core)
     return ActorCritic(
         spec=spec,
-        core=make_core(config.fitted_to(spec.max_episode_steps), numerics) if core is None else core,
+        core=core,
         previous=previous if previous.action or previous.reward else None,
         reconstruction=config.reconstruction_coef > 0,
         numerics=numerics,

@@ -61,6 +61,16 @@ class MultiCategorical:
         """f32[...], summed over branches."""
         return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
 
+    def kl_divergence(self, other: "MultiCategorical") -> jax.Array:
+        """KL(self || other), f32[...], summed over branches."""
+
+        def divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+            # p log(p / q), and q - p, which adds up to nothing: no term is negative, and small divergences aren't
+            # differences of large numbers.
+            return (jnp.exp(p) * (jnp.expm1(q - p) - (q - p))).sum(axis=-1)
+
+        return jnp.sum(jnp.stack([*map(divergence, self.branches(), other.branches())]), axis=0)
+
 
 def make_heads(action: DiscreteActions, dim: int, numerics: Numerics) -> list[nn.Module]:
     """Layers from features f32[..., D] to the parameters of a distribution over actions, one a branch."""

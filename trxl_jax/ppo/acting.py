@@ -84,7 +84,7 @@ class RolloutActor:
         time = t, state.episode_step
         output, entry = self._decide(state, encoded, t)
         action = output.policy.sample(noise)
-        entry = jax.tree.map(partial(_ordered_after, output.value), entry)
+        entry = jax.tree.map(partial(ordered_after, output.value), entry)
         core = self.agent.apply(self.params, state.core, entry, *time, method="write")
         previous = state.previous
         step = ActorStep(action, output.policy.log_prob(action), output.value, state.episode_step, previous)
@@ -127,7 +127,7 @@ class RolloutActor:
         return self.gamma * jnp.where(step.truncated & ~step.terminated, values, 0.0)
 
 
-def _ordered_after(value: jax.Array, entry: jax.Array) -> jax.Array:
+def ordered_after(value: jax.Array, entry: jax.Array) -> jax.Array:
     """`entry` f32[n, ...], made to depend on `value` f32[n], so that it is computed, and written, after it.
 
     Hidden states don't depend on the last layer's read of the ring buffer. Without this dependence XLA would not know

@@ -14,6 +14,7 @@ from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
+from trxl_jax.ppo.refresh import log_staleness
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
 
@@ -90,6 +91,8 @@ def make_collect_and_learn(
         )
         with agent.numerics.precise():
             train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+        if config.log_staleness:
+            metrics |= log_staleness(agent, train_state.params, collected, config, train_state.iteration)
         # Minus infinity, which is not logged, if all returns are equal.
         explained = 1 - (returns - steps.value).var() / returns.var()
         explained = jnp.where(returns.var() > 0, explained, -jnp.inf)

@@ -1,5 +1,6 @@
 """The update: epochs of minibatches over one rollout, one optimiser step each."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
 from trxl_jax.ppo.minibatch import Minibatch, Segments, forward_minibatch, minibatch_segments, take_minibatch
+from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
 Metrics = dict[str, jax.Array]
@@ -119,6 +121,11 @@ class _Learner(NamedTuple):
     opt_state: Any
 
 
+class _Epoch(NamedTuple):
+    key: jax.Array
+    number: jax.Array | None  # None: the memory is not refreshed
+
+
 def update(
     agent: ActorCritic,
     optimizer: optax.GradientTransformation,
@@ -148,41 +155,62 @@ def update(
     num_steps, num_envs = rollout.transitions.reward.shape
     prepare = partial(agent.apply, method="prepare")
     anew = agent.core.prepares_with_parameters
-    prepared = None if anew else prepare(train_state.params, rollout.memory)
+    acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
 
-    def loss_fn(params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
-        used = prepare(params, rollout.memory) if anew else prepared
-        return ppo_loss(agent, params, batch, used, config, ent_coef)
+    def refreshed(params: Any) -> Any:
+        memory = recompute_memory(agent, params, rollout, config)
+        return memory if anew else prepare(params, memory)
 
-    def minibatch_step(learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
+    def loss_fn(params: Any, batch: Minibatch, memory: Any) -> tuple[jax.Array, Metrics]:
+        prepared = prepare(params, memory) if anew else memory
+        return ppo_loss(agent, params, batch, prepared, config, ent_coef)
+
+    def minibatch_step(memory: Any, learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
         batch = take_minibatch(rollout, advantage, returns, segments)
         if config.norm_adv:
             batch = batch._replace(advantage=normalise_advantage(batch.advantage))
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch)
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch, memory)
         params, opt_state, norm = apply_gradients(
             optimizer, config, learner.params, learner.opt_state, grads, learning_rate
         )
         return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
 
-    def run_epoch(learner: _Learner, epoch_key: jax.Array) -> tuple[_Learner, Metrics]:
-        segments = minibatch_segments(epoch_key, num_envs, num_steps, config.num_minibatches, config.segment_length)
-        learner, metrics = jax.lax.scan(minibatch_step, learner, segments)
+    def run_epoch(learner: _Learner, epoch: _Epoch) -> tuple[_Learner, Metrics]:
+        memory = acted
+        if epoch.number is not None:
+            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(learner.params))
+        segments = minibatch_segments(epoch.key, num_envs, num_steps, config.num_minibatches, config.segment_length)
+        learner, metrics = jax.lax.scan(partial(minibatch_step, memory), learner, segments)
         return learner, jax.tree.map(jnp.mean, metrics)
 
-    def epoch(carry: tuple[_Learner, jax.Array], epoch_key: jax.Array) -> Any:
-        learner, running = carry
-        if config.target_kl is None:
-            learner, metrics = run_epoch(learner, epoch_key)
-            return (learner, running), (metrics, running)
-        shapes = jax.eval_shape(run_epoch, learner, epoch_key)[1]
-        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        learner, metrics = jax.lax.cond(running, run_epoch, lambda state, _: (state, skipped), learner, epoch_key)
-        return (learner, running & (metrics["losses/approx_kl"] <= config.target_kl)), (metrics, running)
-
-    start = (_Learner(train_state.params, train_state.opt_state), jnp.bool_(True))
-    keys = jax.random.split(key, config.update_epochs)
-    (learner, _), (metrics, ran) = jax.lax.scan(epoch, start, keys)
-    means = jax.tree.map(lambda m: (m * ran).sum() / ran.sum(), metrics)
+    start = _Learner(train_state.params, train_state.opt_state)
+    epochs = _Epoch(
+        key=jax.random.split(key, config.update_epochs),
+        number=jnp.arange(config.update_epochs) if config.refresh_memory else None,
+    )
+    learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
     state = TrainState(params=learner.params, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
     return state, means
+
+
+def _run_epochs(
+    run_epoch: Callable[[_Learner, _Epoch], tuple[_Learner, Metrics]],
+    learner: _Learner,
+    epochs: _Epoch,
+    target_kl: float | None,
+) -> tuple[_Learner, Metrics]:
+    """Epochs up to the one that passes `target_kl`, and the means of their metrics."""
+
+    def step(carry: tuple[_Learner, jax.Array], epoch: _Epoch) -> Any:
+        learner, running = carry
+        if target_kl is None:
+            learner, metrics = run_epoch(learner, epoch)
+            return (learner, running), (metrics, running)
+        shapes = jax.eval_shape(run_epoch, learner, epoch)[1]
+        skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        learner, metrics = jax.lax.cond(running, run_epoch, lambda state, _: (state, skipped), learner, epoch)
+        return (learner, running & (metrics["losses/approx_kl"] <= target_kl)), (metrics, running)
+
+    (learner, _), (metrics, ran) = jax.lax.scan(step, (learner, jnp.bool_(True)), epochs)
+    return learner, jax.tree.map(lambda m: (m * ran).sum() / ran.sum(), metrics)

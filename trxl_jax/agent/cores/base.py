@@ -116,6 +116,16 @@ class Core(nn.Module):
         """The carry after a rollout, with `episode_step` i32[N] in it, and the record from which it is learned."""
         raise NotImplementedError
 
+    @nn.nowrap
+    def carry_of(self, record: Any, episode_step: jax.Array) -> Any:
+        """The carry with which a rollout began; cores that have it can recompute a rollout under other parameters.
+
+        Args:
+            record: from `finish`, arrays [N, K, ...]; what the rollout itself wrote are the last T of K, or all.
+            episode_step: i32[N], of the rollout's first steps.
+        """
+        raise NotImplementedError
+
     def prepare(self, record: Any) -> Any:
         """What all minibatches of a rollout need of its record, arrays [N, ...]."""
         return record

@@ -89,6 +89,11 @@ class RecurrentCore(Core):
         assert state.starts is not None, "the rollout was started without recording"
         return RecurrentCarry(episode_step, state.now), state.starts
 
+    @nn.nowrap
+    def carry_of(self, record: State, episode_step: jax.Array) -> RecurrentCarry:
+        """See `Core`: the state before the first segment, arrays f32[N, ...]."""
+        return RecurrentCarry(episode_step, jax.tree.map(lambda starts: starts[:, 0], record))
+
     def learn(self, x: jax.Array, prepared: State, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`: f32[M, Q, D]. Segments of all rows are unrolled side by side."""
         m, q, dim = x.shape

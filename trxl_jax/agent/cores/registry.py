@@ -49,6 +49,25 @@ def make_core(config: Config, numerics: Numerics) -> Core:
     return core
 
 
+def require_refreshable(config: Config, core: Core) -> None:
+    """Refuses to recompute a memory (`log_staleness`, `refresh_memory`) that a core doesn't have.
+
+    Raises:
+        ConfigError: the core and the flag don't fit.
+    """
+    flag = next((name for name in ("refresh_memory", "log_staleness") if getattr(config, name)), None)
+    if flag is None:
+        return
+    refused = f"--{flag} {getattr(config, flag)}: the core {type(core).__name__}"
+    if type(core).carry_of is Core.carry_of:
+        raise ConfigError(f"{refused} has no memory that could be recomputed (no method carry_of); leave it out")
+    if config.refresh_memory and isinstance(core, RecurrentCore):
+        raise ConfigError(
+            f"{refused} learns with the present parameters from each segment's first state; to have fewer old "
+            "states, give a longer --segment_length instead"
+        )
+
+
 def _attention(layer: str, config: Config, numerics: Numerics) -> Core:
     _refuse(config, "core_layers", "has --trxl_num_layers instead")
     assert config.trxl_num_positions is not None, "the configuration isn't fitted to its task"

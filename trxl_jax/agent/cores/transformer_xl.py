@@ -127,6 +127,11 @@ class TransformerXL(Core):
         assert state.cached is not None, "the rollout was started without recording"
         return cache.end_rollout(state.cached, self.window, episode_step), state.cached
 
+    @nn.nowrap
+    def carry_of(self, record: CachedStates, episode_step: jax.Array) -> EpisodicMemory:
+        """See `Core`: the first W slots, of `episode_step` i32[N]."""
+        return EpisodicMemory(episode_step, record.hidden[:, : self.window], record.position[:, : self.window])
+
     def prepare(self, record: CachedStates) -> Slots:
         """See `Core`."""
         return self.encode_slots(record.hidden, record.position)
