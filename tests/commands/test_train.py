@@ -165,7 +165,7 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--norm_adv", "--num_envs", "1", "--num_steps", "16", "--num_minibatches", "16"], ["--norm_adv"]),
         (["--run_dir", "x" * 300], ["--run_dir"]),
         (["--no_such_flag", "3"], ["--no_such_flag"]),
-        (["--trxl_positional_encoding", "rotary"], ["rotary"]),
+        (["--trxl_positional_encoding", "spiral"], ["rotary"]),
         (["--env_options", "{"], ["--env_options", "JSON"]),
         (["--env_options", '{"command_cuont": [3]}'], ["--env_options", "command_cuont"]),
         (["proof-of-memory", "--reconstruction_coef", "0.1"], ["--reconstruction_coef", "pixels"]),
