@@ -115,7 +115,10 @@ def test_a_signal_ends_the_update_in_hand_and_saves(number: signal.Signals, tmp_
     process = start(*HOST, "--total_timesteps", 10**7, "--save_every", 0, "--run_dir", run_dir)
     wait_for_rows(run_dir, 2)
     process.send_signal(number)
-    out, err = process.communicate(timeout=time_limit(60))
+    try:
+        out, err = process.communicate(timeout=time_limit(60))
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     assert err == ""
     assert f"continue with: python {ROOT / 'train.py'} --resume {run_dir}" in out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,11 +49,15 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def start(*flags: Any, **kwargs: Any) -> subprocess.Popen[str]:
-    """Starts `train.py` in a subprocess."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **kwargs,
-    )  # fmt: skip
+    """Starts `train.py` in a subprocess, where a SIGHUP has its effect even if pytest was started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *map(str, flags)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **kwargs,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_for_rows(run_dir: Path, count: int) -> None:
