@@ -178,8 +178,10 @@ def table(measured: dict[str, Any]) -> str:
     parts = []
     for size in SIZES:
         lines = [f"{size}, on the device:", "", f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
-        for core in CORES:
-            row = measured.get(f"{size}, {core}")
+        rows = {core: measured.get(f"{size}, {core}") for core in CORES}
+        if not any(rows.values()):
+            continue
+        for core, row in rows.items():
             if row is None:
                 continue
             cells = (
