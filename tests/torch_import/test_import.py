@@ -105,7 +105,7 @@ def test_a_policy_of_the_original_plays() -> None:
     @jax.jit
     def play(key: jax.Array) -> Any:
         env_key, action_key = jax.random.split(key)
-        state = init_rollout_state(env, agent, env_key, config.memory_dtype)
+        state = init_rollout_state(env, agent, env_key)
         return collect_rollout(agent, loaded.params, env, state, action_key, 16)[1].episode
 
     episode = jax.tree.map(np.asarray, play(jax.random.key(0)))
