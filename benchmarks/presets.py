@@ -157,10 +157,12 @@ def _row(
 
 
 def table(measured: dict[str, Any]) -> str:
-    """The rows as a Markdown table, in the order of the presets; a row that was not measured is empty."""
+    """The rows that were measured as a Markdown table, in the order of the presets."""
     lines = [f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
     for name in rows():
-        row = measured.get(name, {})
+        if name not in measured:
+            continue
+        row = measured[name]
         ours, theirs = row.get("ours", {}), row.get("original", {})
         cells = (
             _number(theirs.get("steps_per_second")),
@@ -180,7 +182,9 @@ def summary(measured: dict[str, Any]) -> str:
     columns = ("preset", "original", "host", "", "device", "", "peak memory: original", "host")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name in PRESETS:
-        host, device = measured.get(name, {}), measured.get(name + DEVICE, {})
+        if name not in measured:
+            continue
+        host, device = measured[name], measured.get(name + DEVICE, {})
         original = host.get("original", {})
         cells = (
             _number(original.get("steps_per_second")),
