@@ -36,6 +36,7 @@ CASES = [
     AttentionOptions(DIM, HEADS, 3, "full", "rotary"),
     AttentionOptions(DIM, HEADS, 7, "full", "rotary"),
 ]
+EVERY_DAY = {0, 9}
 
 
 class Case:
@@ -88,7 +89,17 @@ class Case:
         return found
 
 
-@pytest.mark.parametrize("options", CASES, ids=lambda o: f"{o.heads}-{o.positional_encoding}-{o.window}")
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            options,
+            id=f"{options.heads}-{options.positional_encoding}-{options.window}",
+            marks=[] if i in EVERY_DAY else [pytest.mark.slow],
+        )
+        for i, options in enumerate(CASES)
+    ],
+)
 def test_segments_equal_a_naive_loop(options: AttentionOptions) -> None:
     case = Case(options, see_self=options.window > G)
     (output, ours), (expected, theirs) = case.ours(), case.naive()
@@ -117,6 +128,7 @@ def test_angles_are_exact_at_large_positions() -> None:
     np.testing.assert_allclose(difference, np.exp(5j * far[:5, None] * exact), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [CASES[0], CASES[9], CASES[10]], ids=lambda o: o.positional_encoding)
 def test_bfloat16_is_close_to_float32(options: AttentionOptions) -> None:
     case = Case(options, see_self=True)

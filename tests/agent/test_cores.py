@@ -37,8 +37,7 @@ CORES: dict[str, dict[str, Any]] = {
     "none": {"core": "none"},
     "previous action and reward": {"core": "gru", "previous_action": True, "previous_reward": True},
 }  # fmt: skip
-EVERY_DAY = {"gtrxl as in its paper", "lstm of two layers", "rotary, sees itself",
-             "previous action and reward"}  # fmt: skip
+EVERY_DAY = {"lstm of two layers", "rotary, sees itself"}
 EACH_CORE = pytest.mark.parametrize(
     "options",
     [pytest.param(CORES[name], id=name, marks=[] if name in EVERY_DAY else [pytest.mark.slow]) for name in CORES],

@@ -26,6 +26,7 @@ from trxl_jax.agent.numerics import Numerics
 
 CPU = Numerics("cpu")
 LAYERS = files(["project layer", "GTrXL layer", "Transformer-XL layer"])
+EVERY_DAY = {"relative_project_2_self", "rotary_project_1", "gtrxl_paper_1", "gtrxl_project_shared_2"}
 ATTENTION = {"queries", "keys", "values", "positions", "content_bias", "position_bias", "out"}
 NAMES = {"mlp/norm": "norm_attention", "mlp/dense": "dense", "feed_forward/norm": "norm_attention",
          "feed_forward/dense": "dense"}  # fmt: skip
@@ -173,7 +174,10 @@ def compare_weights(file: CoreFile, index: int, attention: dict[str, Any]) -> No
     assert_close(f"layer{index}/attention_weights", ours, np.where(rows, theirs, 0), OUTPUTS)
 
 
-@pytest.mark.parametrize("path", LAYERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in EVERY_DAY else [pytest.mark.slow]) for path in LAYERS],
+)
 def test_layers(path: Path) -> None:
     file = read(path)
     layer = make_layer(file.meta)

@@ -80,6 +80,7 @@ def values_and_gradients(run: Callable[..., Any], inputs: Any) -> Any:
     return values, gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORES)
 def test_unrolling_is_a_loop_over_steps_with_resets(name: str) -> None:
     core = CORES[name]
@@ -95,6 +96,7 @@ def test_unrolling_is_a_loop_over_steps_with_resets(name: str) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORES)
 def test_states_are_real_arrays_and_parameters_the_same_either_way(name: str) -> None:
     core = CORES[name]
@@ -162,6 +164,7 @@ def test_positive_candidates() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [GRU, LSTM, MinGRU, LRU])
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_bfloat16_is_for_factors_only(kind: Any, platform: str) -> None:
@@ -187,6 +190,7 @@ def test_bfloat16_is_for_factors_only(kind: Any, platform: str) -> None:
         assert 0 < np.abs(a - b).max() <= 2**-5 * np.abs(a).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru", "lru", "lru_on_accelerators", "own"])
 def test_seeds_can_be_vmapped(name: str) -> None:
     core = CORES[name]

@@ -110,7 +110,9 @@ def test_there_are_reference_files() -> None:
     assert FILES
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[] if way == "unroll" else [pytest.mark.slow]) for way in WAYS]
+)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_outputs_states_and_gradients(path: Path, way: str) -> None:
     meta, arrays = read_arrays(path)
