@@ -68,6 +68,16 @@ def test_contract_autoreset_and_statistics() -> None:
     assert env.pop_episode_results() == []
 
 
+def test_each_environment_has_its_own_final_observation() -> None:
+    lengths = iter([6, 3, 4])
+    env = HostEnvironment(lambda: Counter(next(lengths, 2)), 3, send_final_obs=True)
+    steps = [step for step, _ in play(env, 12)[1:]]
+    assert any(step.episode.done.sum() > 1 for step in steps)
+    for step in steps:  # the last observation of a counter is its length
+        np.testing.assert_array_equal(step.final_obs[:, 0], step.episode.episode_length * step.episode.done)
+    assert {length for step in steps for length in step.final_obs[:, 0].tolist()} > {3, 4}
+
+
 def test_discrete_actions_arrive_as_scalars_and_from_their_start() -> None:
     made = []
 
