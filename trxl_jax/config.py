@@ -355,6 +355,7 @@ class Config:
             seed=evaluation_seed(seed),
             num_steps=1,
             num_minibatches=1,
+            segment_length=1,
             total_timesteps=num_envs,
             norm_adv=False,
             bootstrap_truncated=False,

@@ -134,3 +134,8 @@ def test_flags_take_whole_floats() -> None:
 def test_the_sweep_checks_its_numbers_before_it_compiles(flags: list[str]) -> None:
     with pytest.raises(ConfigError, match=flags[1]):
         sweep.main(flags)
+
+
+def test_an_agent_that_learned_through_segments_is_evaluated() -> None:
+    config = Config(segment_length=16, core="gru")
+    assert config.for_evaluation(2, 1).segment_length == 1
