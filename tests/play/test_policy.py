@@ -19,6 +19,7 @@ from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
 from tests.support.runs import make_run, untrained
 from trxl_jax import Config, make_env
+from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.play.policy import Policy, PolicyMemory
@@ -141,6 +142,18 @@ def test_the_memory_may_be_scanned_over() -> None:
     inputs = (rollouts[0].observations.obs, steps.done, jax.random.split(keys[0], STEPS))
     _, actions = jax.jit(lambda memory: jax.lax.scan(one_step, memory, inputs))(policy.init(3))
     np.testing.assert_array_equal(actions, steps.action[..., 0])
+
+
+def test_an_agent_that_reads_rewards_needs_them() -> None:
+    config = Config(env_id="gymnax/ProofofMemory-v0", core="none", previous_reward=True, **SIZES)
+    agent = make_agent(config, make_env(config).spec)
+    policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
+    obs = np.zeros((3, 3), np.float32)
+    with pytest.raises(ValueError, match="reward"):
+        policy.step(obs, policy.init(3), deterministic=True)
+    _, memory = policy.step(obs, policy.init(3), deterministic=True, reward=np.zeros(3))
+    values = [policy.decide(obs, memory, np.full(3, reward))[0].value for reward in (0, 1)]
+    assert (np.abs(values[0] - values[1]) > 1e-6).all()
 
 
 def test_a_sampled_action_needs_a_key_and_a_greedy_one_is_the_mode() -> None:

@@ -91,8 +91,11 @@ class Policy:
             memory: as returned by the last call.
             key: source of the action's randomness; not needed if deterministic.
             deterministic: take the most probable action instead of sampling.
-            reward: f32[] or f32[N], of the step before; only agents trained with --previous_reward need it, and they
-                not in an episode's first step.
+            reward: f32[] or f32[N], of the step before, anything in an episode's first; needed by agents that were
+                trained with --previous_reward.
+
+        Raises:
+            ValueError: a key or a reward that is needed wasn't given.
 
         Returns:
             The action as the environment takes it, i32[] if its actions are Discrete (counted from 0) and i32[A] if
@@ -167,7 +170,9 @@ class Policy:
 
     def _read(self, obs: Any, memory: PolicyMemory, reward: Any) -> jax.Array:
         """What the core gets, f32[N, D]."""
-        previous = memory.previous
+        previous, reads = memory.previous, self.agent.previous
+        if reads is not None and reads.reward and reward is None:
+            raise ValueError("this agent reads the reward of the step before; give it as `reward`")
         if previous is not None and reward is not None:
             previous = previous._replace(reward=jnp.asarray(reward, jnp.float32))
         encoded = self.agent.apply(self.params, jnp.asarray(obs), method="encode")
