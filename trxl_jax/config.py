@@ -173,7 +173,8 @@ class Config:
     """bootstrap truncated episodes with the value of their final observation (the published runs did not)"""
 
     core: str = "trxl"
-    """the memory between encoder and heads: trxl, gtrxl, gru, lstm, min_gru, lru or none"""
+    """the memory between encoder and heads: trxl, gtrxl, gru, lstm, min_gru, lru, none, or module:name,
+    which imports the module"""
     core_layers: int = 1
     """layers of recurrent cores; their width is trxl_dim"""
     previous_action: bool = False

@@ -1,8 +1,5 @@
 """The cores by the names that `--core` takes."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +12,7 @@ from trxl_jax.agent.cores.transformer_xl import TransformerXL
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError, brief
+from trxl_jax.own_modules import import_own
 
 MakeCore = Callable[[Config, Numerics], Core]
 _ATTENTION_OPTIONS = ("trxl_heads", "trxl_query_position", "trxl_see_self")
@@ -36,10 +34,9 @@ def make_core(config: Config, numerics: Numerics) -> Core:
     module, _, name = config.core.partition(":")
     if not name:
         raise ConfigError(f"--core {brief(config.core)}: known are {', '.join(CORES)}, and module:name for one's own")
-    if os.getcwd() not in sys.path:  # installed commands have their own folder there
-        sys.path.append(os.getcwd())
+    imported = import_own(module, f"--core {brief(config.core)}", "write module:name")
     try:
-        core = getattr(importlib.import_module(module), name)(config, numerics)
+        core = getattr(imported, name)(config, numerics)
     except ConfigError:
         raise
     except Exception as error:  # whatever a module of the user's raises

@@ -1,8 +1,6 @@
 """Makes single Gymnasium environments from ids. Worker processes import this module, hence nothing here uses JAX."""
 
-import importlib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +10,7 @@ from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
 from trxl_jax.errors import ConfigError, brief
+from trxl_jax.own_modules import import_own
 
 _MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
 _MODULE_ID = "module:id first imports a module, which registers the id with gymnasium.register"
@@ -40,30 +39,12 @@ def find_gymnasium(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Call
     _register_memory_gym(env_id)
     module, _, name = env_id.rpartition(":")
     if module:
-        _import(module, env_id)
+        import_own(module, f"--env_id {env_id}", _MODULE_ID)
     if name not in gymnasium.registry:
         near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES}))
         own = f"{module} does not register it" if module else _MODULE_ID
         raise ConfigError(f"--env_id: unknown environment {brief(env_id)}; {near}; {own}")
     return partial(_make, env_id, **(kwargs or {}))
-
-
-def _import(module: str, env_id: str) -> None:
-    """Imports the module of `module:id`, which may be in the working directory.
-
-    Raises:
-        ConfigError: there is no such module, or importing it fails.
-    """
-    if os.getcwd() not in sys.path:  # installed commands have their own folder there
-        sys.path.append(os.getcwd())
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # a module may raise anything
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            reason = f"there is no module {error.name}, installed or in {os.getcwd()}; {_MODULE_ID}"
-        else:
-            reason = f"importing {module} failed: {type(error).__name__}: {error}"
-        raise ConfigError(f"--env_id {env_id}: {' '.join(reason.split())}") from error
 
 
 def _register_memory_gym(env_id: str) -> None:
