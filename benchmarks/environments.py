@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax import make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
+from trxl_jax.envs.observations import PICTURE_84
 from trxl_jax.envs.registry import MEMORY_GYM_PREFIX, make_single
-from trxl_jax.envs.spaces import IMAGE_SHAPE
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError
 
@@ -81,10 +81,10 @@ def floor_rate(num_envs: int) -> Callable[[], float]:
         count, _ = carry
         return (
             count + 1,
-            jnp.broadcast_to(count.astype(jnp.uint8)[:, None, None, None], (num_envs, *IMAGE_SHAPE)),
+            jnp.broadcast_to(count.astype(jnp.uint8)[:, None, None, None], (num_envs, *PICTURE_84.shape)),
         ), None
 
-    start = jnp.arange(num_envs), jnp.zeros((num_envs, *IMAGE_SHAPE), jnp.uint8)
+    start = jnp.arange(num_envs), jnp.zeros((num_envs, *PICTURE_84.shape), jnp.uint8)
     return _timed(one_step, start, num_envs)
 
 

@@ -117,12 +117,14 @@ def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
     env = make_env(config)
     spec = env.spec
     env.close()
-    if len(spec.obs_shape) > 1 and distinct is None:
+    if spec.has_pictures and distinct is None:
         distinct = (1.0, 1.0)
     config = config.replace(trxl_memory_length=min(config.trxl_memory_length, spec.max_episode_steps))
     params = jax.eval_shape(make_agent(config, spec).init_params, jax.random.key(0))
     num_params = sum(x.size for x in jax.tree.leaves(params))
-    count = operations(config, int(np.prod(spec.obs_shape)), sum(spec.action.nvec) + 1, distinct)
+    count = operations(
+        config, sum(array.size for array in spec.obs.arrays.values()), sum(spec.action.nvec) + 1, distinct
+    )
     moved = moved_bytes(config, num_params, distinct)
     environment = environment_seconds(config) or 0.0
     by_operations, by_bytes = count / rate, moved / bandwidth

@@ -39,7 +39,7 @@ def main() -> None:
             action = jax.random.randint(jax.random.fold_in(key, i), nvec.shape, 0, nvec)
             if task.step(jax.device_get(action))[1]:
                 break
-        axis.imshow(frame(task.picture, task.upright(task.obs)))
+        axis.imshow(frame(task.picture, task.pictures_of(task.obs)))
         axis.set_title(name, fontsize=9)
         axis.axis("off")
     figure.savefig(options.out, dpi=80)

@@ -8,13 +8,13 @@ from typing import Any
 
 import chex
 import jax
-import numpy as np
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec
+from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import require_no_import
-from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
+from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.files import read_text
 from trxl_jax.play.policy import Policy
@@ -90,6 +90,5 @@ def _spec_of_params(params: dict[str, Any], config: Config) -> EnvSpec:
     action = DiscreteActions(tuple(params[name]["bias"].shape[0] for name in branches))
     limit = config.trxl_num_positions or ENDLESS_MAX_EPISODE_STEPS
     if "conv_0" in params["encoder"]:
-        return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), action, limit)
-    features = params["encoder"]["dense"]["kernel"].shape[0]
-    return EnvSpec((features,), np.dtype(np.float32), action, limit)
+        return EnvSpec(PICTURE_84, action, limit)
+    return EnvSpec(numbers(params["encoder"]["dense"]["kernel"].shape[0]), action, limit)

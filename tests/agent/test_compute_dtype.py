@@ -18,11 +18,12 @@ from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import make_env
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.minibatch import forward_minibatch
-from trxl_jax.ppo.observations import PlainObservations
+from trxl_jax.ppo.observations import PlainArray, RolloutObservations
 from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
 from trxl_jax.ppo.update import Minibatch, ppo_loss
@@ -35,8 +36,8 @@ OUTPUTS = 4 * 2**-8
 DIRECTION = 0.02
 
 N, Q, S, WINDOW = 2, 16, 40, 20
-PIXELS = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3, 2)), 50)
-VECTORS = EnvSpec((5,), np.dtype(np.float32), DiscreteActions((4,)), 50)
+PIXELS = EnvSpec(PICTURE_84, DiscreteActions((3, 2)), 50)
+VECTORS = EnvSpec(numbers(5), DiscreteActions((4,)), 50)
 CASES = {"pixels": (PIXELS, "absolute", 0.1), "vectors": (VECTORS, "learned", 0.0)}
 
 
@@ -55,9 +56,10 @@ def build(case: str, compute_dtype: str) -> tuple[Config, ActorCritic]:
 def make_batch(spec: EnvSpec) -> Minibatch:
     rng = np.random.default_rng(0)
     branches = len(spec.action.nvec)
-    obs = rng.integers(0, 256, (N, Q, *spec.obs_shape)) if spec.is_pixels else rng.normal(size=(N, Q, *spec.obs_shape))
+    shape = (N, Q, *spec.obs.arrays[""].shape)
+    obs = rng.integers(0, 256, shape) if spec.has_pictures else rng.normal(size=shape)
     return Minibatch(
-        observations=PlainObservations(jnp.asarray(obs, spec.obs_dtype)),
+        observations=RolloutObservations({"": PlainArray(jnp.asarray(obs, spec.obs.arrays[""].dtype))}),
         action=jnp.asarray(rng.integers(0, 2, (N, Q, branches)), jnp.int32),
         log_prob=jnp.asarray(-1 - rng.random((N, Q, branches)) / 10, jnp.float32),
         value=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
@@ -116,7 +118,7 @@ def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> N
     pattern = r"stablehlo\.(?:dot_general|convolution)\b.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\)"
     factors = re.findall(pattern, output.lower(params).as_text())
     spec = CASES[case][0]
-    in_float32 = len(spec.action.nvec) + 1 + (len(spec.obs_shape) == 1)  # branches, critic; the encoder of vectors
+    in_float32 = len(spec.action.nvec) + 1 + (not spec.has_pictures)  # branches, critic; the encoder of vectors
     in_float32 += 2 * Config.trxl_num_layers  # weight matrices multiplied with each other, W_q W_k^T and W_v W_out
     assert factors.count(("f32", "f32")) == in_float32
     assert factors.count(("bf16", "bf16")) == len(factors) - in_float32
@@ -158,9 +160,9 @@ def test_parameters_optimiser_and_metrics_stay_float32_in_training() -> None:
 def test_on_a_cpu_bfloat16_runs_what_accelerators_run() -> None:
     config = Config(compute_dtype="bfloat16")
     agent = make_agent(config, PIXELS, platform="cpu")
-    assert not agent.shares_frames
+    assert not agent.shares_frames()
     assert agent == make_agent(config, PIXELS, platform="gpu")
-    assert make_agent(Config(), PIXELS, platform="cpu").shares_frames
+    assert make_agent(Config(), PIXELS, platform="cpu").shares_frames()
 
 
 def test_what_is_attended_to_is_stored_in_bfloat16() -> None:
@@ -190,7 +192,7 @@ def test_matmul_precision_holds_for_all_products_and_gradients_of_accelerators(e
     found = products("highest", "gpu")
     assert len(found) > 50
     assert all(line.count("HIGHEST") == 2 for line in found), found
-    if not env.spec.is_pixels:
+    if not env.spec.has_pictures:
         assert not any("HIGHEST" in line for line in products("default", "gpu"))
         assert products("highest", "cpu") == products("default", "cpu")
 

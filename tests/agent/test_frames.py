@@ -10,6 +10,7 @@ from trxl_jax.agent.cpu import frames
 from trxl_jax.agent.cpu.frames import add_step, empty_frame_table, hash_frames, unique_indices
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import PICTURE_84
 from trxl_jax.envs.spaces import DiscreteActions
 
 
@@ -75,7 +76,7 @@ def test_unique_indices() -> None:
 
 def test_sharing_frames_changes_neither_values_nor_gradients() -> None:
     config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=1)
-    spec = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3,)), 20)
+    spec = EnvSpec(PICTURE_84, DiscreteActions((3,)), 20)
     shared, plain = make_agent(config, spec, "cpu"), make_agent(config, spec, "gpu")
     params = shared.init_params(jax.random.key(0))
     pool, indices = pictures(6), jnp.array([0, 3, 3, 0, 5, 0, 3])

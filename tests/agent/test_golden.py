@@ -18,7 +18,7 @@ from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.minibatch import Segments, forward_minibatch, take_minibatch
-from trxl_jax.ppo.observations import PlainObservations, SharedFrames
+from trxl_jax.ppo.observations import PlainArray, RolloutObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
 from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
 
@@ -30,10 +30,10 @@ def as_rollout(
 ) -> Rollout:
     data = replayed["data"]
     shape, obs = data["reward"].shape, jnp.asarray(data["obs"])
+    first_index = jnp.arange(shape[0] * shape[1]).reshape(shape)
+    array = SharedFrames(obs, first_index) if agent.shares_frames() else PlainArray(obs)
     return Rollout(
-        observations=SharedFrames(obs, jnp.arange(shape[0] * shape[1]).reshape(shape))
-        if agent.shares_frames
-        else PlainObservations(obs),
+        observations=RolloutObservations({"": array}),
         transitions=Transition(
             action=jnp.asarray(data["action"], jnp.int32),
             log_prob=jnp.asarray(old_log_prob),

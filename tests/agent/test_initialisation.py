@@ -10,6 +10,7 @@ from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.initializers import orthogonal as orthogonal_init
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import PICTURE_84, ArraySpace, numbers
 from trxl_jax.envs.spaces import DiscreteActions
 
 DIM, HEADS, LAYERS = 256, 4, 2
@@ -41,16 +42,16 @@ PIXELS = {
 }
 
 
-def initial(obs_shape: tuple[int, ...], encoding: str, reconstruction: float) -> dict:
+def initial(obs: ArraySpace, encoding: str, reconstruction: float) -> dict:
     config = Config(trxl_dim=DIM, trxl_num_heads=HEADS, trxl_num_layers=LAYERS, trxl_positional_encoding=encoding,
                     reconstruction_coef=reconstruction)  # fmt: skip
-    spec = EnvSpec(obs_shape, np.dtype(np.uint8 if len(obs_shape) == 3 else np.float32), DiscreteActions((3, 4)), 64)
+    spec = EnvSpec(obs, DiscreteActions((3, 4)), 64)
     return jax.jit(make_agent(config, spec).init_params)(jax.random.key(0))["params"]
 
 
 @pytest.fixture(scope="module")
 def pixels() -> dict:
-    return initial((84, 84, 3), "learned", 0.1)
+    return initial(PICTURE_84, "learned", 0.1)
 
 
 def find(params: dict, path: str) -> dict:
@@ -98,21 +99,21 @@ def test_transformer_matrices_norms_and_positions(pixels: dict) -> None:
 
 
 def test_vector_encoder() -> None:
-    layer = initial((8,), "none", 0.0)["encoder"]["dense"]
+    layer = initial(numbers(8), "none", 0.0)["encoder"]["dense"]
     assert layer["kernel"].std() == pytest.approx(orthogonal(SQRT2, 8, DIM), rel=0.06)
     assert np.abs(layer["bias"]).max() <= 1 / np.sqrt(8)
 
 
 def test_the_default_agent_has_as_many_parameters_as_the_original() -> None:
     config = Config()
-    agent = make_agent(config, EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((4,)), 119))
+    agent = make_agent(config, EnvSpec(PICTURE_84, DiscreteActions((4,)), 119))
     params = jax.eval_shape(agent.init_params, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == pytest.approx(2.41e6, rel=0.01)
 
 
 def test_no_batched_decomposition_under_vmap_and_the_same_numbers() -> None:
     """XLA's CPU backend may wait for ever in batched ones, for threads of its pool that they occupy."""
-    spec = EnvSpec((84, 84, 3), np.dtype(np.uint8), DiscreteActions((3, 4)), 64)
+    spec = EnvSpec(PICTURE_84, DiscreteActions((3, 4)), 64)
     config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=1, reconstruction_coef=0.1)
     init = jax.vmap(make_agent(config, spec).init_params)
     text = jax.jit(init).lower(jax.random.split(jax.random.key(0), 3)).as_text()

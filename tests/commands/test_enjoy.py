@@ -156,7 +156,7 @@ def test_memory_gym_is_shown_upright(env_id: str) -> None:
 def test_minigrid_is_shown_whole_beside_the_agents_view(tmp_path: Path) -> None:
     task = make_single_env(Config(env_id="MiniGrid-MemoryS9-v0"), pictures=True)
     task.reset(0)
-    shown = frame(task.picture, task.upright(task.obs))
+    shown = frame(task.picture, task.pictures_of(task.obs))
     assert shown is not None
     assert task.picture is not None
     assert task.picture.shape == (252, 252, 3)  # nine cells

@@ -200,7 +200,7 @@ def test_an_episode_is_a_function_of_its_seed_and_actions_though_instances_are_r
 
 def test_minigrid_is_seen_as_in_the_original() -> None:
     env = make_env(Config(env_id="MiniGrid-MemoryS9-v0", **SMALL))
-    assert env.spec.obs_shape == (84, 84, 3)
+    assert env.spec.obs == picture(84, 84, 3)
     assert env.spec.max_episode_steps == 96
     played = play(env, 97)
     assert any(step.truncated.any() or step.terminated.any() for step, _ in played[1:])
@@ -337,7 +337,7 @@ def test_without_memory_gym_other_tasks_work(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_whole_numbers_become_float32() -> None:
     env = HostEnvironment(IntegerVector, 2)
-    assert env.spec.obs_dtype == np.float32
+    assert env.spec.obs.arrays[""].dtype == np.float32
     assert play(env, 3)[2][0].obs.dtype == np.float32
 
 

@@ -192,7 +192,7 @@ def test_attention_leaves_out_the_step_itself() -> None:
     config = Config(env_id="gymnax/ProofofMemory-v0", trxl_see_self=True, **SIZES)
     spec = make_env(config).spec
     policy = untrained(config, spec)
-    memory, obs = policy.init(), jnp.ones(spec.obs_shape)
+    memory, obs = policy.init(), jnp.ones(spec.obs.arrays[""].shape)
     for step in range(3):
         sums = policy.attention(obs, memory).sum(axis=-1)
         assert (sums >= 0).all()
@@ -208,7 +208,7 @@ def test_only_cores_that_attend_have_attention(core: str) -> None:
     policy = untrained(config, spec)
     assert not policy.agent.core.attends
     with pytest.raises(ConfigError, match="attends to nothing") as error:
-        policy.attention(jnp.ones(spec.obs_shape), policy.init())
+        policy.attention(jnp.ones(spec.obs.arrays[""].shape), policy.init())
     assert "\n" not in str(error.value)
 
 

@@ -35,7 +35,7 @@ def test_an_old_run_resumes_with_the_same_numbers(kind: str, tmp_path: Path) -> 
 def test_an_old_run_plays_without_its_environment(kind: str) -> None:
     policy = trxl_jax.load(GOLDEN / "runs" / kind)
     assert policy.agent.spec.action.nvec == (2,)
-    assert policy.agent.spec.obs_shape == (3,)
+    assert policy.agent.spec.obs == numbers(3)
     action, memory = policy.step(np.zeros(3, np.float32), policy.init(), jax.random.key(0))
     assert action in (0, 1)
     assert memory.episode_step == 1

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import gymnax.environments.environment as gymnax_environment
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 
 from trxl_jax.envs.base import EnvSpec, TimeStep
 from trxl_jax.envs.device.environment import DeviceEnvironment
+from trxl_jax.envs.observations import numbers
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.envs.stats import EpisodeStats
 
@@ -41,7 +41,7 @@ class Wandering(DeviceEnvironment):
 
     def __init__(self, num_envs: int, nvec: tuple[int, ...] = (3,), max_episode_steps: int = 16) -> None:
         self.num_envs = num_envs
-        self.spec = EnvSpec((3,), np.dtype(np.float32), DiscreteActions(nvec), max_episode_steps)
+        self.spec = EnvSpec(numbers(3), DiscreteActions(nvec), max_episode_steps)
 
     def reset(self, key: jax.Array) -> tuple[WanderingState, jax.Array]:
         zeros = jnp.zeros(self.num_envs, jnp.int32)

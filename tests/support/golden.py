@@ -18,6 +18,7 @@ from trxl_jax.agent.cores.ring import RingBuffer
 from trxl_jax.agent.cores.transformer_xl import AttentionState
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import numbers, picture
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.torch_import.weights import params_from_torch
 
@@ -54,10 +55,8 @@ class Golden:
                              "vf_coef", "norm_adv", "max_grad_norm", "reconstruction_coef", "gamma", "gae_lambda")
             },
         )  # fmt: skip
-        dtype = np.dtype(np.uint8 if len(meta["obs_shape"]) == 3 else np.float32)
-        self.spec = EnvSpec(
-            tuple(meta["obs_shape"]), dtype, DiscreteActions(tuple(meta["actions"])), meta["max_episode_steps"]
-        )
+        obs = (picture if len(meta["obs_shape"]) == 3 else numbers)(*meta["obs_shape"])
+        self.spec = EnvSpec(obs, DiscreteActions(tuple(meta["actions"])), meta["max_episode_steps"])
         self.agent: ActorCritic = make_agent(self.config, self.spec)
         self.params = self.tree("params")
 

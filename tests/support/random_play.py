@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from trxl_jax.envs.observations import read_observation_space
 from trxl_jax.envs.registry import make_single
 from trxl_jax.play.record import EpisodeRecord
 
@@ -40,6 +41,7 @@ def record(
         seed=seed,
         episode=0,
         observations=np.stack(observations),
+        observation_space=read_observation_space(env_id, env.observation_space).space,
         pictures=np.stack(pictures) if pictures else None,
         actions=np.stack(actions),
         action_nvec=nvec,

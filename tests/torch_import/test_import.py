@@ -22,6 +22,7 @@ from trxl_jax.cli import run_command
 from trxl_jax.commands import train as command
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import numbers
 from trxl_jax.envs.registry import make_env
 from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError
@@ -95,7 +96,7 @@ def test_imported_agents_say_what_the_original_says(reference: Path, tmp_path: P
 def test_a_policy_of_the_original_plays() -> None:
     loaded = load_torch_checkpoint(POLICY)
     assert loaded.notes == ()
-    assert loaded.spec == EnvSpec((3,), np.dtype(np.float32), DiscreteActions((2,)), 16)
+    assert loaded.spec == EnvSpec(numbers(3), DiscreteActions((2,)), 16)
     expected = PRESETS["proof-of-memory"].replace(total_timesteps=40_000, memory_dtype="float32", trxl_num_positions=16)
     assert loaded.config == expected
     config = loaded.config.replace(env_id="gymnax/ProofofMemory-v0", num_envs=200)

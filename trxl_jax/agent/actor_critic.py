@@ -12,12 +12,13 @@ from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
-from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
+from trxl_jax.agent.observation_encoder import DictEncoder, flat_features, make_encoder
 from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, require_settings
+from trxl_jax.envs.observations import arrays_of
 from trxl_jax.errors import ConfigError
 
 
@@ -57,23 +58,40 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         dim = self.core.dim
-        encoder = PixelEncoder if self.spec.is_pixels else VectorEncoder
-        self.encoder = encoder(dim, self.numerics)
+        self.encoder = make_encoder(self.spec.obs, dim, self.numerics)
         if self.previous is not None:
             self.previous_encoder = PreviousEncoder(self.previous, self.spec.action, dim, self.numerics)
         self.post_transformer = orthogonal_dense(dim, dim, HIDDEN_GAIN, self.numerics)
         self.actor = make_heads(self.spec.action, dim, self.numerics.full_precision)
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
-            self.decoder = PixelDecoder(self.numerics)
+            decoders = {name: PixelDecoder(self.numerics) for name in self.pictures}
+            self.decoder = decoders[""] if "" in decoders else decoders
 
-    def encode(self, obs: jax.Array) -> jax.Array:
+    def encode(self, obs: Any) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""
-        return self.encoder(obs)
+        arrays = self.spec.obs.arrays
+        encoded = {name: x for name, x in arrays_of(obs).items() if arrays[name].kind != "mask"}
+        return self.join_arrays({name: self.encode_array(x, name) for name, x in encoded.items()})
 
-    def encode_at(self, frames: jax.Array, indices: jax.Array, count: jax.Array, chunk: int = 32) -> jax.Array:
-        """Features f32[B, D] of `frames[indices]`; see `PixelEncoder.encode_at`."""
-        return self.encoder.encode_at(frames, indices, count, chunk)
+    def encode_array(self, array: jax.Array, name: str = "") -> jax.Array:
+        """One array of the observations, [..., *shape], to features f32[..., D]."""
+        space = self.spec.obs.arrays[name]
+        return self._encoder_of(name)(array if space.kind == "picture" else flat_features(space, array))
+
+    def encode_at(
+        self, frames: jax.Array, indices: jax.Array, count: jax.Array, chunk: int = 32, name: str = ""
+    ) -> jax.Array:
+        """Features f32[B, D] of `frames[indices]`, [M, *shape] of one array; see `PixelEncoder.encode_at`."""
+        return self._encoder_of(name).encode_at(frames, indices, count, chunk)
+
+    def join_arrays(self, parts: dict[str, jax.Array]) -> jax.Array:
+        """Features f32[..., D] of the observations from those of each array by name; a mask has none."""
+        return self.encoder.join(parts) if isinstance(self.encoder, DictEncoder) else parts[""]
+
+    @nn.nowrap
+    def _encoder_of(self, name: str) -> Any:
+        return self.encoder.parts[name] if isinstance(self.encoder, DictEncoder) else self.encoder
 
     def join(self, x: jax.Array, previous: Previous | None, episode_step: jax.Array) -> jax.Array:
         """Adds what the step before did, fields [...], to encoded observations f32[..., D] at steps i32[...]."""
@@ -116,13 +134,19 @@ class ActorCritic(nn.Module):
         value = jnp.squeeze(self.critic(features), axis=-1)
         return AgentOutput(policy, value, features)
 
-    def reconstruct(self, features: jax.Array) -> jax.Array:
-        """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
-        return self.decoder(features)
+    def reconstruct(self, features: jax.Array, name: str = "") -> jax.Array:
+        """f32[..., D] to logits of the pixels of one picture of the observations, f32[..., *shape]."""
+        return self._decoder_of(name)(features)
 
-    def reconstruction_loss_at(self, features: jax.Array, frames: jax.Array, indices: jax.Array) -> jax.Array:
-        """Loss f32[] of features f32[B, D] whose observations are `frames[indices]`; see `PixelDecoder`."""
-        return self.decoder.reconstruction_loss_at(features, frames, indices)
+    def reconstruction_loss_at(
+        self, features: jax.Array, frames: jax.Array, indices: jax.Array, name: str = ""
+    ) -> jax.Array:
+        """Loss f32[] of features f32[B, D] whose pictures are `frames[indices]`; see `PixelDecoder`."""
+        return self._decoder_of(name).reconstruction_loss_at(features, frames, indices)
+
+    @nn.nowrap
+    def _decoder_of(self, name: str) -> Any:
+        return self.decoder[name] if name else self.decoder
 
     @nn.nowrap
     def apply(self, *args: Any, **kwargs: Any) -> Any:
@@ -131,9 +155,13 @@ class ActorCritic(nn.Module):
             return super().apply(*args, **kwargs)
 
     @property
-    def shares_frames(self) -> bool:
-        """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""
-        return self.numerics.cpu_float32 and self.spec.is_pixels
+    def pictures(self) -> list[str]:
+        """Names of the pictures among the arrays of the observations."""
+        return [name for name, array in self.spec.obs.arrays.items() if array.kind == "picture"]
+
+    def shares_frames(self, name: str = "") -> bool:
+        """Whether each distinct picture is encoded once: on a CPU, where loops may run as often as needed."""
+        return self.numerics.cpu_float32 and name in self.pictures
 
     def init_params(self, key: jax.Array) -> chex.ArrayTree:
         """Fresh parameters f32 of every part, `{"params": ...}`, from a key[]."""
@@ -141,11 +169,11 @@ class ActorCritic(nn.Module):
         def everything(agent: "ActorCritic") -> None:
             carry = agent.core.init_carry(1)
             state = agent.start(carry, 1)
-            x = agent.encode(jnp.zeros((1, *self.spec.obs_shape), self.spec.obs_dtype))
+            x = agent.encode(jax.tree.map(jnp.asarray, self.spec.zero_obs(1)))
             x = agent.join(x, self.init_previous(1), carry.episode_step)
             output, _ = agent.decide(x, state, jnp.int32(0), carry.episode_step)
-            if self.reconstruction:
-                agent.reconstruct(output.features[None])
+            for name in self.pictures if self.reconstruction else ():
+                agent.reconstruct(output.features[None], name)
 
         return {"params": nn.init(everything, self)(key)["params"]}
 
@@ -167,7 +195,7 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
             settings of JAX that don't allow it.
     """
     require_settings()
-    if config.reconstruction_coef > 0 and not spec.is_pixels:
+    if config.reconstruction_coef > 0 and not spec.has_pictures:
         raise ConfigError(
             f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
         )

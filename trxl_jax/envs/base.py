@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from trxl_jax.envs.observations import ObservationSpace, numbers, observations_from_json, picture
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.spaces import DiscreteActions, actions_from_json
 from trxl_jax.envs.stats import EpisodeStats
@@ -24,27 +25,29 @@ class EnvSpec(NamedTuple):
     """What an agent must know of a task.
 
     Fields:
-        obs_shape: shape of one observation, (features,) or (84, 84, 3).
-        obs_dtype: float32 for vectors, uint8 for images.
+        obs: the observation space. "[N, *obs_shape]" stands for N observations: an array, or a dict of arrays by name,
+            whose shapes it gives.
         action: the action space.
         max_episode_steps: E, at least 1.
     """
 
-    obs_shape: tuple[int, ...]
-    obs_dtype: np.dtype[Any]
+    obs: ObservationSpace
     action: DiscreteActions
     max_episode_steps: int
 
     @property
-    def is_pixels(self) -> bool:
-        """Whether observations are images."""
-        return len(self.obs_shape) > 1
+    def has_pictures(self) -> bool:
+        """Whether there are pictures among the observations."""
+        return any(array.kind == "picture" for array in self.obs.arrays.values())
+
+    def zero_obs(self, *shape: int) -> Any:
+        """NumPy arrays of zeros [*shape, *obs_shape]."""
+        return self.obs.build(lambda array: np.zeros((*shape, *array.shape), array.dtype))
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
-            "obs_shape": list(self.obs_shape),
-            "obs_dtype": self.obs_dtype.name,
+            "obs": self.obs.to_json(),
             "action": self.action.to_json(),
             "max_episode_steps": self.max_episode_steps,
         }
@@ -57,13 +60,14 @@ class EnvSpec(NamedTuple):
             ConfigError: it is something else.
         """
         match value:
-            case {
-                "obs_shape": [*shape],
-                "obs_dtype": ("float32" | "uint8") as dtype,
-                "action": action,
-                "max_episode_steps": int(limit),
-            } if all(type(n) is int and 0 < n < 2**31 for n in (*shape, limit)):
-                return cls(tuple(shape), np.dtype(dtype), actions_from_json(action), limit)
+            case {"obs": obs, "action": action, "max_episode_steps": int(limit)} if 0 < limit < 2**31:
+                return cls(observations_from_json(obs), actions_from_json(action), limit)
+            # As written before there were other observations than vectors and pictures.
+            case {"obs_shape": [*shape], "obs_dtype": "float32" | "uint8" as dtype} if all(
+                type(n) is int and 0 < n < 2**31 for n in shape
+            ):
+                old = numbers(*shape) if dtype == "float32" else picture(*shape)
+                return cls.from_json({**value, "obs": old.to_json()} if "obs" not in value else None)
         raise ConfigError(f"not the observations and actions of a task: {brief(value)}")
 
 
@@ -80,11 +84,11 @@ class TimeStep(NamedTuple):
         episode: statistics of the episodes that ended.
     """
 
-    obs: jax.Array
+    obs: Any
     reward: jax.Array
     terminated: jax.Array
     truncated: jax.Array
-    final_obs: jax.Array | None
+    final_obs: Any
     episode: EpisodeStats
 
 
@@ -104,7 +108,7 @@ class Environment(Protocol):
     on_host: bool
     failure: BaseException | None
 
-    def reset(self, key: jax.Array) -> tuple[Any, jax.Array]:
+    def reset(self, key: jax.Array) -> tuple[Any, Any]:
         """Starts a first episode in each environment.
 
         Args:
@@ -136,7 +140,7 @@ class Environment(Protocol):
         """What a checkpoint must keep in addition to the state's arrays: JSON, with NumPy arrays as lists."""
         ...
 
-    def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
+    def restore(self, snapshot: dict[str, Any]) -> Any:
         """Restores what `snapshot` returned.
 
         Returns:

@@ -30,7 +30,7 @@ class StepRecord(NamedTuple):
         results: the episode's results after its last step, otherwise None.
     """
 
-    observation: np.ndarray
+    observation: Any
     picture: np.ndarray | None
     action: np.ndarray
     probabilities: np.ndarray
@@ -128,7 +128,8 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         env_id=env.env_id,
         seed=evaluation_seed(env.seed),
         episode=episode,
-        observations=stack("observation"),
+        observations=jax.tree.map(lambda *rows: np.stack(rows), *(step.observation for step in steps)),
+        observation_space=env.spec.obs,
         pictures=stack("picture"),
         actions=stack("action"),
         action_nvec=env.spec.action.nvec,

@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
 
 class _Carry(NamedTuple):
     env_state: Any
-    obs: jax.Array
+    obs: Any
     reward: jax.Array
     memory: PolicyMemory
 

@@ -14,6 +14,7 @@ from trxl_jax.agent.distributions import sampling_noise
 from trxl_jax.agent.previous import Previous
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import ArraySpace
 from trxl_jax.errors import ConfigError
 
 
@@ -87,7 +88,9 @@ class Policy:
         """Acts.
 
         Args:
-            obs: [*obs_shape] for the memory of one environment, or [N, *obs_shape] for that of N.
+            obs: [*obs_shape] for the memory of one environment, or [N, *obs_shape] for that of N: an array, or a dict
+                by the names of `agent.spec.obs.arrays`. `ObservationReader.read` makes it of what a Gymnasium
+                environment with nested spaces returns.
             memory: as returned by the last call.
             key: source of the action's randomness; not needed if deterministic.
             deterministic: take the most probable action instead of sampling.
@@ -124,7 +127,7 @@ class Policy:
         """
         if memory.is_single:
             reward = None if reward is None else jnp.asarray(reward)[None]
-            output, memory = self.decide(jnp.asarray(obs)[None], memory.unsqueeze(), reward)
+            output, memory = self.decide(_batch_of_one(obs), memory.unsqueeze(), reward)
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
         time = memory.steps, memory.episode_step
         output, entry = self.agent.apply(
@@ -150,7 +153,7 @@ class Policy:
             raise ConfigError(f"the core {type(core).__name__} attends to nothing; ask `agent.core.attends` first")
         if memory.is_single:
             reward = None if reward is None else jnp.asarray(reward)[None]
-            return self.attention(jnp.asarray(obs)[None], memory.unsqueeze(), reward)[0]
+            return self.attention(_batch_of_one(obs), memory.unsqueeze(), reward)[0]
         inputs = self._read(obs, memory, reward), memory.core, memory.steps, memory.episode_step
         _, sown = self.agent.apply(self.params, *inputs, method="decide", mutable="intermediates")
         return core.weights_by_age(sown["intermediates"], memory.steps)
@@ -162,11 +165,21 @@ class Policy:
             ConfigError: it has others.
         """
         known = self.agent.spec
-        if (spec.obs_shape, spec.action) != (known.obs_shape, known.action):
+        if (spec.obs, spec.action) != (known.obs, known.action):
             raise ConfigError(
-                f"the agent was trained on observations {known.obs_shape} and actions {known.action}; "
-                f"this task has {spec.obs_shape} and {spec.action}"
+                f"the agent was trained on observations {known.obs} and actions {known.action}; "
+                f"this task has {spec.obs} and {spec.action}"
             )
+
+    def _own_arrays(self, obs: Any) -> Any:
+        """The arrays of an observation that the agent knows."""
+        space = self.agent.spec.obs
+        if isinstance(space, ArraySpace):
+            return jnp.asarray(obs)
+        missing = [name for name in space.arrays if name not in obs]
+        if missing:
+            raise ValueError(f"the observation lacks {', '.join(missing)}; it needs {', '.join(space.arrays)}")
+        return {name: jnp.asarray(obs[name]) for name in space.arrays}
 
     def _read(self, obs: Any, memory: PolicyMemory, reward: Any) -> jax.Array:
         """What the core gets, f32[N, D]."""
@@ -175,8 +188,12 @@ class Policy:
             raise ValueError("this agent reads the reward of the step before; give it as `reward`")
         if previous is not None and reward is not None:
             previous = previous._replace(reward=jnp.asarray(reward, jnp.float32))
-        encoded = self.agent.apply(self.params, jnp.asarray(obs), method="encode")
+        encoded = self.agent.apply(self.params, self._own_arrays(obs), method="encode")
         return self.agent.apply(self.params, encoded, previous, memory.episode_step, method="join")
+
+
+def _batch_of_one(obs: Any) -> Any:
+    return jax.tree.map(lambda array: jnp.asarray(array)[None], obs)
 
 
 def choose(spec: EnvSpec, output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:

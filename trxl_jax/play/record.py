@@ -1,8 +1,11 @@
 """The record of one played episode: observations, actions, action probabilities, values, attention or state."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+
+from trxl_jax.envs.observations import ObservationSpace
 
 ActionNames = tuple[tuple[str, ...], ...]
 """For each action branch the names of its choices."""
@@ -17,6 +20,7 @@ class EpisodeRecord:
         seed: the user's `--seed`; the episode's own seed is derived from it and `episode`.
         episode: index of the episode.
         observations: [K, *obs_shape], the agent's observations.
+        observation_space: what they are.
         pictures: u8[K, height, width, 3], the whole task (ground truth), rows first; None if the task draws none.
         actions: i32[K, A].
         action_nvec: number of choices in each of the A action branches.
@@ -36,7 +40,8 @@ class EpisodeRecord:
     env_id: str
     seed: int
     episode: int
-    observations: np.ndarray
+    observations: Any
+    observation_space: ObservationSpace
     pictures: np.ndarray | None
     actions: np.ndarray
     action_nvec: tuple[int, ...]

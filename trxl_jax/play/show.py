@@ -204,12 +204,12 @@ def _show(
     sinks: Sequence[FrameSink],
     env: SingleEnv,
     picture: np.ndarray | None,
-    observation: np.ndarray,
+    observation: Any,
     caption: Sequence[str],
 ) -> None:
     if not sinks:
         return
-    shown = frame(picture, env.upright(observation))
+    shown = frame(picture, env.pictures_of(observation))
     assert shown is not None, "the task has nothing to show"
     for sink in sinks:
         sink.show(with_caption(shown, caption))

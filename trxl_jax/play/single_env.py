@@ -16,6 +16,7 @@ from trxl_jax.envs.host.episode import RESULT, EpisodeRules, EpisodeWrapper, is_
 from trxl_jax.envs.registry import episode_rules, find_env, make_env
 from trxl_jax.envs.results import results_from_stats
 from trxl_jax.errors import ConfigError
+from trxl_jax.play.obs_pictures import pictures_of
 from trxl_jax.play.record import ActionNames
 
 _DEFAULT_FPS = 10
@@ -41,7 +42,7 @@ class SingleEnv(Protocol):
     spec: EnvSpec
     fps: float
     action_names: ActionNames | None
-    obs: np.ndarray
+    obs: Any
     picture: np.ndarray | None
 
     def reset(self, episode: int) -> None:
@@ -52,8 +53,8 @@ class SingleEnv(Protocol):
         """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
         ...
 
-    def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation [*obs_shape]; images with rows first, as people look at them."""
+    def pictures_of(self, obs: Any) -> list[np.ndarray]:
+        """The pictures in an observation [*obs_shape], each u8[height, width, 3] with rows first."""
         ...
 
     def close(self) -> None:
@@ -97,10 +98,10 @@ class HostSingleEnv:
         self.env_id, self.spec, self.seed = env_id, spec, rules.seed
         self._env = make_wrapped(make, rules)
         self._draws = self._env.render_mode in _PICTURE_MODES
-        self._x_first = is_memory_gym(self._env) and spec.is_pixels
+        self._x_first = is_memory_gym(self._env)
         self.action_names = _action_names(self._env.unwrapped, spec.action.nvec)
         self.fps: float = self._env.metadata.get("render_fps") or _DEFAULT_FPS
-        self.obs = np.zeros(spec.obs_shape, spec.obs_dtype)
+        self.obs = spec.zero_obs()
         self.picture: np.ndarray | None = None
 
     def reset(self, episode: int) -> None:
@@ -115,9 +116,9 @@ class HostSingleEnv:
         self._draw()
         return reward, info.get(RESULT)
 
-    def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation [*obs_shape]; images with rows first, as people look at them."""
-        return np.swapaxes(obs, 0, 1) if self._x_first else obs
+    def pictures_of(self, obs: Any) -> list[np.ndarray]:
+        """The pictures in an observation [*obs_shape], each u8[height, width, 3] with rows first."""
+        return pictures_of(self.spec.obs, obs, x_first=self._x_first)
 
     def close(self) -> None:
         """Closes the environment."""
@@ -148,7 +149,7 @@ class DeviceSingleEnv:
         self._draw = jax.jit(env.draw) if pictures and env.draws else None
         self._x_first = env.x_first
         self._state: Any = None
-        self.obs = np.zeros(env.spec.obs_shape, env.spec.obs_dtype)
+        self.obs = env.spec.zero_obs()
         self.picture: np.ndarray | None = None
 
     def reset(self, episode: int) -> None:
@@ -164,15 +165,15 @@ class DeviceSingleEnv:
             self._look(step.obs)
         return step.reward[0].item(), ended[0] if ended else None
 
-    def upright(self, obs: np.ndarray) -> np.ndarray:
-        """An observation [*obs_shape]; images with rows first, as people look at them."""
-        return np.swapaxes(obs, 0, 1) if self._x_first else obs
+    def pictures_of(self, obs: Any) -> list[np.ndarray]:
+        """The pictures in an observation [*obs_shape], each u8[height, width, 3] with rows first."""
+        return pictures_of(self.spec.obs, obs, x_first=self._x_first)
 
     def close(self) -> None:
         """Nothing to free."""
 
-    def _look(self, obs: jax.Array) -> None:
-        self.obs = np.asarray(obs[0])
+    def _look(self, obs: Any) -> None:
+        self.obs = jax.tree.map(lambda array: np.asarray(array[0]), obs)
         if self._draw is not None:
             self.picture = np.asarray(self._draw(self._state)[0])
 

@@ -23,7 +23,7 @@ class ActorState(NamedTuple):
         previous: what their last step did, if the agent reads it.
     """
 
-    obs: jax.Array
+    obs: Any
     episode_step: jax.Array
     core: Any
     previous: Previous | None = None
@@ -63,9 +63,7 @@ class RolloutActor:
     gamma: float
     bootstrap_truncated: bool
 
-    def start(
-        self, obs: jax.Array, carry: Any, previous: Previous | None, num_steps: int, segment_length: int
-    ) -> ActorState:
+    def start(self, obs: Any, carry: Any, previous: Previous | None, num_steps: int, segment_length: int) -> ActorState:
         """The state before a rollout of T = `num_steps` steps; obs is [N, *obs_shape], `carry` the core's."""
         core = self.agent.apply(self.params, carry, num_steps, segment_length, method="start")
         return ActorState(obs, carry.episode_step, core, previous)

@@ -50,11 +50,11 @@ class RolloutState:
     """
 
     env_state: Any
-    obs: jax.Array
+    obs: Any
     memory: Any
 
     @classmethod
-    def make(cls, env_state: Any, obs: jax.Array, memory: Any, previous: Previous | None) -> "RolloutState":
+    def make(cls, env_state: Any, obs: Any, memory: Any, previous: Previous | None) -> "RolloutState":
         """The state of an agent that reads what the step before did, [N, ...], or of one that doesn't (None)."""
         if previous is None:
             return cls(env_state, obs, memory)

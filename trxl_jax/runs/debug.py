@@ -10,6 +10,7 @@ import numpy as np
 
 from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import arrays_of
 from trxl_jax.files import atomic_path
 from trxl_jax.ppo.observations import SharedFrames
 from trxl_jax.ppo.rollout import Rollout, RolloutState
@@ -46,7 +47,8 @@ def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
     steps = rollout.transitions
     num_steps, num_envs = steps.reward.shape
     obs = rollout.observations.obs
-    chex.assert_shape(obs, (num_steps, num_envs, *spec.obs_shape))
+    for name, array in arrays_of(obs).items():
+        chex.assert_shape(array, (num_steps, num_envs, *spec.obs.arrays[name].shape))
     chex.assert_shape(steps.action, (num_steps, num_envs, spec.action.num_columns))
     chex.assert_tree_all_finite((obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
     finite = [np.isfinite(leaf.astype(np.float32)).all() for leaf in jax.tree.leaves(rollout.memory)]
@@ -59,9 +61,10 @@ def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
     if isinstance(rollout.memory, CachedStates):
         written = rollout.memory.position[:, -num_steps:]
         assert (written == steps.episode_step.T).all(), "a slot's position is not the step in which it was written"
-    if isinstance(rollout.observations, SharedFrames):
-        indices = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
-        assert (rollout.observations.first_index <= indices).all(), "a frame is marked as equal to a later one"
+    indices = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
+    for recorded in rollout.observations.arrays.values():
+        if isinstance(recorded, SharedFrames):
+            assert (recorded.first_index <= indices).all(), "a frame is marked as equal to a later one"
 
 
 def check_train_state(train_state: TrainState) -> None:
@@ -81,7 +84,7 @@ def write_rollout(path: Path, rollout: Rollout) -> None:
     """
     arrays: dict[str, Any] = {}
     for where, leaf in jax.tree_util.tree_leaves_with_path(rollout):
-        name = jax.tree_util.keystr(where, simple=True, separator=".")
+        name = jax.tree_util.keystr(where, simple=True, separator=".").replace(".arrays..", ".")
         arrays[name] = np.asarray(leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, partial.open("wb") as file:

@@ -335,7 +335,11 @@ class _Run:
     def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
         """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
-        return not self.env.on_host or (obs is not None and np.array_equal(obs, self.rollout_state.obs))
+        return not self.env.on_host or (obs is not None and _are_equal(obs, self.rollout_state.obs))
+
+
+def _are_equal(obs: Any, others: Any) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, obs, others)))
 
 
 def num_cores() -> int:

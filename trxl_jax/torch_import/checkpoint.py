@@ -15,8 +15,9 @@ from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.positions import position_frequencies
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
+from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError, UserError
 from trxl_jax.torch_import.archive import read_torch_file
 from trxl_jax.torch_import.arguments import config_from_args
@@ -139,9 +140,8 @@ def _spec_of_weights(file: TorchFile, max_episode_steps: int) -> EnvSpec:
         branches = sum(re.fullmatch(r"actor_branches\.\d+\.weight", name) is not None for name in weights)
         action = DiscreteActions(tuple(_size(weights, f"actor_branches.{i}.weight", 0) for i in range(branches)))
         if "encoder.weight" in weights:
-            shape = (_size(weights, "encoder.weight", 1),)
-            return EnvSpec(shape, np.dtype(np.float32), action, max_episode_steps)
-    return EnvSpec(IMAGE_SHAPE, np.dtype(np.uint8), action, max_episode_steps)
+            return EnvSpec(numbers(_size(weights, "encoder.weight", 1)), action, max_episode_steps)
+    return EnvSpec(PICTURE_84, action, max_episode_steps)
 
 
 def _spec_of_environment(file: TorchFile) -> EnvSpec:

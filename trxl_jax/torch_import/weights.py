@@ -84,7 +84,7 @@ def _targets(agent: ActorCritic) -> dict[str, _Target]:
     core = agent.core
     assert isinstance(core, TransformerXL), "files of the original hold no other core"
     targets: dict[str, _Target] = {}
-    if agent.spec.is_pixels:
+    if agent.spec.has_pictures:
         for i in range(3):
             targets |= _weight_and_bias(f"encoder.{2 * i}", ("encoder", f"conv_{i}"), (2, 3, 1, 0))
         targets |= _weight_and_bias("encoder.7", ("encoder", "dense"), (1, 0), _columns_to_channels_last)

@@ -489,5 +489,5 @@ def test_defaults_spaces_and_speed_are_memory_gyms(env_id: str) -> None:
     assert task.fps == env.unwrapped.metadata["render_fps"]
     ours, theirs = DeviceEnvironment(task, params).spec, env.action_space
     assert ours.action.nvec == ((theirs.n,) if env_id == GRID else tuple(theirs.nvec))
-    assert ours.obs_shape == env.observation_space.shape
+    assert ours.obs.arrays[""].shape == env.observation_space.shape
     jax.tree.map(np.testing.assert_array_equal, params, task.default_params)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
+from trxl_jax.envs.observations import read_observation_space
 from trxl_jax.envs.results import EpisodeResult, results_from_stats
-from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.spaces import read_action_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError
 
@@ -72,11 +73,13 @@ class DeviceEnvironment:
         own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
         limit = min(filter(None, (max_episode_steps, own)), default=None)
         self._limit = None if limit == own else limit
-        self.spec = _spec(env, self._params, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
+        self._reader = read_observation_space(env.name, env.observation_space(self._params))
+        action = read_action_space(env.name, env.action_space(self._params))
+        self.spec = EnvSpec(self._reader.space, action, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
 
-    def reset(self, key: jax.Array) -> tuple[DeviceEnvState, jax.Array]:
+    def reset(self, key: jax.Array) -> tuple[DeviceEnvState, Any]:
         """Starts an episode in each environment; see `Environment.reset`."""
         state_key, reset_key = jax.random.split(key)
         obs, inner = jax.vmap(self._env.reset, (0, None))(jax.random.split(reset_key, self.num_envs), self._params)
@@ -86,7 +89,7 @@ class DeviceEnvironment:
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
         )
-        return state, obs.astype(self.spec.obs_dtype)
+        return state, self._reader.convert(obs)
 
     def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
         """Steps each environment; see `Environment.step`."""
@@ -117,9 +120,9 @@ class DeviceEnvironment:
             episode_return=jnp.where(done, 0.0, episode.episode_return),
             episode_length=jnp.where(done, 0, episode.episode_length),
         )
-        final_obs = info["final_observation"].astype(self.spec.obs_dtype) if self._send_final_obs else None
+        final_obs = self._reader.convert(info["final_observation"]) if self._send_final_obs else None
         return next_state, TimeStep(
-            obs=obs.astype(self.spec.obs_dtype),
+            obs=self._reader.convert(obs),
             reward=reward,
             terminated=terminated,
             truncated=truncated,
@@ -145,10 +148,10 @@ class DeviceEnvironment:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _restart(self, cut: jax.Array, key: jax.Array, obs: jax.Array, inner: Any) -> tuple[jax.Array, Any]:
+    def _restart(self, cut: jax.Array, key: jax.Array, obs: Any, inner: Any) -> tuple[Any, Any]:
         """Observations and states in which the environments where bool[N] `cut` start a new episode."""
 
-        def restart() -> tuple[jax.Array, Any]:
+        def restart() -> tuple[Any, Any]:
             keys = jax.vmap(jax.random.fold_in, (0, None))(key, 1)
             fresh = jax.vmap(self._env.reset, (0, None))(keys, self._params)
             choose = jax.vmap(jax.lax.select)
@@ -163,8 +166,3 @@ class DeviceEnvironment:
             return tuple(self._env.step(key, state, action, self._params))
 
         return len(jax.eval_shape(one_step, jax.random.key(0)))
-
-
-def _spec(env: Any, params: Any, max_episode_steps: int) -> EnvSpec:
-    shape, dtype = read_observation_space(env.name, env.observation_space(params))
-    return EnvSpec(shape, dtype, read_action_space(env.name, env.action_space(params)), max_episode_steps)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from trxl_jax.envs.host.options import WatchedOptions
 from trxl_jax.envs.host.thread import DaemonThread, is_done
 from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
 from trxl_jax.envs.results import EpisodeResult
-from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.spaces import read_action_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, warn_once
 
@@ -32,7 +32,7 @@ class HostEnvironment:
 
     The state is a counter of steps, which keeps calls in order. Callbacks use NumPy only.
 
-    Environments with image observations are slow. If N is even they are double-buffered: a thread steps one half while
+    Environments with pictures are slow. If N is even they are double-buffered: a thread steps one half while
     the agent acts in the other. This changes only the rounding of products, whose sizes differ.
 
     Args:
@@ -78,7 +78,7 @@ class HostEnvironment:
             name, self.spec, bounds = self._wait_for(self._begin(partial(_inspect, make, rules, num_positions)))
         finally:
             self._stop_thread()
-        self.num_buffers = 2 if self.spec.is_pixels and num_envs % 2 == 0 else 1
+        self.num_buffers = 2 if self.spec.has_pictures and num_envs % 2 == 0 else 1
         self._stepping: list[Future[TimeStep] | None] = [None] * self.num_buffers
         self._newest: list[Any] = [None] * self.num_buffers
         self._groups = [
@@ -96,7 +96,7 @@ class HostEnvironment:
             for indices in np.split(np.arange(num_envs), self.num_buffers)
         ]
 
-    def reset(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
         """Starts the next episode in each environment; the key is not used. See `Environment.reset`."""
         return jax.numpy.int32(0), io_callback(self._host_reset, self._shapes(self.num_envs).obs, ordered=True)
 
@@ -136,7 +136,7 @@ class HostEnvironment:
             "digests": [digest for group in self._groups for digest in group.digests()],
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> np.ndarray | None:
+    def restore(self, snapshot: dict[str, Any]) -> Any:
         """Restarts the episodes that were interrupted and repeats their actions; see `Environment.restore`.
 
         If that fails, or no episode was interrupted, only their count is restored: the next `reset` starts new ones.
@@ -165,7 +165,7 @@ class HostEnvironment:
         except Exception as error:  # of any kind: these actions did not raise it before
             self.failure = error
             return self.restore(snapshot | {"actions": ()})
-        return np.concatenate([step.obs for step in self._newest])
+        return _joined([step.obs for step in self._newest])
 
     def close(self) -> None:
         """Ends worker processes and frees the environments.
@@ -201,7 +201,7 @@ class HostEnvironment:
 
     def _shapes(self, n: int) -> Any:
         """Shapes of the `TimeStep` of n environments."""
-        obs = jax.ShapeDtypeStruct((n, *self.spec.obs_shape), self.spec.obs_dtype)
+        obs = self.spec.obs.build(lambda array: jax.ShapeDtypeStruct((n, *array.shape), array.dtype))
         flag, number = jax.ShapeDtypeStruct((n,), np.bool_), jax.ShapeDtypeStruct((n,), np.float32)
         return _HostTimeStep(
             obs=obs,
@@ -217,8 +217,8 @@ class HostEnvironment:
     def _split(self, x: np.ndarray) -> list[np.ndarray]:
         return np.split(x, self.num_buffers)
 
-    def _host_reset(self) -> np.ndarray:
-        def reset() -> np.ndarray:
+    def _host_reset(self) -> Any:
+        def reset() -> Any:
             for i in range(self.num_buffers):
                 self._take(i)
             for group in self._groups:
@@ -227,7 +227,7 @@ class HostEnvironment:
             self._require_different()
             self._newest = self._wait_for(self._begin(lambda: [group.reset() for group in self._groups]))
             self._results.clear()
-            return np.concatenate([step.obs for step in self._newest])
+            return _joined([step.obs for step in self._newest])
 
         return self._guard(reset)
 
@@ -238,7 +238,7 @@ class HostEnvironment:
         def step() -> TimeStep:
             taken = zip(self._groups, actions, strict=True)
             self._newest = self._wait_for(self._begin(lambda: [group.step(given) for group, given in taken]))
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._newest)
+            return _joined(self._newest)
 
         return self._guard(step)
 
@@ -311,6 +311,11 @@ class HostEnvironment:
         return "the environments failed: " + " ".join(f"{type(error).__name__} {error}".split())
 
 
+def _joined(parts: list[Any]) -> Any:
+    """Trees of arrays of some environments each as one of all."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Filters out JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
     return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
@@ -318,15 +323,14 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
 
 def _inspect(
     make: EnvFactory, rules: EpisodeRules, num_positions: int | None
-) -> tuple[str, EnvSpec, tuple[np.ndarray, np.ndarray] | None]:
-    """Makes one environment and resets it; returns its name, its `EnvSpec`, and the bounds of vector observations."""
+) -> tuple[str, EnvSpec, Mapping[str, tuple[np.ndarray, np.ndarray]]]:
+    """Makes one environment and resets it; returns its name, its `EnvSpec`, and the bounds of its observations."""
     watched = WatchedOptions(rules.options or {})
     wrapped = make_wrapped(make, rules._replace(options=watched))
     env = wrapped.env
     try:
         name = env_name(env)
         action = read_action_space(name, env.action_space)
-        shape, dtype = read_observation_space(name, env.observation_space)
         try:
             wrapped.reset()
         except EnvironmentFailure as error:
@@ -340,8 +344,6 @@ def _inspect(
         own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
         limit = next((n for n in own if n is not None and n > 0), None)
         limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
-        spec = EnvSpec(shape, dtype, action, int(num_positions or limit))
-        space: Any = env.observation_space
-        return name, spec, None if spec.is_pixels else (space.low, space.high)
+        return name, EnvSpec(wrapped.reader.space, action, int(num_positions or limit)), wrapped.reader.bounds()
     finally:
         wrapped.close()

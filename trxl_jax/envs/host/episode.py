@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 
 from trxl_jax.envs.host.digest import extend_digest, new_digest
+from trxl_jax.envs.observations import DictSpace, ObservationSpace, map_arrays, read_observation_space
 from trxl_jax.errors import EnvironmentFailure, UserError, brief, is_text, warn_once
 
 RESULT = "episode_result"
@@ -45,7 +46,7 @@ class EpisodeRules(NamedTuple):
 DEFAULT_RULES = EpisodeRules()
 
 
-class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
+class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Makes an episode a function of its recorded seed and the actions, and keeps its statistics.
 
     Autoreset calls `reset()` without arguments, so that options given once would be lost after the first episode; this
@@ -59,12 +60,14 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
 
     Fields:
+        reader: how its observations are taken; those of `reset` and `step` are what the reader makes of them.
         episode: number of the next episode.
         episode_seed: of the current episode.
         length: steps in it so far.
         busy: whether it is being stepped or reset; it then may hang.
 
     Raises:
+        ConfigError: observations that the agent can't take.
         EnvironmentFailure: from `reset` and `step`, if the environment raised, or returned numbers that are
             not finite or an observation of another shape or type than its space.
     """
@@ -88,12 +91,11 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._return = 0.0
         self._pid = os.getpid()
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
-        if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
-            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
+        self.reader = read_observation_space(env_name(env), env.observation_space)
+        # The vector layer allocates by the space's dtype.
+        self.observation_space = _vector_space(self.reader.space)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts the next episode with the run's own seed and options, not the caller's.
 
         Returns:
@@ -105,7 +107,7 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.length, self._return = 0, 0.0
         _forget_previous_episode(self.env.unwrapped)
         obs, _ = self._call(lambda: self.env.reset(seed=self.episode_seed, options=self._rules.options or None))
-        obs = self._cast(obs)
+        obs = self._read(obs)
         replay, self._replay = self._replay, None
         info: dict[str, Any] = {}
         if replay is not None:
@@ -113,11 +115,11 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.busy = False
         return obs, info
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
         self.busy = True
         obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(action + self._action_start))
-        obs, reward = self._cast(obs), self._finite_reward(reward)
+        obs, reward = self._read(obs), self._finite_reward(reward)
         terminated, truncated = bool(terminated), bool(truncated)
         self.busy = False
         self.length += 1
@@ -149,13 +151,13 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
                 raise
             warn_once(f"environment {env_name(self.env)} failed in close: {one_line(error)}")
 
-    def _repeat(self, obs: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        digest = new_digest(obs[None])
+    def _repeat(self, obs: Any, actions: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        digest = new_digest(map_arrays(_row, obs))
         for action in actions:
             obs, reward, terminated, truncated, _ = self.step(action)
             if terminated or truncated:
                 raise self._failure("the episode ended earlier when it was played again")
-            digest = extend_digest(digest, obs[None], np.array([reward], np.float32))
+            digest = extend_digest(digest, map_arrays(_row, obs), np.array([reward], np.float32))
         return obs, {DIGEST: digest[0]}
 
     def _call(self, call: Callable[[], Any]) -> Any:
@@ -170,25 +172,12 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
             if os.getpid() != self._pid:  # a process that the environment forked must not go on as if it were the run
                 os._exit(1)
 
-    def _cast(self, obs: Any) -> np.ndarray:
-        """A copy of the observation, which the environment may overwrite, as uint8 or float32."""
-        space = self.observation_space
-        found = np.asarray(obs)
-        if found.shape != space.shape:
-            raise self._failure(f"observation of shape {found.shape} in a space of shape {space.shape}")
-        if space.dtype == np.uint8 and found.ndim == 3:
-            if found.dtype != np.uint8:
-                raise self._failure(f"observation of {found.dtype} in a space of uint8")
-            return found.copy()
-        if found.dtype.kind not in "biuf":
-            raise self._failure(f"observation of {found.dtype} in a space of numbers")
-        with np.errstate(over="ignore"):
-            cast = found.astype(np.float32)
-        finite = np.isfinite(cast)
-        if not finite.all():
-            i = int(np.argmin(finite))
-            raise self._failure(f"element {i} of the observation is {found[i]:g}, which is no finite float32")
-        return cast
+    def _read(self, obs: Any) -> Any:
+        """A copy of the observation, which the environment may overwrite, as the agent gets it."""
+        try:
+            return self.reader.read(obs)
+        except ValueError as error:
+            raise self._failure(str(error)) from None
 
     def _finite_reward(self, reward: Any) -> float:
         try:
@@ -252,6 +241,19 @@ def failure(name: str, what: str, index: int, seed: int | None, step: int, reaso
 def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether it is one of Memory Gym's tasks, which share one screen and have observations with x first."""
     return type(env.unwrapped).__module__.startswith("memory_gym.")
+
+
+def _vector_space(space: ObservationSpace) -> gymnasium.Space[Any]:
+    if isinstance(space, DictSpace):
+        return gymnasium.spaces.Dict(space.build(_vector_space))
+    if space.dtype.kind == "f":
+        return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+    limits = np.iinfo(space.dtype)
+    return gymnasium.spaces.Box(limits.min, limits.max, space.shape, space.dtype.type)
+
+
+def _row(array: np.ndarray) -> np.ndarray:
+    return array[None]
 
 
 def _numbers(info: dict[str, Any]) -> dict[str, float]:

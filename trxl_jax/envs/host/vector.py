@@ -2,7 +2,7 @@
 
 import contextlib
 import multiprocessing.connection
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from trxl_jax.envs.host.digest import extend_digest, new_digest
 from trxl_jax.envs.host.episode import DIGEST, RESULT, EpisodeRules, EpisodeWrapper, failure, make_wrapped
 from trxl_jax.envs.host.history import ActionHistory
 from trxl_jax.envs.host.processes import FOREVER, WorkerEnvs
+from trxl_jax.envs.observations import arrays_of, map_arrays
 from trxl_jax.envs.results import EpisodeResult
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import EnvironmentFailure, warn_once
@@ -36,7 +37,7 @@ class VectorBatch:
         spec: observations, actions and episode limit.
         results: the list to which results of finished episodes are appended.
         rules: seed, options and limit of every episode.
-        bounds: lowest and highest vector observations, each [*obs_shape], that the space allows; None: don't check.
+        bounds: by name of an array of numbers in the observations, the lowest and highest that the space allows.
         asynchronous: one process for each environment.
         send_final_obs: return the last observation of ended episodes too.
     """
@@ -50,7 +51,7 @@ class VectorBatch:
         results: list[EpisodeResult],
         *,
         rules: EpisodeRules,
-        bounds: tuple[np.ndarray, np.ndarray] | None,
+        bounds: Mapping[str, tuple[np.ndarray, np.ndarray]],
         asynchronous: bool,
         send_final_obs: bool,
     ) -> None:
@@ -236,14 +237,14 @@ class VectorBatch:
         self._history = ActionHistory(self.num_envs, self._spec.action)
         nothing = np.zeros(self.num_envs, bool)
         began = self._time_step(obs, np.zeros(self.num_envs), nothing, nothing, {})
-        self._digests = new_digest(np.asarray(began.obs))
+        self._digests = new_digest(began.obs)
         return began, info
 
     def _time_step(
-        self, obs: np.ndarray, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
+        self, obs: Any, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
     ) -> TimeStep:
         # A copy: JAX may alias it, and the vector environment overwrites it in the next step.
-        obs, reward = np.array(obs, self._spec.obs_dtype), np.asarray(reward, np.float32)
+        obs, reward = map_arrays(np.array, obs), np.asarray(reward, np.float32)
         self._check_bounds(obs)
         self._digests = extend_digest(self._digests, obs, reward)
         done = terminated | truncated
@@ -251,7 +252,7 @@ class VectorBatch:
         if done.any():
             self.episodes += done
             self._history.restart(done)
-            self._digests[done] = new_digest(obs[done])
+            self._digests[done] = new_digest(map_arrays(lambda array: array[done], obs))
             results = infos["final_info"][RESULT]
             names = [name for name in results if not name.startswith("_")]
             for i in np.flatnonzero(done):
@@ -266,22 +267,26 @@ class VectorBatch:
             episode=_HostEpisodeStats(done=done, episode_return=episode_return, episode_length=episode_length),
         )
 
-    def _check_bounds(self, obs: np.ndarray) -> None:
-        if self._bounds is None:
-            return
-        low, high = self._bounds
-        inside = (low <= obs) & (obs <= high)
-        if not inside.all():
-            self._bounds = None  # one warning is enough
-            i, element = np.argwhere(~inside)[0].tolist()
-            limits = f"{low[element]:g} to {high[element]:g}"
-            warn_once(
-                f"environment {self._name} (index {self._indices[i]}): element {element} of an observation is "
-                f"{obs[i, element]:g}, its space says {limits}; the agent gets it as it is"
-            )
+    def _check_bounds(self, obs: Any) -> None:
+        for array_name, array in arrays_of(obs).items() if self._bounds else ():
+            if array_name not in self._bounds:
+                continue
+            low, high = self._bounds[array_name]
+            inside = (low <= array) & (array <= high)
+            if not inside.all():
+                self._bounds = {}  # one warning is enough
+                i, *element = np.argwhere(~inside)[0].tolist()
+                limits = f"{low[*element]:g} to {high[*element]:g}"
+                which = ", ".join(map(str, element)) + (f" of {array_name}" if array_name else "")
+                warn_once(
+                    f"environment {self._name} (index {self._indices[i]}): element {which} of an observation is "
+                    f"{array[i, *element]:g}, its space says {limits}; the agent gets it as it is"
+                )
+                return
 
-    def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        final_obs = np.zeros((self.num_envs, *self._spec.obs_shape), self._spec.obs_dtype)
+    def _final_obs(self, done: np.ndarray, infos: dict[str, Any]) -> Any:
+        final_obs = self._spec.zero_obs(self.num_envs)
         for i in np.flatnonzero(done):
-            final_obs[i] = infos["final_obs"][i]
+            for array_name, array in arrays_of(final_obs).items():
+                array[i] = arrays_of(infos["final_obs"][i])[array_name]
         return final_obs

@@ -18,6 +18,7 @@ import numpy as np
 
 from trxl_jax.play.episode_page.packing import pack_array, pack_attention, pack_frames
 from trxl_jax.play.episode_page.tasks import branches, frames_are_x_first, observation_names
+from trxl_jax.play.obs_pictures import others_of, pictures_of, side_by_side
 from trxl_jax.play.record import EpisodeRecord
 
 __all__ = ["write_page"]
@@ -136,14 +137,20 @@ def _shown_results(results: Mapping[str, float]) -> dict[str, float]:
 
 
 def _observations(record: EpisodeRecord) -> dict[str, Any]:
-    """Observations as either `frames` (RGB images) or `vectors` (everything else, flattened)."""
-    observations = record.observations
-    if observations.dtype == np.uint8 and observations.ndim == 4 and observations.shape[-1] == 3:
-        upright = observations.swapaxes(1, 2) if frames_are_x_first(record.env_id) else observations
-        return {"frames": pack_frames(upright), "vectors": None}
-    observations = observations.reshape(record.num_steps, -1)
-    names = observation_names(record.env_id, observations.shape[1])
-    return {"frames": None, "vectors": {"names": names, "numbers": pack_array(observations, "f4")}}
+    """Observations as `frames` (pictures side by side) and `vectors` (everything else, flattened), or null."""
+    space = record.observation_space
+    pictures = pictures_of(space, record.observations, x_first=frames_are_x_first(record.env_id))
+    others = others_of(space, record.observations)
+    names = [
+        f"{array} {name}".strip()
+        for array, values in others.items()
+        for name in (observation_names(record.env_id, values.shape[1]) if values.shape[1] > 1 or not array else [""])
+    ]
+    vectors = np.concatenate(list(others.values()), axis=1) if others else None
+    return {
+        "frames": pack_frames(side_by_side(pictures)) if pictures else None,
+        "vectors": None if vectors is None else {"names": names, "numbers": pack_array(vectors, "f4")},
+    }
 
 
 def _finite(value: float) -> float | str:

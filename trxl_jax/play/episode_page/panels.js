@@ -47,8 +47,8 @@ function showDetails(list, details) {
   }
 }
 
-// Observation of the agent and, if recorded, the picture of the whole task.
-function makeViews(container, episode, observations, pictures) {
+// Pictures and numbers that the agent observes and, if recorded, the picture of the whole task.
+function makeViews(container, episode, frames, vectors, pictures) {
   const shown = [];
   const addFrames = (frames, caption) => {
     const canvas = element("canvas", { width: frames.width, height: frames.height, role: "img", ariaLabel: caption });
@@ -57,8 +57,8 @@ function makeViews(container, episode, observations, pictures) {
     container.append(figure);
     shown.push((step) => frames.draw(canvas, step));
   };
-  if (episode.record.frames) addFrames(observations, "the agent’s observation");
-  else shown.push(makeVector(container, episode.record.vectors.names, observations));
+  if (frames) addFrames(frames, "the agent’s observation");
+  if (vectors) shown.push(makeVector(container, episode.record.vectors.names, vectors));
   if (pictures) addFrames(pictures, "ground truth");
   return (step) => shown.forEach((show) => show(step));
 }

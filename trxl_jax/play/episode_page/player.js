@@ -3,9 +3,9 @@
 const SPEEDS = [1, 2, 5, 10, 20, 30, 60]; // steps per second
 
 const episode = new Episode(JSON.parse(byId("record").textContent));
-const observations = episode.record.frames
-  ? new Frames(episode.record.frames)
-  : new VectorGlyphs(episode.vectors, episode.record.vectors.names.length);
+const frames = episode.record.frames && new Frames(episode.record.frames);
+const vectors = episode.record.vectors && new VectorGlyphs(episode.vectors, episode.record.vectors.names.length);
+const observations = frames ?? vectors; // what stands for a step elsewhere on the page
 const pictures = episode.record.pictures && new Frames(episode.record.pictures);
 const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -24,7 +24,7 @@ const state = {
   // #end
 };
 
-const showViews = makeViews(byId("views"), episode, observations, pictures);
+const showViews = makeViews(byId("views"), episode, frames, vectors, pictures);
 const showBranches = makeBranches(byId("branches"), episode);
 // #if attention
 const showStrongest = makeStrongest(byId("strongest"), observations, goTo, markStep);
