@@ -17,6 +17,7 @@ from trxl_jax.config import Config
 from trxl_jax.envs.base import original_errors
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.host.episode import EpisodeRules, EpisodeWrapper, make_wrapped
+from trxl_jax.envs.observations import picture
 from trxl_jax.envs.registry import make_env, make_single
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 

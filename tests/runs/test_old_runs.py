@@ -14,6 +14,7 @@ import pytest
 import trxl_jax
 from tests.support.command import rows, run
 from tests.support.paths import GOLDEN
+from trxl_jax.envs.observations import numbers
 
 
 @pytest.mark.parametrize("kind", ["device", "host"])

@@ -66,7 +66,7 @@ class ActorCritic(nn.Module):
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
             decoders = {name: PixelDecoder(self.numerics) for name in self.pictures}
-            self.decoder = decoders[""] if "" in decoders else decoders
+            self.decoder = decoders.get("", decoders)
 
     def encode(self, obs: Any) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""

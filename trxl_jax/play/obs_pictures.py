@@ -33,7 +33,7 @@ def others_of(space: ObservationSpace, obs: Any) -> dict[str, np.ndarray]:
 
 
 def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures u8[..., h, w, 3], at least one, scaled to the height of the largest, with grey between; u8[..., H, W, 3]."""
+    """Pictures u8[..., h, w, 3] in one, u8[..., H, W, 3]: scaled to the height of the largest, grey between them."""
     height = max(picture.shape[-3] for picture in pictures)
     first, *rest = [to_height(picture, height) for picture in pictures]
     gap = np.full((*first.shape[:-2], _GAP, 3), _GREY, np.uint8)

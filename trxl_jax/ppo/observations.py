@@ -92,7 +92,7 @@ class MinibatchObservations(NamedTuple):
 
 def unnamed(arrays: dict[str, Any]) -> Any:
     """Inverse of `envs.observations.arrays_of`: a dict of arrays [..., *shape], or the only array."""
-    return arrays[""] if "" in arrays else arrays
+    return arrays.get("", arrays)
 
 
 class _ArrayRecorder(Protocol):
