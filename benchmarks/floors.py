@@ -85,7 +85,7 @@ def moved_bytes(config: Config, num_params: int, distinct: tuple[float, float] |
 
 def environment_seconds(config: Config, steps: int = 500) -> float | None:
     """Seconds per step of one host environment; None for device environments, whose cost is negligible."""
-    make = find_env(config.env_id)
+    make = find_env(config)
     if isinstance(make, tuple):
         return None
     env = make_wrapped(make, episode_rules(config))

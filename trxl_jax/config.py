@@ -124,6 +124,16 @@ class Config:
     """JSON object: reset options of a Gymnasium or Memory Gym task, parameter fields of a gymnax one"""
     env_kwargs: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: arguments of a Gymnasium environment's constructor, given to gymnasium.make"""
+    wrapper: str | None = None
+    """module:name of a class or function of your own that wraps each Gymnasium environment"""
+    minigrid_view: Literal["original", "symbolic", "pixels"] = "original"
+    """what a MiniGrid agent sees: original, the 3x3 cells in front of it as 84x84 pixels, as in CleanRL, at most 96 steps;
+    symbolic and pixels, the package's own 7x7 cells, as numbers or as 56x56 pixels, and its direction"""
+    minigrid_mission: bool = False
+    """the mission of a MiniGrid task is observed too (not with the view original)"""
+    action_mask_key: str | None = None
+    """name of a mask of the valid actions: of an entry of the observations, or else of the infos, or on the device of a
+    method (state, params) of the environment; invalid actions are never taken"""
     max_episode_steps: int | None = None
     """steps after which an episode is truncated; None: the environment's own limit, if it has one"""
     async_envs: bool = False
@@ -326,7 +336,8 @@ class Config:
 
         Arguments of constructors count too: an environment that wraps another one may take its id.
         """
-        return self.names_core or ":" in self.env_id or ":" in json.dumps(self.env_kwargs, separators=(",", "="))
+        named = self.names_core or self.wrapper is not None or ":" in self.env_id
+        return named or ":" in json.dumps(self.env_kwargs, separators=(",", "="))
 
     @property
     def names_core(self) -> bool:

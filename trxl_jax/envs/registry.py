@@ -1,12 +1,13 @@
 """Makes a batch of environments from an id or an environment object."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.episode import EpisodeRules
-from trxl_jax.envs.host.factory import find_gymnasium
+from trxl_jax.envs.host.factory import AS_IT_IS, Presentation, find_gymnasium, make_presented
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.errors import ConfigError, brief
@@ -25,7 +26,8 @@ def make_env(config: Config, env: Any = None) -> Environment:
 
     Args:
         config: num_envs, seed, seed_bits, env_id, env_kwargs, env_options, max_episode_steps, trxl_num_positions,
-            async_envs, env_timeout and bootstrap_truncated matter.
+            async_envs, env_timeout, bootstrap_truncated, action_mask_key, wrapper, minigrid_view and minigrid_mission
+            matter.
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. A batch that
             fulfils `envs.base.Environment` is returned as it is.
@@ -38,7 +40,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
         return env
-    found = find_env(config.env_id, env, config.env_kwargs)
+    found = find_env(config, env)
     if isinstance(found, tuple):
         return _make_device(config, *found, passed=env is not None)
     from trxl_jax.envs.host.environment import HostEnvironment
@@ -56,22 +58,31 @@ def make_env(config: Config, env: Any = None) -> Environment:
 
 def episode_rules(config: Config) -> EpisodeRules:
     """What a configuration says of the episodes of host environments."""
-    return EpisodeRules(config.seed, config.env_options, config.max_episode_steps, config.seed_bits)
+    return EpisodeRules(
+        config.seed, config.env_options, config.max_episode_steps, config.seed_bits, config.action_mask_key
+    )
 
 
-def find_env(
-    env_id: str, env: Any = None, kwargs: Mapping[str, Any] | None = None
-) -> Callable[..., Any] | tuple[Any, Any]:
+def find_env(config: Config, env: Any = None) -> Callable[..., Any] | tuple[Any, Any]:
     """A function that makes one Gymnasium environment, or a pair of a gymnax environment and its parameters.
 
     Args:
-        env_id: the task.
+        config: env_id, env_kwargs, wrapper, minigrid_view and minigrid_mission matter.
         env: an object to use instead, as for `make_env`.
-        kwargs: arguments of a Gymnasium environment's constructor.
 
     Raises:
-        ConfigError: an unknown id, an object that is neither, or arguments that can't be used.
+        ConfigError: an unknown id, an object that is neither, or flags that can't be used.
     """
+    presentation = Presentation(config.wrapper, config.minigrid_view, config.minigrid_mission)
+    found = _find_unwrapped(config, env, presentation)
+    if isinstance(found, tuple) and presentation != AS_IT_IS:
+        flag = "wrapper" if config.wrapper else "minigrid_view and --minigrid_mission"
+        raise ConfigError(f"--{flag}: only tasks on the host have them; leave them out, or use --backend host")
+    return found
+
+
+def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Callable[..., Any] | tuple[Any, Any]:
+    env_id, kwargs = config.env_id, config.env_kwargs
     if kwargs and (env is not None or env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX))):
         passed = "an environment that is passed as an object is made already"
         device = f"{env_id} runs on the device, where tasks are set by --env_options"
@@ -83,7 +94,7 @@ def find_env(
     if env is None and env_id.startswith(MEMORY_GYM_PREFIX):
         return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
     if env is None:
-        return find_gymnasium(env_id, kwargs)
+        return find_gymnasium(env_id, kwargs, presentation)
     inner = env[0] if isinstance(env, tuple) and env else env
     is_gymnax = hasattr(inner, "step_env") or hasattr(inner, "default_params")
     if is_gymnax and isinstance(inner, type):
@@ -98,7 +109,7 @@ def find_env(
         raise ConfigError(
             f"env must be a function that makes a Gymnasium environment or a gymnax one, not {brief(env)}"
         )
-    return env
+    return partial(make_presented, env, presentation) if presentation != AS_IT_IS else env
 
 
 def on_backend(env_id: str, backend: str) -> str:
@@ -140,8 +151,9 @@ def require_no_import(config: Config, *, allow_import: bool) -> None:
     """
     if config.names_module and not allow_import:
         where = "env_kwargs name another task"
-        for name, value in (("core", config.core), ("environment", config.env_id)):
-            where = f"{name} is {brief(value)}" if ":" in value else where
+        named = (("core", config.core), ("wrapper", config.wrapper), ("environment", config.env_id))
+        for name, value in named:
+            where = f"{name} is {brief(value)}" if ":" in (value or "") else where
         raise ConfigError(
             f"this run's {where}, for which a module that it names is imported; if you trust it, add --allow_import "
             "(in Python: allow_import=True)"

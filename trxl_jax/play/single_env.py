@@ -78,7 +78,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     batch = make_env(config.replace(async_envs=False), env)
     if isinstance(batch, DeviceEnvironment):
         return DeviceSingleEnv(config.env_id, batch, config.seed, pictures=pictures)
-    found = find_env(config.env_id, env, config.env_kwargs)
+    found = find_env(config, env)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
     return HostSingleEnv(config.env_id, batch.spec, make, episode_rules(config))

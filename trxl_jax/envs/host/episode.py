@@ -31,12 +31,14 @@ class EpisodeRules(NamedTuple):
         max_steps: length at which an episode is truncated; None: the environment's own limit, if it has one.
         seed_bits: bits of the episodes' seeds. 31, because environments in C take no larger ones; the runs of
             version 0.1.0 have 32.
+        mask_key: name of the mask of actions in the observations or else the infos; None: there is none.
     """
 
     seed: int = 1
     options: dict[str, Any] | None = None
     max_steps: int | None = None
     seed_bits: int = 31
+    mask_key: str | None = None
 
     def episode_seed(self, index: int, episode: int) -> int:
         """Seed of the episode of that number in the environment of that index."""

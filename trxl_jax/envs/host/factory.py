@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from trxl_jax.envs.host.episode import is_interrupt
 from trxl_jax.envs.near_names import near_names
@@ -16,15 +16,35 @@ _MEMORY_GYM_INSTALL = "pip install --no-deps memory-gym==1.0.2"
 _MODULE_ID = "module:id first imports a module, which registers the id with gymnasium.register"
 
 
-def find_gymnasium(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+class Presentation(NamedTuple):
+    """How Gymnasium environments are presented to the agent.
+
+    Fields:
+        wrapper: `module:name` of the user's own wrapper; None: there is none.
+        minigrid_view: see `make_minigrid`.
+        minigrid_mission: see `make_minigrid`.
+    """
+
+    wrapper: str | None = None
+    minigrid_view: str = "original"
+    minigrid_mission: bool = False
+
+
+AS_IT_IS = Presentation()
+
+
+def find_gymnasium(
+    env_id: str, kwargs: Mapping[str, Any] | None = None, presentation: Presentation = AS_IT_IS
+) -> Callable[..., Any]:
     """A function that makes the environment of an id.
 
     Args:
         env_id: a Gymnasium id, or `module:id`.
         kwargs: arguments of the environment's constructor.
+        presentation: how it is presented.
 
     Raises:
-        ConfigError: an unknown id.
+        ConfigError: an unknown id, or a presentation that it can't have.
     """
     # Memory Gym opens an SDL display and mixer; the dummy drivers serve machines that have neither.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -44,7 +64,36 @@ def find_gymnasium(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Call
         near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES}))
         own = f"{module} does not register it" if module else _MODULE_ID
         raise ConfigError(f"--env_id: unknown environment {brief(env_id)}; {near}; {own}")
-    return partial(_make, env_id, **(kwargs or {}))
+    if presentation[1:] != AS_IT_IS[1:] and not is_minigrid(env_id):
+        raise ConfigError(f"--minigrid_view and --minigrid_mission: {env_id} is no task of MiniGrid; leave them out")
+    made = partial(_make, env_id, presentation, **(kwargs or {}))
+    return partial(make_presented, made, presentation) if presentation.wrapper else made
+
+
+def make_presented(make: Callable[..., Any], presentation: Presentation, **kwargs: Any) -> Any:
+    """An environment in the user's wrapper.
+
+    Raises:
+        ConfigError: there is no such wrapper, or it does not make a Gymnasium environment.
+    """
+    import gymnasium
+
+    flag = f"--wrapper {presentation.wrapper}"
+    module, _, name = (presentation.wrapper or "").rpartition(":")
+    hint = "write module:name, a class or function that takes an environment and returns one"
+    if not module:
+        raise ConfigError(f"{flag}: {hint}")
+    wrap = getattr(import_own(module, flag, hint), name, None)
+    if not callable(wrap):
+        raise ConfigError(f"{flag}: {module} has no {name}; {hint}")
+    env = make(**kwargs)
+    try:
+        wrapped = wrap(env)
+    except Exception as error:  # it may raise anything
+        raise ConfigError(f"{flag} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(wrapped, gymnasium.Env):
+        raise ConfigError(f"{flag} returned an object of {type(wrapped).__name__}; {hint}")
+    return wrapped
 
 
 def _register_memory_gym(env_id: str) -> None:
@@ -66,14 +115,16 @@ def _register_memory_gym(env_id: str) -> None:
             ) from None
 
 
-def _make(env_id: str, **kwargs: Any) -> Any:
+def _make(env_id: str, presentation: Presentation, **kwargs: Any) -> Any:
     import gymnasium
 
     find_gymnasium(env_id)  # again in each worker process, whose registry starts empty
     try:
         if is_minigrid(env_id):
-            return make_minigrid(env_id, **kwargs)
+            return make_minigrid(env_id, presentation.minigrid_view, presentation.minigrid_mission, **kwargs)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    except ConfigError:
+        raise
     except BaseException as error:  # a constructor may raise anything, `SystemExit` included
         if is_interrupt(error):
             raise
