@@ -176,6 +176,7 @@ def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Envi
         max_episode_steps=config.max_episode_steps,
         num_positions=config.trxl_num_positions,
         send_final_obs=config.bootstrap_truncated,
+        mask_key=config.action_mask_key,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from trxl_jax.envs.action_masks import add_mask, split_space, with_mask
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
 from trxl_jax.envs.observations import read_observation_space
 from trxl_jax.envs.results import EpisodeResult, results_from_stats
@@ -40,6 +41,8 @@ class DeviceEnvironment:
         max_episode_steps: length at which an episode is truncated, at least 1; None: the environment's own limit.
         num_positions: E; None: the episodes' limit.
         send_final_obs: return the last observation of ended episodes too.
+        mask_key: name of the mask of valid actions in the observations, or of a method (state, params) that returns it;
+            None: there is none.
 
     Raises:
         ConfigError: spaces that the agent can't take, or no final observation where one is asked for.
@@ -61,6 +64,7 @@ class DeviceEnvironment:
         max_episode_steps: int | None = None,
         num_positions: int | None = None,
         send_final_obs: bool = False,
+        mask_key: str | None = None,
     ) -> None:
         self._env = env
         self._params = env.default_params if params is None else params
@@ -73,9 +77,17 @@ class DeviceEnvironment:
         own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
         limit = min(filter(None, (max_episode_steps, own)), default=None)
         self._limit = None if limit == own else limit
-        self._reader = read_observation_space(env.name, env.observation_space(self._params))
         action = read_action_space(env.name, env.action_space(self._params))
-        self.spec = EnvSpec(self._reader.space, action, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
+        own_space, self._mask_key, self._mask_is_observed = env.observation_space(self._params), mask_key, False
+        if mask_key is not None:
+            own_space, self._mask_is_observed = split_space(own_space, mask_key)
+            if not self._mask_is_observed and not callable(getattr(env, mask_key, None)):
+                raise ConfigError(
+                    f"--action_mask_key {mask_key}: {env.name} has no such observation and no such method"
+                )
+        self._reader = read_observation_space(env.name, own_space)
+        space = self._reader.space if mask_key is None else with_mask(self._reader.space, sum(action.nvec), mask_key)
+        self.spec = EnvSpec(space, action, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
 
@@ -89,7 +101,7 @@ class DeviceEnvironment:
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             episode_length=jnp.zeros(self.num_envs, jnp.int32),
         )
-        return state, self._reader.convert(obs)
+        return state, self._observe(obs, inner)
 
     def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
         """Steps each environment; see `Environment.step`."""
@@ -120,9 +132,9 @@ class DeviceEnvironment:
             episode_return=jnp.where(done, 0.0, episode.episode_return),
             episode_length=jnp.where(done, 0, episode.episode_length),
         )
-        final_obs = self._reader.convert(info["final_observation"]) if self._send_final_obs else None
+        final_obs = self._observe(info["final_observation"], None) if self._send_final_obs else None
         return next_state, TimeStep(
-            obs=self._reader.convert(obs),
+            obs=self._observe(obs, inner),
             reward=reward,
             terminated=terminated,
             truncated=truncated,
@@ -147,6 +159,21 @@ class DeviceEnvironment:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _observe(self, obs: Any, inner: Any) -> Any:
+        """Observations [N, *obs_shape] of the environments' own and, for the mask, of their states."""
+        arrays = self._reader.convert(obs)
+        if self._mask_key is None:
+            return arrays
+        size = sum(self.spec.action.nvec)
+        if self._mask_is_observed:
+            parts = jax.tree.leaves(obs[self._mask_key])
+        elif inner is None:  # of an episode that has ended: no action follows
+            parts = [jnp.ones((self.num_envs, size), bool)]
+        else:
+            parts = jax.tree.leaves(jax.vmap(getattr(self._env, self._mask_key), (0, None))(inner, self._params))
+        mask = jnp.concatenate([part.reshape(self.num_envs, -1) for part in parts], axis=1).astype(bool)
+        return add_mask(arrays, mask)
 
     def _restart(self, cut: jax.Array, key: jax.Array, obs: Any, inner: Any) -> tuple[Any, Any]:
         """Observations and states in which the environments where bool[N] `cut` start a new episode."""

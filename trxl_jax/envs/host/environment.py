@@ -344,6 +344,6 @@ def _inspect(
         own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
         limit = next((n for n in own if n is not None and n > 0), None)
         limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
-        return name, EnvSpec(wrapped.reader.space, action, int(num_positions or limit)), wrapped.reader.bounds()
+        return name, EnvSpec(wrapped.space, action, int(num_positions or limit)), wrapped.bounds
     finally:
         wrapped.close()

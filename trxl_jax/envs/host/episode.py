@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from trxl_jax.envs.action_masks import add_mask, read_mask, split_space, with_mask
 from trxl_jax.envs.host.digest import extend_digest, new_digest
 from trxl_jax.envs.observations import DictSpace, ObservationSpace, map_arrays, read_observation_space
-from trxl_jax.errors import EnvironmentFailure, UserError, brief, is_text, warn_once
+from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, is_text, warn_once
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
@@ -62,7 +63,8 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
 
     Fields:
-        reader: how its observations are taken; those of `reset` and `step` are what the reader makes of them.
+        space: of the observations that `reset` and `step` return.
+        bounds: of its arrays of numbers, see `ObservationReader.bounds`.
         episode: number of the next episode.
         episode_seed: of the current episode.
         length: steps in it so far.
@@ -93,9 +95,17 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._return = 0.0
         self._pid = os.getpid()
         self._action_start = np.asarray(getattr(env.action_space, "start", 0))
-        self.reader = read_observation_space(env_name(env), env.observation_space)
+        own_space, self._mask_is_observed = env.observation_space, False
+        self._nvec: tuple[int, ...] = ()
+        if rules.mask_key is not None:
+            own_space, self._mask_is_observed = split_space(own_space, rules.mask_key)
+            self._nvec = _nvec_to_mask(env, rules.mask_key)
+        self._reader = read_observation_space(env_name(env), own_space)
+        self.space, self.bounds = self._reader.space, self._reader.bounds()
+        if rules.mask_key is not None:
+            self.space = with_mask(self.space, sum(self._nvec), rules.mask_key)
         # The vector layer allocates by the space's dtype.
-        self.observation_space = _vector_space(self.reader.space)
+        self.observation_space = _vector_space(self.space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts the next episode with the run's own seed and options, not the caller's.
@@ -108,8 +118,8 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.episode += 1
         self.length, self._return = 0, 0.0
         _forget_previous_episode(self.env.unwrapped)
-        obs, _ = self._call(lambda: self.env.reset(seed=self.episode_seed, options=self._rules.options or None))
-        obs = self._read(obs)
+        obs, own_info = self._call(lambda: self.env.reset(seed=self.episode_seed, options=self._rules.options or None))
+        obs = self._read(obs, own_info)
         replay, self._replay = self._replay, None
         info: dict[str, Any] = {}
         if replay is not None:
@@ -121,8 +131,8 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
         self.busy = True
         obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(action + self._action_start))
-        obs, reward = self._read(obs), self._finite_reward(reward)
         terminated, truncated = bool(terminated), bool(truncated)
+        obs, reward = self._read(obs, info, ended=terminated or truncated), self._finite_reward(reward)
         self.busy = False
         self.length += 1
         self._return += reward
@@ -174,12 +184,21 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
             if os.getpid() != self._pid:  # a process that the environment forked must not go on as if it were the run
                 os._exit(1)
 
-    def _read(self, obs: Any) -> Any:
+    def _read(self, obs: Any, info: dict[str, Any], ended: bool = False) -> Any:
         """A copy of the observation, which the environment may overwrite, as the agent gets it."""
         try:
-            return self.reader.read(obs)
+            read = self._reader.read(obs)
+            return add_mask(read, self._mask(obs, info, ended)) if self._nvec else read
         except ValueError as error:
             raise self._failure(str(error)) from None
+
+    def _mask(self, obs: Any, info: dict[str, Any], ended: bool) -> np.ndarray:
+        if ended:  # no action follows
+            return np.ones(sum(self._nvec), bool)
+        source, key = obs if self._mask_is_observed else info, self._rules.mask_key
+        if key not in source:
+            raise ValueError(f"neither observations nor infos have the action mask {key}; change --action_mask_key")
+        return read_mask(source[key], self._nvec)
 
     def _finite_reward(self, reward: Any) -> float:
         try:
@@ -252,6 +271,16 @@ def _vector_space(space: ObservationSpace) -> gymnasium.Space[Any]:
         return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
     limits = np.iinfo(space.dtype)
     return gymnasium.spaces.Box(limits.min, limits.max, space.shape, space.dtype.type)
+
+
+def _nvec_to_mask(env: gymnasium.Env[Any, Any], key: str) -> tuple[int, ...]:
+    """Numbers of choices of the branches, which a mask covers."""
+    space: Any = env.action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return (int(space.n),)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return tuple(space.nvec.reshape(-1).tolist())
+    raise ConfigError(f"--action_mask_key {key}: {env_name(env)} has no discrete actions; leave it out")
 
 
 def _row(array: np.ndarray) -> np.ndarray:
