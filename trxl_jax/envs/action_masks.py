@@ -12,7 +12,8 @@ from trxl_jax.errors import ConfigError
 MASK = "action_mask"
 """Name of the mask among the arrays of an observation."""
 
-_ALONE = "observation"  # the name of what was the only array
+ALONE = "observation"
+"""Name of what would be the only array without a mask."""
 
 
 def split_space(space: Any, key: str) -> tuple[Any, bool]:
@@ -29,7 +30,7 @@ def with_mask(space: ObservationSpace, size: int, key: str) -> DictSpace:
     Raises:
         ConfigError: they have an array of this name already.
     """
-    arrays = {name or _ALONE: array for name, array in space.arrays.items()}
+    arrays = {name or ALONE: array for name, array in space.arrays.items()}
     if MASK in arrays:
         raise ConfigError(f"--action_mask_key {key}: the observations have another entry {MASK}")
     mask = ArraySpace("mask", (size,), np.dtype(np.bool_))
@@ -38,7 +39,7 @@ def with_mask(space: ObservationSpace, size: int, key: str) -> DictSpace:
 
 def add_mask(obs: Any, mask: Any) -> dict[str, Any]:
     """An observation [..., *obs_shape] with its mask bool[..., sum(nvec)]."""
-    return {name or _ALONE: array for name, array in arrays_of(obs).items()} | {MASK: mask}
+    return {name or ALONE: array for name, array in arrays_of(obs).items()} | {MASK: mask}
 
 
 def read_mask(value: Any, nvec: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from trxl_jax.envs.action_masks import add_mask, read_mask, split_space, with_mask
+from trxl_jax.envs.action_masks import ALONE, add_mask, read_mask, split_space, with_mask
 from trxl_jax.envs.host.digest import extend_digest, new_digest
 from trxl_jax.envs.observations import DictSpace, ObservationSpace, map_arrays, read_observation_space
 from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, is_text, warn_once
@@ -104,6 +104,7 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.space, self.bounds = self._reader.space, self._reader.bounds()
         if rules.mask_key is not None:
             self.space = with_mask(self.space, sum(self._nvec), rules.mask_key)
+            self.bounds = {name or ALONE: limits for name, limits in self.bounds.items()}
         # The vector layer allocates by the space's dtype.
         self.observation_space = _vector_space(self.space)
 
