@@ -1,5 +1,6 @@
 """Observations of any space: what is read from it, checked, kept and shown to the agent."""
 
+import re
 from typing import Any
 
 import gymnasium
@@ -167,9 +168,8 @@ BAD = {
 def test_observations_that_their_space_forbids(case: str) -> None:
     obs, words = BAD[case]
     reader = read_observation_space("Some-v0", spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(-1, 1, (2,))}))
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(words)):
         reader.read(obs)
-    assert words in str(caught.value)
 
 
 def test_one_hot_features_of_choices() -> None:

@@ -1,4 +1,4 @@
-"""Tasks whose observations show bits, one in each array, that the actions must repeat: any space, a known best return."""
+"""Tasks of any observation space with a known best return: each array shows a bit that the actions must repeat."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def rebuilt(space: Any, values: list[Any]) -> Any:
 
 
 class Repeating(gymnasium.Env):
-    """Shows a random bit in each leaf of a space; a branch of the actions for each earns 1 / (4 leaves) for repeating it.
+    """Shows a random bit in each leaf of a space; a branch of the actions for each of them must repeat it.
 
     The return of an episode of four steps is at most 1; guessing earns 0.5.
     """
