@@ -16,7 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.compiled_as_for_users]
 MOST_OPERATIONS, MOST_BYTES, MOST_TIME = 2.2, 2.5, 3.0
 
 
-def test_an_update_with_reconstruction_costs_at_most_its_multiple_of_one_without() -> None:
+def test_an_update_with_reconstruction_costs_at_most_its_multiple_of_one_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jax.config, "jax_enable_compilation_cache", False)
     small: dict[str, Any] = {
         "num_envs": 4, "num_steps": 128, "num_minibatches": 2, "trxl_dim": 128, "trxl_num_layers": 2,
         "trxl_memory_length": 64, "update_epochs": 1,
