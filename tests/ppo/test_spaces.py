@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnax
 import jax
+import numpy as np
 import pytest
 from gymnasium import spaces
 
