@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.autodiff import Node, gradients
 from tests.support.cores_golden import GRADIENTS, OUTPUTS, assert_close
@@ -40,24 +42,37 @@ EVERY_DAY = {0, 9}
 
 
 class Case:
-    """A layer with parameters away from their initial values, two segments of two environments, and a cotangent."""
+    """A layer with parameters away from their initial values, segments of two environments, and a cotangent.
 
-    def __init__(self, options: AttentionOptions, see_self: bool) -> None:
-        self.options, self.see_self = options, see_self
+    Args:
+        options: of the layer.
+        see_self: whether queries see themselves.
+        steps: [2, T], the steps of the queries in their episodes.
+        segment_length: G.
+    """
+
+    def __init__(
+        self, options: AttentionOptions, see_self: bool, steps: np.ndarray = STEPS, segment_length: int = G
+    ) -> None:
+        self.options, self.see_self, self.steps, self.segment_length = options, see_self, steps, segment_length
+        self.num_steps = steps.shape[1]
         rng = np.random.default_rng(0)
-        self.x, self.cotangent = rng.normal(size=(2, N, T, DIM)).astype(np.float32)
-        self.hidden = np.concatenate([rng.normal(size=(N, options.window, DIM)), self.x], axis=1).astype(np.float32)
-        self.position = np.concatenate([STEPS[:, :1] + np.arange(-options.window, 0), STEPS], axis=1)
+        self.x, self.cotangent = rng.normal(size=(2, N, self.num_steps, options.dim)).astype(np.float32)
+        self.hidden = np.concatenate([rng.normal(size=(N, options.window, options.dim)), self.x], axis=1).astype(
+            np.float32
+        )
+        self.position = np.concatenate([steps[:, :1] + np.arange(-options.window, 0), steps], axis=1)
         self.layer = ResidualLayer(options, options.positions(E), Numerics("cpu"))
         fresh = nn.init(self.attend, self.layer)(jax.random.key(0), self.x)["params"]
         self.params = jax.tree.map(lambda p: np.float32(p + rng.normal(scale=0.3, size=p.shape)), fresh)
 
     def attend(self, layer: AttentionLayer, x: jax.Array) -> jax.Array:
-        slots = jnp.arange(self.options.window + T)
-        query_slot = self.options.window + jnp.tile(jnp.arange(T), (N, 1))
-        seen = see(query_slot, jnp.asarray(STEPS), slots, self.options.window, G, self.see_self)
+        slots = jnp.arange(self.options.window + self.num_steps)
+        query_slot = self.options.window + jnp.tile(jnp.arange(self.num_steps), (N, 1))
+        steps = jnp.asarray(self.steps)
+        seen = see(query_slot, steps, slots, self.options.window, self.segment_length, self.see_self)
         encoded = layer.encode_slots(jnp.asarray(self.hidden), jnp.asarray(self.position))
-        return layer.attend(x, encoded, seen, jnp.asarray(STEPS))
+        return layer.attend(x, encoded, seen, steps)
 
     def ours(self) -> tuple[jax.Array, Any]:
         def loss(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,8 +86,9 @@ class Case:
     def naive(self) -> tuple[np.ndarray, Any]:
         params, x = jax.tree.map(Node, (self.params, self.x))
         attention = NaiveAttention(self.options, E, params)
-        rows = [[attention.read(x[n, t], STEPS[n, t], self.seen(x, n, t)) for t in range(T)] for n in range(N)]
-        products = [rows[n][t] * self.cotangent[n, t] for n in range(N) for t in range(T)]
+        steps = range(self.num_steps)
+        rows = [[attention.read(x[n, t], self.steps[n, t], self.seen(x, n, t)) for t in steps] for n in range(N)]
+        products = [rows[n][t] * self.cotangent[n, t] for n in range(N) for t in steps]
         loss = sum(products[1:], products[0]).sum()
         leaves, structure = jax.tree.flatten((params, x))
         output = np.array([[node.value for node in row] for row in rows])
@@ -80,11 +96,11 @@ class Case:
 
     def seen(self, x: Node, n: int, t: int) -> list[Seen]:
         """The steps from the query's (or the one before) back to its episode's first, at most W - 1 before it."""
-        k, window = STEPS[n, t], self.options.window
+        k, window = self.steps[n, t], self.options.window
         found = []
         for distance in range(0 if self.see_self else 1, min(k, window - 1) + 1):
             step = t - distance
-            own = step >= t // G * G
+            own = step >= t // self.segment_length * self.segment_length
             found.append(Seen(x[n, step] if own else self.hidden[n, window + step], k - distance, distance))
         return found
 
@@ -101,11 +117,43 @@ class Case:
     ],
 )
 def test_segments_equal_a_naive_loop(options: AttentionOptions) -> None:
-    case = Case(options, see_self=options.window > G)
+    assert_equals_the_naive_loop(Case(options, see_self=options.window > G))
+
+
+def assert_equals_the_naive_loop(case: Case) -> None:
     (output, ours), (expected, theirs) = case.ours(), case.naive()
     assert_close("output", output, expected, OUTPUTS)
     for (place, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         assert_close(f"gradient of {jax.tree_util.keystr(place)}", a, b, GRADIENTS)
+
+
+@st.composite
+def cases(draw: Any) -> Case:
+    """Any options, segments and episodes: windows shorter and longer than the rollout, ends anywhere."""
+    encoding = draw(st.sampled_from(["absolute", "learned", "none", "relative", "rotary"]))
+    options = AttentionOptions(
+        8,
+        draw(st.sampled_from([1, 2, 4])),
+        draw(st.integers(2, 9)),
+        draw(st.sampled_from(["shared", "full"])),
+        encoding,
+        query_position=encoding in ("absolute", "learned") and draw(st.booleans()),
+    )
+    segment_length = draw(st.integers(1, 4))
+    num_steps = segment_length * draw(st.integers(1, 3))
+    steps = np.zeros((N, num_steps), int)
+    for n in range(N):
+        steps[n, 0] = draw(st.integers(0, 12))
+        for t in range(1, num_steps):
+            steps[n, t] = 0 if draw(st.integers(0, 2)) == 0 else steps[n, t - 1] + 1
+    return Case(options, draw(st.booleans()), steps, segment_length)
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(case=cases())
+def test_random_segments_equal_a_naive_loop(case: Case) -> None:
+    assert_equals_the_naive_loop(case)
 
 
 def test_a_segment_of_one_step_is_what_queries_see_without_segments() -> None:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trxl_jax.agent.cores.linear_recurrences import LRU, MinGRU, positive
 from trxl_jax.agent.cores.recurrent import GRU, LSTM, RecurrentCore
@@ -55,14 +57,16 @@ def make_inputs(core: RecurrentCore) -> tuple[Any, Any, jax.Array]:
     return params, state, jnp.asarray(rng.normal(size=(B, G, D)), jnp.float32)
 
 
-def naive(core: RecurrentCore, params: Any, state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+def naive(
+    core: RecurrentCore, params: Any, state: Any, x: jax.Array, first: np.ndarray = FIRST
+) -> tuple[Any, jax.Array]:
     """Each sequence by itself, one step after the other."""
     step = jax.jit(lambda params, state, x: core.apply(params, state, x, method="step_state"))
     states, outputs = [], []
     for b in range(B):
         one = jax.tree.map(lambda s: s[b : b + 1], state)  # noqa: B023 - it is called here
         for g in range(G):
-            one, y = step(params, core.initial_state(1) if FIRST[b, g] else one, x[b : b + 1, g])
+            one, y = step(params, core.initial_state(1) if first[b, g] else one, x[b : b + 1, g])
             outputs.append(y[0])
         states.append(one)
     return jax.tree.map(lambda *s: jnp.concatenate(s), *states), jnp.stack(outputs).reshape(B, G, -1)
@@ -94,6 +98,24 @@ def test_unrolling_is_a_loop_over_steps_with_resets(name: str) -> None:
         assert jax.tree.structure(ours) == jax.tree.structure(expected)
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gru", "lstm", "min_gru", "lru", "lru_on_accelerators"])
+def test_random_resets(name: str) -> None:
+    core = CORES[name]
+    inputs = make_inputs(core)
+    unroll = jax.jit(partial(core.apply, method="unroll"))
+
+    @settings(max_examples=20, deadline=None, derandomize=True)
+    @given(first=st.lists(st.booleans(), min_size=B * G, max_size=B * G))
+    def check(first: list[bool]) -> None:
+        resets = np.array(first).reshape(B, G)
+        ours, expected = unroll(*inputs, resets), naive(core, *inputs, first=resets)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+    check()
 
 
 @pytest.mark.slow
