@@ -108,10 +108,15 @@ class ActorCritic(nn.Module):
         """The core's state before a rollout; see `Core.start`."""
         return self.core.start(carry, num_steps, segment_length)
 
-    def decide(self, x: jax.Array, state: Any, t: jax.Array, episode_step: jax.Array) -> tuple[AgentOutput, Any]:
-        """Output [N] for one step of each environment, and what the core is to remember of it; see `Core.step`."""
+    def decide(
+        self, x: jax.Array, state: Any, t: jax.Array, episode_step: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[AgentOutput, Any]:
+        """Output [N] for one step of each environment, and what the core is to remember of it; see `Core.step`.
+
+        `mask`, bool[N, sum(nvec)], marks the valid actions.
+        """
         y, entry = self.core.step(x, state, t, episode_step)
-        return self.heads(y), entry
+        return self.heads(y, mask), entry
 
     def write(self, state: Any, entry: Any, t: jax.Array, episode_step: jax.Array) -> Any:
         """The core's state after a step, arrays [N, ...]; see `Core.write`."""
@@ -121,16 +126,18 @@ class ActorCritic(nn.Module):
         """What all minibatches of a rollout need of its record, arrays [N, ...]; see `Core.prepare`."""
         return self.core.prepare(record)
 
-    def learn(self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1) -> AgentOutput:
-        """Output [M, Q] for many steps at once; see `Core.learn`."""
+    def learn(
+        self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1, mask: jax.Array | None = None
+    ) -> AgentOutput:
+        """Output [M, Q] for many steps at once; see `Core.learn`. `mask`, bool[M, Q, sum(nvec)]: the valid actions."""
         y = self.core.learn(x, prepared, queries, segment_length)
-        output = self.heads(y)
+        output = self.heads(y, None if mask is None else mask.reshape(*y.shape[:-1], mask.shape[-1]))
         return jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:-1], *leaf.shape[y.ndim - 1 :]), output)
 
-    def heads(self, y: jax.Array) -> AgentOutput:
-        """Everything after the core: f32[..., D] to an output [...]."""
+    def heads(self, y: jax.Array, mask: jax.Array | None = None) -> AgentOutput:
+        """Everything after the core: f32[..., D] to an output [...], with the valid actions bool[..., sum(nvec)]."""
         features = nn.relu(self.post_transformer(y))
-        policy = make_distribution(self.spec.action, [head(features) for head in self.actor])
+        policy = make_distribution(self.spec.action, [head(features) for head in self.actor], mask)
         value = jnp.squeeze(self.critic(features), axis=-1)
         return AgentOutput(policy, value, features)
 
@@ -153,6 +160,12 @@ class ActorCritic(nn.Module):
         """Flax's `apply`, of arrays as for the method called, with products as precise as `numerics` says."""
         with self.numerics.precise():
             return super().apply(*args, **kwargs)
+
+    @nn.nowrap
+    def mask_of(self, obs: Any) -> jax.Array | None:
+        """The mask of valid actions bool[..., sum(nvec)] in observations [..., *obs_shape]; None: there is none."""
+        masks = [name for name, array in self.spec.obs.arrays.items() if array.kind == "mask"]
+        return obs[masks[0]] if masks else None
 
     @property
     def pictures(self) -> list[str]:

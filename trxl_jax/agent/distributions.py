@@ -77,9 +77,12 @@ def make_heads(action: DiscreteActions, dim: int, numerics: Numerics) -> list[nn
     return [orthogonal_dense(n, dim, ACTOR_GAIN, numerics) for n in action.nvec]
 
 
-def make_distribution(action: DiscreteActions, outputs: Sequence[jax.Array]) -> MultiCategorical:
+def make_distribution(
+    action: DiscreteActions, outputs: Sequence[jax.Array], mask: jax.Array | None = None
+) -> MultiCategorical:
     """The distribution over [...] whose parameters f32[..., nvec[a]] are the outputs of the heads."""
-    return MultiCategorical(jnp.concatenate(outputs, axis=-1), action.nvec)
+    logits = jnp.concatenate(outputs, axis=-1)
+    return MultiCategorical(logits if mask is None else jnp.where(mask, logits, -1e9), action.nvec)
 
 
 def sampling_noise(action: DiscreteActions, key: jax.Array, shape: Sequence[int]) -> jax.Array:

@@ -130,9 +130,8 @@ class Policy:
             output, memory = self.decide(_batch_of_one(obs), memory.unsqueeze(), reward)
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
         time = memory.steps, memory.episode_step
-        output, entry = self.agent.apply(
-            self.params, self._read(obs, memory, reward), memory.core, *time, method="decide"
-        )
+        x, mask = self._read(obs, memory, reward), self.agent.mask_of(self._own_arrays(obs))
+        output, entry = self.agent.apply(self.params, x, memory.core, *time, mask, method="decide")
         core = self.agent.apply(self.params, memory.core, entry, *time, method="write")
         return output, PolicyMemory(core, memory.steps + 1, memory.episode_step + 1, memory.previous)
 

@@ -110,7 +110,7 @@ class RolloutActor:
     def _decide(self, state: ActorState, encoded: jax.Array, t: jax.Array) -> tuple[AgentOutput, Any]:
         x = self.agent.apply(self.params, encoded, state.previous, state.episode_step, method="join")
         decided: tuple[AgentOutput, Any] = self.agent.apply(
-            self.params, x, state.core, t, state.episode_step, method="decide"
+            self.params, x, state.core, t, state.episode_step, self.agent.mask_of(state.obs), method="decide"
         )
         return decided
 

@@ -115,4 +115,5 @@ def forward_minibatch(
     """
     encoded = batch.observations.encode(agent, params)
     x = agent.apply(params, encoded, batch.previous, batch.queries.episode_step, method="join")
-    return agent.apply(params, x, prepared, batch.queries, segment_length, method="learn")
+    mask = agent.mask_of(batch.observations.obs)
+    return agent.apply(params, x, prepared, batch.queries, segment_length, mask, method="learn")

@@ -77,6 +77,11 @@ class MinibatchObservations(NamedTuple):
 
     arrays: Mapping[str, MinibatchArray]
 
+    @property
+    def obs(self) -> Any:
+        """[M, Q, *obs_shape], without the pictures of which equal ones are encoded once."""
+        return unnamed({name: array.obs for name, array in self.arrays.items() if isinstance(array, PlainArray)})
+
     def encode(self, agent: ActorCritic, params: Any) -> jax.Array:
         """f32[M, Q, D]."""
         spaces = agent.spec.obs.arrays

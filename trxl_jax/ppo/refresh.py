@@ -55,8 +55,9 @@ def measure_staleness(agent: ActorCritic, params: Any, rollout: Rollout, config:
     def divergence(segments: Segments) -> jax.Array:
         at = segments.step, segments.envs
         queries = Queries(segments.step, rollout.transitions.episode_step[at], segments.env)
+        mask = agent.mask_of(rollout.observations.take(*at).obs)
         new, cached = (
-            agent.apply(params, x[at], memory, queries, config.segment_length, method="learn").policy
+            agent.apply(params, x[at], memory, queries, config.segment_length, mask, method="learn").policy
             for memory in memories
         )
         return new.kl_divergence(cached).mean()
