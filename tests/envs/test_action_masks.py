@@ -138,7 +138,7 @@ def test_acting_and_learning_see_the_same_mask() -> None:
 
 
 def test_a_mask_that_allows_nothing_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFailure, match=r"step 3\): the action mask allows nothing; a step must have"):
+    with pytest.raises(EnvironmentFailure, match=r"step 2\): the action mask allows nothing; a step must have"):
         train(Config(**SIZES, run_dir=str(tmp_path / "run")), env=lambda: Restricted("info", empty=3))
 
 

@@ -83,8 +83,8 @@ def test_an_observation_comes_out_as_it_went_in(space: spaces.Space, seed: int) 
     for name, array in reader.space.arrays.items():
         assert read[name].shape == array.shape
         assert read[name].dtype == array.dtype
-    given_values = sorted(str(np.asarray(v, np.float64).tolist()) for v in values_of(space, obs))
-    assert given_values == sorted(str(v.astype(np.float64).tolist()) for v in read.values())
+    given_values = sorted(str(np.asarray(v, np.float32).tolist()) for v in values_of(space, obs))
+    assert given_values == sorted(str(v.astype(np.float32).tolist()) for v in read.values())
     assert observations_from_json(reader.space.to_json()) == reader.space
     hash(reader.space)
 

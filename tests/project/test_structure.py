@@ -18,6 +18,7 @@ ENVS = (
     "results",
     "space_kinds",
     "observations",
+    "action_masks",
     "spaces",
     "base",
     "tasks",

@@ -165,7 +165,7 @@ class ActorCritic(nn.Module):
     def mask_of(self, obs: Any) -> jax.Array | None:
         """The mask of valid actions bool[..., sum(nvec)] in observations [..., *obs_shape]; None: there is none."""
         masks = [name for name, array in self.spec.obs.arrays.items() if array.kind == "mask"]
-        return obs[masks[0]] if masks else None
+        return obs[masks[0]] > 0 if masks else None
 
     @property
     def pictures(self) -> list[str]:

@@ -25,7 +25,7 @@ def split_space(space: Any, key: str) -> tuple[Any, bool]:
 
 
 def with_mask(space: ObservationSpace, size: int, key: str) -> DictSpace:
-    """The observations with a mask bool[size] beside them.
+    """The observations with a mask u8[size] beside them.
 
     Raises:
         ConfigError: they have an array of this name already.
@@ -33,17 +33,17 @@ def with_mask(space: ObservationSpace, size: int, key: str) -> DictSpace:
     arrays = {name or ALONE: array for name, array in space.arrays.items()}
     if MASK in arrays:
         raise ConfigError(f"--action_mask_key {key}: the observations have another entry {MASK}")
-    mask = ArraySpace("mask", (size,), np.dtype(np.bool_))
+    mask = ArraySpace("mask", (size,), np.dtype(np.uint8))
     return DictSpace(tuple(sorted((arrays | {MASK: mask}).items())))
 
 
 def add_mask(obs: Any, mask: Any) -> dict[str, Any]:
-    """An observation [..., *obs_shape] with its mask bool[..., sum(nvec)]."""
+    """An observation [..., *obs_shape] with its mask u8[..., sum(nvec)]."""
     return {name or ALONE: array for name, array in arrays_of(obs).items()} | {MASK: mask}
 
 
 def read_mask(value: Any, nvec: Sequence[int]) -> np.ndarray:
-    """A mask bool[sum(nvec)], branches concatenated.
+    """A mask u8[sum(nvec)], branches concatenated.
 
     Args:
         value: what the environment gives: numbers [sum(nvec)] that are true where a choice is valid, or a tuple of one
@@ -62,4 +62,4 @@ def read_mask(value: Any, nvec: Sequence[int]) -> np.ndarray:
     if empty:
         which = "" if len(nvec) == 1 else f" in branch {empty[0]}"
         raise ValueError(f"the action mask allows nothing{which}; a step must have a valid action")
-    return mask
+    return mask.astype(np.uint8)

@@ -29,7 +29,7 @@ class ArraySpace:
     Fields:
         kind: "picture", "numbers", "choices" (whole numbers from 0, each one of so many) or "mask" (of actions).
         shape: its shape; of pictures (H, W), (H, W, C) or (C, H, W).
-        dtype: uint8 or float32 of pictures, float32 of numbers, int32 of choices, bool of masks.
+        dtype: uint8 or float32 of pictures, float32 of numbers, int32 of choices, uint8 of masks.
         nvec: of choices, how many each element has, elements in C order; otherwise empty.
     """
 
@@ -134,7 +134,7 @@ def observations_from_json(value: Any) -> ObservationSpace:
             arrays = {str(name): observations_from_json(part) for name, part in parts.items()}
             if all(isinstance(array, ArraySpace) for array in arrays.values()):
                 return DictSpace(tuple(sorted(arrays.items())))  # type: ignore[arg-type]
-        case {"kind": str(kind), "shape": [*shape], "dtype": "uint8" | "float32" | "int32" | "bool" as dtype}:
+        case {"kind": str(kind), "shape": [*shape], "dtype": "uint8" | "float32" | "int32" as dtype}:
             nvec = value.get("nvec", [])
             sizes = [*shape, *nvec] if isinstance(nvec, list) else [None]
             if kind in _KINDS and all(type(n) is int and 0 < n < 2**31 for n in sizes):

@@ -34,14 +34,12 @@ class MinibatchArray(Protocol):
 
 
 class RolloutArray(Protocol):
-    """One array of the observations of T steps of N environments.
-
-    Fields:
-        obs: [T, N, *shape].
-    """
+    """One array of the observations of T steps of N environments."""
 
     @property
-    def obs(self) -> jax.Array: ...  # noqa: D102 - a field
+    def obs(self) -> jax.Array:
+        """[T, N, *shape]."""
+        ...
 
     def take(self, steps: jax.Array, envs: jax.Array) -> MinibatchArray:
         """Those of the steps i32[M, Q] of environments i32[M, 1]."""

@@ -83,7 +83,7 @@ class DeviceEnvironment:
             own_space, self._mask_is_observed = split_space(own_space, mask_key)
             if not self._mask_is_observed and not callable(getattr(env, mask_key, None)):
                 raise ConfigError(
-                    f"--action_mask_key {mask_key}: {env.name} has no such observation and no such method"
+                    f"--action_mask_key {mask_key}: {env.name} has no such observation or method"
                 )
         self._reader = read_observation_space(env.name, own_space)
         space = self._reader.space if mask_key is None else with_mask(self._reader.space, sum(action.nvec), mask_key)
@@ -169,11 +169,11 @@ class DeviceEnvironment:
         if self._mask_is_observed:
             parts = jax.tree.leaves(obs[self._mask_key])
         elif inner is None:  # of an episode that has ended: no action follows
-            parts = [jnp.ones((self.num_envs, size), bool)]
+            parts = [jnp.ones((self.num_envs, size))]
         else:
             parts = jax.tree.leaves(jax.vmap(getattr(self._env, self._mask_key), (0, None))(inner, self._params))
-        mask = jnp.concatenate([part.reshape(self.num_envs, -1) for part in parts], axis=1).astype(bool)
-        return add_mask(arrays, mask)
+        mask = jnp.concatenate([part.reshape(self.num_envs, -1) for part in parts], axis=1) != 0
+        return add_mask(arrays, mask.astype(jnp.uint8))
 
     def _restart(self, cut: jax.Array, key: jax.Array, obs: Any, inner: Any) -> tuple[Any, Any]:
         """Observations and states in which the environments where bool[N] `cut` start a new episode."""

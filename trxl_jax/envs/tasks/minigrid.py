@@ -41,6 +41,8 @@ def make_minigrid(env_id: str, view: str = "original", mission: bool = False, **
         env = ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=_TILE))
         return gymnasium.wrappers.TimeLimit(env, _MAX_STEPS)
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    own: Any = env.unwrapped
+    env = gymnasium.wrappers.TimeLimit(env, own.max_steps)  # its own limit, which Gymnasium doesn't know
     return _in_arrays(RGBImgPartialObsWrapper(env) if view == "pixels" else env, env_id, view, mission)
 
 
