@@ -10,7 +10,7 @@ import numpy as np
 
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
-from trxl_jax.agent.decoder import PixelDecoder
+from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
 from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
@@ -18,7 +18,6 @@ from trxl_jax.agent.numerics import Numerics
 from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, require_settings
-from trxl_jax.errors import ConfigError
 
 
 class AgentOutput(NamedTuple):
@@ -57,15 +56,17 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         dim = self.core.dim
-        encoder = PixelEncoder if self.spec.is_pixels else VectorEncoder
-        self.encoder = encoder(dim, self.numerics)
+        if self.spec.is_pixels:
+            self.encoder = PixelEncoder(dim, self.numerics, self.spec.obs_shape)
+        else:
+            self.encoder = VectorEncoder(dim, self.numerics)
         if self.previous is not None:
             self.previous_encoder = PreviousEncoder(self.previous, self.spec.action, dim, self.numerics)
         self.post_transformer = orthogonal_dense(dim, dim, HIDDEN_GAIN, self.numerics)
         self.actor = make_heads(self.spec.action, dim, self.numerics.full_precision)
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
-            self.decoder = PixelDecoder(self.numerics)
+            self.decoder = PixelDecoder(self.numerics, self.spec.obs_shape)
 
     def encode(self, obs: jax.Array) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""
@@ -117,7 +118,7 @@ class ActorCritic(nn.Module):
         return AgentOutput(policy, value, features)
 
     def reconstruct(self, features: jax.Array) -> jax.Array:
-        """f32[N, Q, D] to logits of the pixels, f32[N, Q, 84, 84, 3]."""
+        """f32[N, Q, D] to logits of the pixels, f32[N, Q, *obs_shape]."""
         return self.decoder(features)
 
     def reconstruction_loss_at(self, features: jax.Array, frames: jax.Array, indices: jax.Array) -> jax.Array:
@@ -163,14 +164,12 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations, a memory to refresh that the core doesn't have, or
-            settings of JAX that don't allow it.
+        ConfigError: a reconstruction loss of observations that no decoder gives, a memory to refresh that the core
+            doesn't have, or settings of JAX that don't allow it.
     """
     require_settings()
-    if config.reconstruction_coef > 0 and not spec.is_pixels:
-        raise ConfigError(
-            f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
-        )
+    if config.reconstruction_coef > 0:
+        require_reconstructable(config, spec.obs_shape, spec.obs_dtype)
     platform = platform or jax.default_backend()
     if platform == "cpu" and config.compute_dtype == "bfloat16":
         platform = "gpu"
