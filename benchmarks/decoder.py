@@ -1,10 +1,10 @@
 """Measures the reconstruction loss's CPU implementation against `lax.conv_transpose` and a lower bound.
 
-    python benchmarks/decoder.py [--batches 32 256] [--repeats 5]
+    python benchmarks/decoder.py [--batches 32 256] [--repeats 5] [--shape 84 84 3]
 
 Microseconds per sample; minima over alternating repeats. "In a loop" is the gradient in a `lax.scan` of two steps, as
 in an update. The lower bound is the decoder's operations at the rate of a large matrix product, measured in the same
-process: 16.2 MFLOP forward and twice that backward.
+process: 16.2 MFLOP forward for 84x84x3, and twice that backward.
 """
 
 import argparse
@@ -15,19 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from encoder import DIM, fastest
+from encoder import DIM, fastest, layer_operations, make_pictures
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from trxl_jax.agent.cpu import pixel_decoder
 from trxl_jax.agent.decoder import PixelDecoder
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.ppo.losses import reconstruction_loss
 
-FORWARD = 2 * (DIM * 3136 + 7 * 7 * 64 * 576 + 9 * 9 * 64 * 512 + 20 * 20 * 32 * 192)
 STEPS = 2
 COLUMNS = ("forward", "forward and backward", "in a loop")
 
@@ -46,14 +43,15 @@ def variants(loss: Callable[[Any, jax.Array], jax.Array], params: Any, features:
     return {name: jax.jit(function).lower(params, features).compile() for name, function in functions}
 
 
-def measure(batch: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure(batch: int, repeats: int, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Microseconds per sample of each implementation by column."""
-    decoder = PixelDecoder(Numerics("gpu"))  # the implementation for accelerators: plain lax.conv_transpose
-    frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch, 84, 84, 3)), jnp.uint8)
+    ours = PixelDecoder(Numerics("cpu"), shape)
+    decoder = PixelDecoder(Numerics("gpu"), shape)  # the implementation for accelerators: plain lax.conv_transpose
+    frames = make_pictures(batch, shape, "uint8")
     features = jax.nn.relu(jax.random.normal(jax.random.key(0), (batch, DIM)))
     params = decoder.init(jax.random.key(1), features[:1])
     implementations: dict[str, Callable[[Any, jax.Array], jax.Array]] = {
-        "ours": lambda p, x: pixel_decoder.reconstruction_loss(p["params"], x, frames, jnp.arange(batch)),
+        "ours": lambda p, x: ours.apply(p, x, frames, jnp.arange(batch), method="reconstruction_loss_at"),
         "lax.conv_transpose": lambda p, x: reconstruction_loss(decoder.apply(p, x), frames),
     }
     functions: dict[str, Callable[[], Any]] = {}
@@ -65,7 +63,8 @@ def measure(batch: int, repeats: int) -> dict[str, dict[str, float]]:
     functions["product"] = lambda: product(square)
     seconds = fastest(functions, repeats)
     rate = 2 * 2048**3 / seconds.pop("product")
-    figures = {"lower bound": dict(zip(COLUMNS, (FORWARD / rate * 1e6 * n for n in (1, 3, 3)), strict=True))}
+    forward = sum(layer_operations(shape)) / rate * 1e6
+    figures = {"lower bound": dict(zip(COLUMNS, (forward, 3 * forward, 3 * forward), strict=True))}
     for name, value in seconds.items():
         implementation, column = name.split("/")
         steps = STEPS if column == "in a loop" else 1
@@ -78,12 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--shape", type=int, nargs="+", default=[84, 84, 3])
     options = parser.parse_args()
     table = Table(title="microseconds per sample")
     for column in ("batch", "implementation", *COLUMNS):
         table.add_column(column, justify="right")
     for batch in options.batches:
-        for name, figures in measure(batch, options.repeats).items():
+        for name, figures in measure(batch, options.repeats, tuple(options.shape)).items():
             table.add_row(str(batch), name, *(f"{figures[column]:.0f}" for column in COLUMNS))
     Console().print(table)
 

@@ -25,8 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from decoder import FORWARD as DECODER_FORWARD
-from encoder import BACKWARD, FORWARD, fastest
+from encoder import fastest, layer_operations
 from rich.console import Console
 from rich.table import Table
 
@@ -66,9 +65,9 @@ def operations(config: Config, obs_size: int, num_outputs: int, distinct: tuple[
     if distinct is None:
         encoder = 2 * obs_size * dim
         return forward + encoder + config.update_epochs * (learning + 2 * encoder)
-    extra = 2 * 3136 * (dim - 384)  # the encoder's counts are for D 384
-    encoder, both = FORWARD + extra, FORWARD + BACKWARD + 3 * extra
-    decoder = 3 * (DECODER_FORWARD + extra) if config.reconstruction_coef else 0  # of each sample, not of each frame
+    first, *others = layer_operations((84, 84, 3), dim)
+    encoder, both = first + sum(others), 2 * first + 3 * sum(others)
+    decoder = 3 * encoder if config.reconstruction_coef else 0  # of each sample, not of each frame
     return forward + distinct[0] * encoder + config.update_epochs * (learning + distinct[1] * both + decoder)
 
 

@@ -1,5 +1,7 @@
 """Each distinct frame is encoded once, and it makes no difference."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,17 @@ from trxl_jax.agent.cpu import frames
 from trxl_jax.agent.cpu.frames import add_step, empty_frame_table, hash_frames, unique_indices
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec
-from trxl_jax.envs.observations import PICTURE_84
+from trxl_jax.envs.observations import picture
 from trxl_jax.envs.spaces import DiscreteActions
 
 
 def pictures(count: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (count, 84, 84, 3)), jnp.uint8)
+
+
+def floats(count: int, shape: tuple[int, ...] = (10, 10, 4)) -> jax.Array:
+    """Pictures of zeros and ones, as of MinAtar's games."""
+    return jnp.asarray(np.random.default_rng(0).integers(0, 2, (count, *shape)), jnp.float32)
 
 
 def fill(choices: np.ndarray, pool: jax.Array) -> tuple[frames.FrameTable, list[int], np.ndarray]:
@@ -24,10 +31,10 @@ def fill(choices: np.ndarray, pool: jax.Array) -> tuple[frames.FrameTable, list[
 
     def encode(obs: jax.Array, count: jax.Array) -> jax.Array:
         counts.append(int(count))
-        sums = obs.astype(jnp.float32).sum(axis=(1, 2))
+        sums = features_of(obs)
         return jnp.where(jnp.arange(len(obs))[:, None] < count, sums, jnp.nan)  # what isn't asked for isn't there
 
-    table = empty_frame_table(choices.size, pool, 3)
+    table = empty_frame_table(choices.size, pool, features_of(pool).shape[1])
     features = []
     with jax.disable_jit():  # counts are numbers, and what isn't needed isn't called
         for t, row in enumerate(choices):
@@ -36,13 +43,23 @@ def fill(choices: np.ndarray, pool: jax.Array) -> tuple[frames.FrameTable, list[
     return table, counts, np.stack(features)
 
 
-def test_a_table_encodes_what_is_new_and_finds_the_rest() -> None:
-    pool = pictures(4)
+def features_of(obs: jax.Array) -> jax.Array:
+    """Sums of rows, [B, ...] to [B, ...] without the first of an observation's axes."""
+    return obs.astype(jnp.float32).sum(axis=1).reshape(len(obs), -1)
+
+
+@pytest.mark.parametrize(
+    "make_pool",
+    [pictures, lambda n: pictures(n)[..., 0], floats, lambda n: floats(n, (3, 3, 2, 2))],
+    ids=["colours", "grey", "floats", "four axes"],
+)
+def test_a_table_encodes_what_is_new_and_finds_the_rest(make_pool: Callable[[int], jax.Array]) -> None:
+    pool = make_pool(4)
     choices = np.array([[0, 1, 0], [1, 1, 2], [2, 0, 1], [3, 3, 0]])
     table, counts, features = fill(choices, pool)
     assert counts == [2, 1, 1]
     assert table.first_index.tolist() == [0, 1, 0, 1, 1, 5, 5, 0, 1, 9, 9, 0]
-    np.testing.assert_array_equal(features, pool[choices].astype(jnp.float32).sum(axis=(2, 3)))
+    np.testing.assert_array_equal(features, features_of(pool)[choices])
     np.testing.assert_array_equal(table.obs, pool[choices.reshape(-1)])
 
 
@@ -52,7 +69,7 @@ def test_a_collision_costs_an_encoding_and_does_not_lie(monkeypatch: pytest.Monk
     choices = np.array([[0, 1], [1, 2]])
     _, counts, features = fill(choices, pool)
     assert counts == [2, 2]
-    np.testing.assert_array_equal(features, pool[choices].astype(jnp.float32).sum(axis=(2, 3)))
+    np.testing.assert_array_equal(features, features_of(pool)[choices])
 
 
 def test_hashes_tell_small_changes_apart() -> None:
@@ -67,6 +84,24 @@ def test_hashes_tell_small_changes_apart() -> None:
     assert len(np.unique(hashes)) == len(hashes)
 
 
+def test_hashes_of_floats_take_all_their_bits() -> None:
+    """Ones have 23 bits of zeros, with which a product by odd numbers would have 512 values."""
+    values = floats(5000)
+    for scale in (1, 2, 0.5, -1, 1e-3):
+        assert len(np.unique(hash_frames(values * scale))) > 4990
+    one = np.array(values[0])
+    changed = [one, *(np.where(np.arange(one.size).reshape(one.shape) == i, 1e-7, one) for i in range(one.size))]
+    assert len(np.unique(hash_frames(jnp.asarray(np.stack(changed), jnp.float32)))) == len(changed)
+
+
+def test_floats_that_equal_in_value_or_in_bits_only_are_encoded_once_more() -> None:
+    zero = jnp.zeros((1, 3, 3))
+    pool = jnp.concatenate([zero, -zero, zero.at[0, 1, 1].set(jnp.nan)])
+    _, counts, features = fill(np.array([[0, 0], [1, 2], [1, 2], [0, 0]]), pool)
+    assert counts == [1, 2, 1]  # minus zero as if it were new, not a number whenever it is seen
+    np.testing.assert_array_equal(features, features_of(pool)[np.array([[0, 0], [1, 2], [1, 2], [0, 0]])])
+
+
 def test_unique_indices() -> None:
     indices = jnp.array([5, 3, 5, 9, 3])
     unique = unique_indices(indices)
@@ -74,12 +109,14 @@ def test_unique_indices() -> None:
     np.testing.assert_array_equal(unique.indices[unique.inverse], indices)
 
 
-def test_sharing_frames_changes_neither_values_nor_gradients() -> None:
+@pytest.mark.parametrize("make_pool", [pictures, floats])
+def test_sharing_frames_changes_neither_values_nor_gradients(make_pool: Callable[[int], jax.Array]) -> None:
+    pool = make_pool(6)
     config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=1)
-    spec = EnvSpec(PICTURE_84, DiscreteActions((3,)), 20)
+    spec = EnvSpec(picture(*pool.shape[1:], dtype=pool.dtype), DiscreteActions((3,)), 20)
     shared, plain = make_agent(config, spec, "cpu"), make_agent(config, spec, "gpu")
     params = shared.init_params(jax.random.key(0))
-    pool, indices = pictures(6), jnp.array([0, 3, 3, 0, 5, 0, 3])
+    indices = jnp.array([0, 3, 3, 0, 5, 0, 3])
     cotangent = jax.random.normal(jax.random.key(1), (7, 16))
 
     def once(params: dict) -> jax.Array:

@@ -42,6 +42,7 @@ EVALUATION = ("tests/play/test_evaluation.py",)
 ENJOY = ("tests/commands/test_enjoy.py",)
 DEVICE = ("tests/envs/test_device.py",)
 HOST = ("tests/envs/test_host.py",)
+SIZES = ("tests/agent/test_picture_sizes.py",)
 ENCODER = ("tests/agent/test_pixel_encoder.py",)
 REFRESH = ("tests/ppo/test_refresh.py",)
 RESUME = ("tests/runs/test_resume.py",)
@@ -595,17 +596,40 @@ MUTANTS = [
     Mutant(
         "pixels are not scaled on accelerators",
         "agent/encoders.py",
-        "x = frames.astype(jnp.float32) / 255.0",
-        "x = frames.astype(jnp.float32)",
+        "x = x / 255.0",
+        "pass",
         ENCODER,
     ),
     Mutant(
         "pixels are not scaled on CPUs",
         "agent/cpu/pixel_encoder.py",
-        ".reshape(2, 2, 48, 32) / 255",
-        ".reshape(2, 2, 48, 32)",
+        "Layer(one / white, first.bias)",
+        "Layer(one, first.bias)",
         ENCODER,
     ),
+    Mutant(
+        "pixels that are floats are scaled too",
+        "agent/cpu/convolutions.py",
+        'return 255 if self.pictures.dtype == "uint8" else 1',
+        "return 255",
+        SIZES,
+    ),
+    Mutant(
+        "pictures whose channels come first are turned",
+        "agent/cpu/convolutions.py",
+        "taken.transpose(*axes, -2, -1, -3)",
+        "taken.transpose(*axes, -1, -2, -3)",
+        SIZES,
+    ),
+    Mutant(
+        "gradients of 3x3 convolutions are mirrored",
+        "agent/cpu/pixel_encoder.py",
+        "(i - padding, 2 - i - padding, 0)",
+        "(2 - i - padding, i - padding, 0)",
+        SIZES,
+    ),
+    Mutant("sizes are reconstructed that don't fit", "agent/decoder.py", "_STEP = 8", "_STEP = 4", SIZES),
+    Mutant("hashes of floats have few bits", "agent/cpu/frames.py", "bits ^ (bits >> 23)", "bits", FRAMES),
     Mutant(
         "collisions count as equal",
         "agent/cpu/frames.py",

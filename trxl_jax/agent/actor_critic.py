@@ -10,7 +10,7 @@ import numpy as np
 
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
-from trxl_jax.agent.decoder import PixelDecoder
+from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
@@ -19,7 +19,6 @@ from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
 from trxl_jax.config import Config
 from trxl_jax.envs.base import EnvSpec, require_settings
 from trxl_jax.envs.observations import arrays_of
-from trxl_jax.errors import ConfigError
 
 
 class AgentOutput(NamedTuple):
@@ -65,7 +64,8 @@ class ActorCritic(nn.Module):
         self.actor = make_heads(self.spec.action, dim, self.numerics.full_precision)
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
-            decoders = {name: PixelDecoder(self.numerics) for name in self.pictures}
+            arrays = self.spec.obs.arrays
+            decoders = {name: PixelDecoder(self.numerics, arrays[name].shape) for name in self.pictures}
             self.decoder = decoders.get("", decoders)
 
     def encode(self, obs: Any) -> jax.Array:
@@ -204,14 +204,12 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations, a memory to refresh that the core doesn't have, or
-            settings of JAX that don't allow it.
+        ConfigError: a reconstruction loss of observations that no decoder gives, a memory to refresh that the core
+            doesn't have, or settings of JAX that don't allow it.
     """
     require_settings()
-    if config.reconstruction_coef > 0 and not spec.has_pictures:
-        raise ConfigError(
-            f"--reconstruction_coef {config.reconstruction_coef}: {config.env_id} has no pixels; set it to 0"
-        )
+    if config.reconstruction_coef > 0:
+        require_reconstructable(config, spec.obs)
     platform = platform or jax.default_backend()
     if platform == "cpu" and config.compute_dtype == "bfloat16":
         platform = "gpu"

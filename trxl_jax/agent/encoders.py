@@ -1,6 +1,7 @@
 """Observations to D features."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,9 +11,11 @@ from trxl_jax.agent.cpu import pixel_encoder
 from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal, orthogonal_dense, torch_bias
 from trxl_jax.agent.numerics import Numerics
 
-# (channels, kernel, stride) of the encoder's convolutions; the decoder mirrors them.
-CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-LAST_GRID = (7, 7, 64)
+SMALLEST_LARGE = 36
+"""Height and width, in pixels, from which on the convolutions are those with strides: fewer would leave nothing."""
+
+_LARGE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+_SMALL = ((32, 3, 1), (64, 3, 1), (64, 3, 1))
 _FRAMES_A_CHUNK = 32
 
 
@@ -34,6 +37,57 @@ class VectorEncoder(nn.Module):
         return layer(obs.astype(jnp.float32))
 
 
+def has_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether a picture of this shape is [C, H, W]: at most 4 channels, more than 4 columns, and H different from C.
+
+    3x3x20, a view of three by three cells with 20 kinds of things, is [H, W, C].
+    """
+    return len(shape) == 3 and shape[0] <= 4 < shape[2] and shape[0] != shape[1]
+
+
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """H, W and C of pictures [H, W], [H, W, C] or [C, H, W]."""
+    if len(shape) == 2:
+        return (*shape, 1)
+    first, second, third = shape
+    return (second, third, first) if has_channels_first(shape) else (first, second, third)
+
+
+def as_picture(obs: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Pictures [..., *shape] as [..., H, W, C]."""
+    if has_channels_first(shape):
+        return jnp.moveaxis(obs, -3, -1)
+    return obs.reshape(*obs.shape[: obs.ndim - len(shape)], *picture_shape(shape))
+
+
+class Convolutions(NamedTuple):
+    """The convolutions that encode a picture; the decoder mirrors them.
+
+    Fields:
+        layers: (channels, kernel, stride) of each.
+        padding: VALID: none; SAME: zeros around, so that sizes stay.
+        grid: height, width and channels of what the last one gives.
+    """
+
+    layers: tuple[tuple[int, int, int], ...]
+    padding: str
+    grid: tuple[int, int, int]
+
+
+def convolutions(shape: tuple[int, ...]) -> Convolutions:
+    """Those for pictures of a shape.
+
+    From 36 pixels on, in height and width, those of Mnih et al. (2015), with 7x7 left of 84x84; smaller pictures have
+    three of 3x3 with stride 1 and zeros around, so that every size has a result, a single row too.
+    """
+    height, width, _ = picture_shape(shape)
+    if min(height, width) < SMALLEST_LARGE:
+        return Convolutions(_SMALL, "SAME", (height, width, _SMALL[-1][0]))
+    for _, kernel, stride in _LARGE:
+        height, width = ((size - kernel) // stride + 1 for size in (height, width))
+    return Convolutions(_LARGE, "VALID", (height, width, _LARGE[-1][0]))
+
+
 class _Weights(nn.Module):
     """Kernel and bias of a layer, for functions that apply them their own way."""
 
@@ -52,49 +106,60 @@ class PixelEncoder(nn.Module):
     Fields:
         dim: D.
         numerics: platform and precision. In float32 on a CPU `cpu/pixel_encoder.py` does the work.
+        shape: of one picture, (H, W), (H, W, C) or (C, H, W); see `has_channels_first`.
     """
 
     dim: int
     numerics: Numerics
+    shape: tuple[int, ...] = (84, 84, 3)
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        channels = 3
+        *_, channels = picture_shape(self.shape)
+        form = convolutions(self.shape)
         layers = {}
-        for i, (out, kernel, _) in enumerate(CONVOLUTIONS):
+        for i, (out, kernel, _) in enumerate(form.layers):
             layers[f"conv_{i}"] = _Weights((kernel, kernel, channels, out), name=f"conv_{i}")
             channels = out
-        self.layers = layers | {"dense": _Weights((math.prod(LAST_GRID), self.dim), name="dense")}
+        self.layers = layers | {"dense": _Weights((math.prod(form.grid), self.dim), name="dense")}
 
     def __call__(self, obs: jax.Array) -> jax.Array:
-        """u8[..., 84, 84, 3] to f32[..., D]. Features are flattened channel-last; the original's, channel-first."""
-        frames = obs.reshape(-1, *obs.shape[-3:])
+        """Pictures u8 (divided by 255) or f32 (as they are) [..., *shape] to f32[..., D].
+
+        Features are flattened channel-last; the original's, channel-first.
+        """
+        frames = obs.reshape(-1, *self.shape)
         if self.numerics.cpu_float32:
             features = self.encode_at(frames, jnp.arange(frames.shape[0]))
         else:
-            features = self._convolve(frames)
-        return features.reshape(*obs.shape[:-3], self.dim)
+            features = self._convolve(as_picture(frames, self.shape))
+        return features.reshape(*obs.shape[: obs.ndim - len(self.shape)], self.dim)
 
     def encode_at(
         self, frames: jax.Array, indices: jax.Array, count: jax.Array | None = None, chunk: int = _FRAMES_A_CHUNK
     ) -> jax.Array:
-        """Features f32[B, D] of `frames[indices]`, for float32 on a CPU only.
+        """Features f32[B, D] of `frames[indices]`, for float32 on a CPU only; not differentiable in `frames`.
 
         Args:
-            frames: u8[M, 84, 84, 3].
+            frames: u8 or f32 [M, *shape].
             indices: i32[B].
             count: i32[], only the first so many rows matter; others are undefined, and no work is done for them.
             chunk: frames encoded at a time.
         """
         weights = {name: layer() for name, layer in self.layers.items()}
-        return pixel_encoder.encode(weights, frames, indices, count, chunk)
+        channels_first = has_channels_first(self.shape)
+        pictures = frames if channels_first else as_picture(frames, self.shape)
+        return pixel_encoder.encode(weights, pictures, indices, count, chunk, channels_first)
 
     def _convolve(self, frames: jax.Array) -> jax.Array:
-        """u8[B, 84, 84, 3] to f32[B, D]."""
-        x = frames.astype(jnp.float32) / 255.0
-        for i, (_, _, stride) in enumerate(CONVOLUTIONS):
+        """u8 or f32 [B, H, W, C] to f32[B, D]."""
+        form = convolutions(self.shape)
+        x = frames.astype(jnp.float32)
+        if frames.dtype == jnp.uint8:
+            x = x / 255.0
+        for i, (_, _, stride) in enumerate(form.layers):
             x, kernel, bias = self.numerics.cast_factors(x, **self.layers[f"conv_{i}"]())
             x = jax.lax.conv_general_dilated(
-                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x, kernel, (stride, stride), form.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
             x = nn.relu(x + bias)
         x, kernel, bias = self.numerics.cast_factors(x.reshape(x.shape[0], -1), **self.layers["dense"]())

@@ -24,7 +24,7 @@ def flat_features(space: ArraySpace, array: jax.Array) -> jax.Array:
 
 def make_array_encoder(space: ArraySpace, dim: int, numerics: Numerics) -> PixelEncoder | VectorEncoder:
     """The encoder of one array: convolutions for pictures, one dense layer for everything else."""
-    return PixelEncoder(dim, numerics) if space.kind == "picture" else VectorEncoder(dim, numerics)
+    return PixelEncoder(dim, numerics, space.shape) if space.kind == "picture" else VectorEncoder(dim, numerics)
 
 
 class DictEncoder(nn.Module):

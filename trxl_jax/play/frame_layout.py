@@ -26,6 +26,8 @@ def frame(picture: np.ndarray | None, observed: Sequence[np.ndarray]) -> np.ndar
     """
     if picture is None:
         return to_height(side_by_side(observed), _ALONE_HEIGHT) if observed else None
+    if not observed:
+        return picture
     return side_by_side([picture, *(to_height(shown, picture.shape[0]) for shown in observed)])
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from trxl_jax.agent.encoders import has_channels_first
 from trxl_jax.envs.observations import ArraySpace, ObservationSpace, arrays_of
 
 _GAP, _GREY = 8, 128
@@ -55,7 +56,7 @@ def _rgb(array: np.ndarray, space: ArraySpace, x_first: bool) -> np.ndarray:
     """A picture of any number of channels: the first three as colours, or the only one or two as grey."""
     if len(space.shape) == 2:
         array = array[..., None]
-    elif space.shape[0] <= 4 < space.shape[2]:
+    elif has_channels_first(space.shape):
         array = np.moveaxis(array, -3, -1)
     if array.shape[-1] < 3:
         array = array[..., :1].repeat(3, axis=-1)

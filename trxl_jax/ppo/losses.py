@@ -49,8 +49,8 @@ def reconstruction_loss(logits: jax.Array, obs: jax.Array) -> jax.Array:
     """Binary cross-entropy of reconstructed pixels, logarithms clamped at -100; f32[].
 
     Args:
-        logits: f32[..., 84, 84, 3], before the sigmoid.
-        obs: u8[..., 84, 84, 3].
+        logits: f32[..., *obs_shape], before the sigmoid.
+        obs: u8[..., *obs_shape].
     """
     chex.assert_equal_shape([logits, obs])
     target = obs.astype(jnp.float32) / 255.0

@@ -82,9 +82,7 @@ class DeviceEnvironment:
         if mask_key is not None:
             own_space, self._mask_is_observed = split_space(own_space, mask_key)
             if not self._mask_is_observed and not callable(getattr(env, mask_key, None)):
-                raise ConfigError(
-                    f"--action_mask_key {mask_key}: {env.name} has no such observation or method"
-                )
+                raise ConfigError(f"--action_mask_key {mask_key}: {env.name} has no such observation or method")
         self._reader = read_observation_space(env.name, own_space)
         space = self._reader.space if mask_key is None else with_mask(self._reader.space, sum(action.nvec), mask_key)
         self.spec = EnvSpec(space, action, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
