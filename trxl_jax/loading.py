@@ -12,9 +12,10 @@ import numpy as np
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config, load_config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec
 from trxl_jax.envs.registry import require_no_import
-from trxl_jax.envs.spaces import IMAGE_SHAPE, DiscreteActions
+from trxl_jax.envs.spaces import IMAGE_SHAPE
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.files import read_text
 from trxl_jax.play.policy import Policy

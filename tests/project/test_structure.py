@@ -12,7 +12,20 @@ PACKAGE = ROOT / "trxl_jax"
 # From the foundation upwards; a room or module imports what comes before it. docs/architecture.md explains it.
 ROOMS = ("errors", "files", "signals", "standard_streams", "values", "own_modules", "config", "presets", "cli", "envs",
          "agent", "ppo", "play", "runs", "torch_import", "loading", "experiments", "plot", "commands")  # fmt: skip
-ENVS = ("near_names", "stats", "results", "spaces", "base", "tasks", "host", "device", "registry")
+ENVS = (
+    "near_names",
+    "stats",
+    "results",
+    "space_kinds",
+    "spaces",
+    "actions",
+    "native_actions",
+    "base",
+    "tasks",
+    "host",
+    "device",
+    "registry",
+)
 
 
 def module_name(path: Path) -> str:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
+from trxl_jax.envs.native_actions import NativeActions
 from trxl_jax.envs.results import EpisodeResult, results_from_stats
-from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.spaces import read_observation_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError
 
@@ -72,7 +73,10 @@ class DeviceEnvironment:
         own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
         limit = min(filter(None, (max_episode_steps, own)), default=None)
         self._limit = None if limit == own else limit
-        self.spec = _spec(env, self._params, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
+        shape, dtype = read_observation_space(env.name, env.observation_space(self._params))
+        self.native_actions = NativeActions.read(env.action_space(self._params), env.name)
+        num_positions = int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS)
+        self.spec = EnvSpec(shape, dtype, self.native_actions.space, num_positions)
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
 
@@ -90,7 +94,7 @@ class DeviceEnvironment:
 
     def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
         """Steps each environment; see `Environment.step`."""
-        action = self.spec.action.for_environment(action)
+        action = self.native_actions.unpack(action)
         keys = jax.vmap(jax.random.split)(env_state.key)
         values = jax.vmap(self._env.step, (0, 0, 0, None))(keys[:, 1], env_state.inner, action, self._params)
         obs, inner, reward = values[:3]
@@ -159,12 +163,7 @@ class DeviceEnvironment:
     def _num_step_values(self) -> int:
         def one_step(key: jax.Array) -> tuple[Any, ...]:
             _, state = self._env.reset(key, self._params)
-            action = self.spec.action.for_environment(self.spec.action.zeros())
+            action = self.native_actions.unpack(self.spec.action.zeros())
             return tuple(self._env.step(key, state, action, self._params))
 
         return len(jax.eval_shape(one_step, jax.random.key(0)))
-
-
-def _spec(env: Any, params: Any, max_episode_steps: int) -> EnvSpec:
-    shape, dtype = read_observation_space(env.name, env.observation_space(params))
-    return EnvSpec(shape, dtype, read_action_space(env.name, env.action_space(params)), max_episode_steps)

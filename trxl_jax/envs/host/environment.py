@@ -18,7 +18,7 @@ from trxl_jax.envs.host.options import WatchedOptions
 from trxl_jax.envs.host.thread import DaemonThread, is_done
 from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
 from trxl_jax.envs.results import EpisodeResult
-from trxl_jax.envs.spaces import read_action_space, read_observation_space
+from trxl_jax.envs.spaces import read_observation_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, warn_once
 
@@ -325,7 +325,6 @@ def _inspect(
     env = wrapped.env
     try:
         name = env_name(env)
-        action = read_action_space(name, env.action_space)
         shape, dtype = read_observation_space(name, env.observation_space)
         try:
             wrapped.reset()
@@ -340,7 +339,7 @@ def _inspect(
         own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
         limit = next((n for n in own if n is not None and n > 0), None)
         limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
-        spec = EnvSpec(shape, dtype, action, int(num_positions or limit))
+        spec = EnvSpec(shape, dtype, wrapped.native_actions.space, int(num_positions or limit))
         space: Any = env.observation_space
         return name, spec, None if spec.is_pixels else (space.low, space.high)
     finally:

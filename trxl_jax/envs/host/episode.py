@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from trxl_jax.envs.actions import ActionSpace, DiscreteActions
 from trxl_jax.envs.host.digest import extend_digest, new_digest
+from trxl_jax.envs.native_actions import NativeActions
 from trxl_jax.errors import EnvironmentFailure, UserError, brief, is_text, warn_once
 
 RESULT = "episode_result"
@@ -49,22 +51,25 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
     """Makes an episode a function of its recorded seed and the actions, and keeps its statistics.
 
     Autoreset calls `reset()` without arguments, so that options given once would be lost after the first episode; this
-    wrapper passes options and a seed to every reset. Infos are dropped, except the last step's.
+    wrapper passes options and a seed to every reset. Infos are dropped, except the last step's. It
+    takes the agent's actions and makes the environment's own of them.
 
     Args:
         env: the environment.
         rules: seed, options and limit of every episode.
         index: of this environment in the batch.
         episode: number of the first episode; a resumed run continues the count.
-        replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
+        replay: [steps, C], actions that the first `reset` repeats.
 
     Fields:
         episode: number of the next episode.
         episode_seed: of the current episode.
         length: steps in it so far.
         busy: whether it is being stepped or reset; it then may hang.
+        native_actions: the environment's own.
 
     Raises:
+        ConfigError: actions that the agent can't take.
         EnvironmentFailure: from `reset` and `step`, if the environment raised, or returned numbers that are
             not finite or an observation of another shape or type than its space.
     """
@@ -87,7 +92,8 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self._replay = replay
         self._return = 0.0
         self._pid = os.getpid()
-        self._action_start = np.asarray(getattr(env.action_space, "start", 0))
+        self.native_actions = NativeActions.read(env.action_space, env_name(env))
+        self.action_space = _rows_of(self.native_actions.space)
         if len(env.observation_space.shape or ()) == 1:  # the vector layer allocates by the space's dtype
             self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
 
@@ -113,10 +119,14 @@ class EpisodeWrapper(gymnasium.Wrapper[np.ndarray, Any, np.ndarray, Any]):
         self.busy = False
         return obs, info
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Steps with an action [C] to obs [*obs_shape].
+
+        The last step's info holds the episode's results under `RESULT`, all floats.
+        """
         self.busy = True
-        obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(action + self._action_start))
+        native = self.native_actions.unpack(action)
+        obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(native))
         obs, reward = self._cast(obs), self._finite_reward(reward)
         terminated, truncated = bool(terminated), bool(truncated)
         self.busy = False
@@ -271,6 +281,13 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
         elif array.dtype.kind in "biuf" and array.ndim == 1 and array.size <= 8:
             numbers |= {f"{name}_{i}": float(element) for i, element in enumerate(array)}
     return numbers
+
+
+def _rows_of(space: ActionSpace) -> gymnasium.Space[Any]:
+    """A space of rows, which vector environments split and compare."""
+    if isinstance(space, DiscreteActions):
+        return gymnasium.spaces.MultiDiscrete(space.nvec)
+    return gymnasium.spaces.Box(-np.inf, np.inf, (space.num_columns,))
 
 
 def _forget_previous_episode(env: Any) -> None:
