@@ -7,7 +7,7 @@ where its arrays are made.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from trxl_jax.errors import ConfigError, brief
 if TYPE_CHECKING:
     import jax
 
-    Array = jax.Array | np.ndarray
+    Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class DiscreteActions:
 
     def contains(self, action: "Array") -> Any:
         """bool[...]: whether actions [..., A] lie in the space."""
-        inside: Array = (action >= 0) & (action < np.array(self.nvec)) & (action % 1 == 0)
+        inside: Any = (action >= 0) & (action < np.array(self.nvec)) & (action % 1 == 0)
         return inside.all(axis=-1)
 
     def zeros(self, shape: Sequence[int] = ()) -> "jax.Array":
@@ -135,7 +135,7 @@ class BoxActions:
 
     def contains(self, action: "Array") -> Any:
         """bool[...]: whether actions [..., K] are finite."""
-        finite: Array = abs(action) < np.inf
+        finite: Any = (action > -np.inf) & (action < np.inf)
         return finite.all(axis=-1)
 
     def zeros(self, shape: Sequence[int] = ()) -> "jax.Array":

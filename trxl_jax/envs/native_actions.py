@@ -34,7 +34,7 @@ class _Choices:
 
     def unpack(self, columns: "Array") -> Any:
         # Added last, which makes scalars of NumPy's arrays without an axis: strict environments refuse those.
-        shape = *columns.shape[:-1], *self.shape
+        shape = (*columns.shape[:-1], *self.shape)
         return _cast(columns, self.start.dtype).reshape(shape) + self.start.reshape(self.shape)
 
 
@@ -57,7 +57,7 @@ class _Numbers:
     def unpack(self, columns: "Array") -> Any:
         # Cast first: a bound of float64 may lie between two numbers of float32.
         clipped = _cast(columns, self.low.dtype).clip(self.low, self.high)
-        return clipped.reshape(*columns.shape[:-1], *self.shape)
+        return clipped.reshape((*columns.shape[:-1], *self.shape))
 
 
 _Leaf = _Choices | _Numbers
@@ -123,11 +123,11 @@ def _read(space: Any) -> _Tree | None:
     """The tree of a space; None if there is something in it in which the agent can't act."""
     kind, parts = kinds(space), getattr(space, "spaces", None)
     if isinstance(parts, Mapping) and "Dict" in kind:
-        read = {key: _read(part) for key, part in parts.items()}
-        return None if any(part is None for part in read.values()) else read
+        known = {key: tree for key, part in parts.items() if (tree := _read(part)) is not None}
+        return known if len(known) == len(parts) else None
     if isinstance(parts, Sequence) and "Tuple" in kind:
-        found = tuple(map(_read, parts))
-        return None if any(part is None for part in found) else found
+        found = tuple(tree for part in parts if (tree := _read(part)) is not None)
+        return found if len(found) == len(parts) else None
     if "MultiBinary" in kind:
         return _choices(space, np.full(space.shape, 2))
     if "Discrete" in kind or "MultiDiscrete" in kind:

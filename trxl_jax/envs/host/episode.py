@@ -286,7 +286,7 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
 def _rows_of(space: ActionSpace) -> gymnasium.Space[Any]:
     """A space of rows, which vector environments split and compare."""
     if isinstance(space, DiscreteActions):
-        return gymnasium.spaces.MultiDiscrete(space.nvec)
+        return gymnasium.spaces.MultiDiscrete(list(space.nvec))
     return gymnasium.spaces.Box(-np.inf, np.inf, (space.num_columns,))
 
 

@@ -75,7 +75,8 @@ class VectorBatch:
         """Makes the environments; `reset` must come next, or `replay` with the actions [steps, C] of each."""
         if replay is not None:
             self.episodes -= 1
-        where = zip(self._indices, self.episodes.tolist(), replay or [None] * self.num_envs, strict=True)
+        given = [None] * self.num_envs if replay is None else replay
+        where = zip(self._indices, self.episodes.tolist(), given, strict=True)
         makers = [partial(self._make_wrapped, *which) for which in where]
         self.num_made, self._making, self._busy = 0, True, True
         if self.asynchronous:
