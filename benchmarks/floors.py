@@ -89,8 +89,8 @@ def environment_seconds(config: Config, steps: int = 500) -> float | None:
         return None
     env = make_wrapped(make, episode_rules(config))
     rng = np.random.default_rng(0)
-    nvec = getattr(env.action_space, "nvec", None)
-    actions = rng.integers(0, env.action_space.n if nvec is None else nvec, (steps, *np.shape(nvec)))
+    nvec = env.native_actions.space.nvec
+    actions = rng.integers(0, nvec, (steps, len(nvec)))
     env.reset()
     started = time.perf_counter()
     for action in actions:

@@ -11,10 +11,10 @@ import jax
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config, load_config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec
 from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import require_no_import
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.files import read_text
 from trxl_jax.play.policy import Policy

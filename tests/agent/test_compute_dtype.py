@@ -17,10 +17,10 @@ from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.minibatch import forward_minibatch
 from trxl_jax.ppo.observations import PlainArray, RolloutObservations

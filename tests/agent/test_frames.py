@@ -11,9 +11,9 @@ from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cpu import frames
 from trxl_jax.agent.cpu.frames import add_step, empty_frame_table, hash_frames, unique_indices
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import picture
-from trxl_jax.envs.spaces import DiscreteActions
 
 
 def pictures(count: int, seed: int = 0) -> jax.Array:

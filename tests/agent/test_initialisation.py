@@ -9,9 +9,9 @@ import pytest
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.initializers import orthogonal as orthogonal_init
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import PICTURE_84, ArraySpace, numbers
-from trxl_jax.envs.spaces import DiscreteActions
 
 DIM, HEADS, LAYERS = 256, 4, 2
 HEAD = DIM // HEADS

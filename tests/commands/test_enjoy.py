@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from PIL import Image
 import trxl_jax
 from tests.support.command import environment, error_line
 from tests.support.paths import ROOT
-from tests.support.probes import Counter
+from tests.support.probes import Counter, Cued
 from tests.support.runs import make_run, untrained
 from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy as command
 from trxl_jax.config import Config
+from trxl_jax.play import show
 from trxl_jax.play.episode import make_record, play_episode
 from trxl_jax.play.episode_page.tasks import branches
 from trxl_jax.play.frame_layout import frame, with_caption
@@ -239,6 +241,37 @@ def test_the_environments_names_of_actions_are_shown() -> None:
         task = make_single_env(Config(), make)
         assert branches("Some-v0", task.spec.action.nvec, task.action_names) == (("action", names),)
     assert branches("Some-v0", (2, 2)) == (("branch 0", ("0", "1")), ("branch 1", ("0", "1")))
+
+
+def test_captions_show_choices_and_the_first_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+
+    class Drawn(Cued):
+        render_mode = "rgb_array"
+
+        def render(self) -> np.ndarray:
+            return np.zeros((50, 50, 3), np.uint8)
+
+    class Sink:
+        def show(self, frame: np.ndarray) -> None:
+            pass
+
+    def keep(frame: np.ndarray, caption: Sequence[str]) -> np.ndarray:
+        lines.append(caption[0])
+        return frame
+
+    monkeypatch.setattr(show, "with_caption", keep)
+    space = gymnasium.spaces.Tuple([gymnasium.spaces.Box(-0.1, 0.1, (5,)), gymnasium.spaces.Discrete(2, start=1)])
+    task = make_single_env(Config(), lambda: Drawn(space))
+    policy = untrained(Config(trxl_dim=16, trxl_num_heads=2), task.spec)
+    steps = list(play_episode(policy, task, 0))
+    show_episode(policy, task, 0, window=Sink())
+    assert len(steps) == len(lines) - 1 == 8
+    for line, step in zip(lines, steps, strict=False):
+        choice, numbers = line.split(", action ")[1].split(", ", 1)
+        assert choice == str(int(step.action[5]))
+        assert numbers == ", ".join(f"{x:.2f}" for x in step.action[:4].clip(-0.1, 0.1)) + ", ..."
+    assert any(abs(step.action[:5]).max() > 0.1 for step in steps)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support.space_probes import EVERYTHING, Repeating, Showing
 from trxl_jax.agent.observation_encoder import flat_features
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec, original_errors
 from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.host.digest import new_digest
@@ -31,7 +32,6 @@ from trxl_jax.envs.observations import (
     read_observation_space,
 )
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
 

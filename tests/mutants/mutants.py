@@ -46,6 +46,8 @@ SIZES = ("tests/agent/test_picture_sizes.py",)
 ENCODER = ("tests/agent/test_pixel_encoder.py",)
 REFRESH = ("tests/ppo/test_refresh.py",)
 RESUME = ("tests/runs/test_resume.py",)
+DISTRIBUTIONS = ("tests/agent/test_distributions.py",)
+ACTIONS = ("tests/envs/test_actions.py",)
 
 MUTANTS = [
     # The update.
@@ -702,6 +704,43 @@ MUTANTS = [
         'RecentEpisodes(run["episodes"])',
         "RecentEpisodes()",
         RESUME,
+    ),
+    # Actions.
+    Mutant(
+        "densities without their scale",
+        "agent/distributions.py",
+        "- self.log_std - 0.5 * math.log(2 * math.pi)",
+        "- 0.5 * math.log(2 * math.pi)",
+        DISTRIBUTIONS,
+    ),
+    Mutant("half of the noise", "agent/distributions.py", "self.std * noise", "0.5 * self.std * noise", DISTRIBUTIONS),
+    Mutant(
+        "the divergence of numbers in units of the wrong one",
+        "agent/distributions.py",
+        "(self.mean - other.mean) / other.std",
+        "(self.mean - other.mean) / self.std",
+        DISTRIBUTIONS,
+    ),
+    Mutant(
+        "invalid choices are unlikely only",
+        "agent/distributions.py",
+        "_INVALID = -1e9",
+        "_INVALID = -5.0",
+        DISTRIBUTIONS,
+    ),
+    Mutant(
+        "numbers pass their bounds",
+        "envs/native_actions.py",
+        ".clip(self.low, self.high)",
+        "",
+        ACTIONS,
+    ),
+    Mutant(
+        "choices count from 0 everywhere",
+        "envs/native_actions.py",
+        " + self.start.reshape(self.shape)",
+        "[()]",
+        ACTIONS,
     ),
     # Environments.
     Mutant(

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+from tests.support.probes import Cued
 from tests.support.random_play import record
 from tests.support.runs import untrained
 from trxl_jax import Config
@@ -281,6 +283,66 @@ def test_actions_and_probabilities_are_shown(page: Page, traces: dict[str, Episo
     assert page.find("#entropy").text == f"{trace.entropies[5]:.3f}"
 
 
+@pytest.fixture(scope="module")
+def numbers_trace() -> EpisodeRecord:
+    """Of an agent with two choices and three numbers: bounded, without a bound, of one value."""
+    buttons, box = spaces.MultiDiscrete([2, 3]), spaces.Box(np.float32([-1, 0, 2]), np.float32([1, np.inf, 2]))
+    task = make_single_env(Config(), lambda: Cued(spaces.Dict({"buttons": buttons, "wheel": box})))
+    policy = untrained(Config(trxl_dim=16, trxl_num_heads=2), task.spec)
+    return make_record(task, 0, list(play_episode(policy, task, 0, attention=True)))
+
+
+@pytest.mark.browser
+def test_actions_that_are_numbers_are_shown_in_their_range(page: Page, numbers_trace: EpisodeRecord) -> None:
+    trace = numbers_trace
+    numbers = trace.numbers
+    assert numbers is not None
+    page.open(trace, "#step=3")
+    assert page.texts(".branch h3") == ["buttons 0", "buttons 1"]
+    assert page.texts(".branch .number") == [f"{x:.3f}" for x in trace.probabilities[3]]
+    taken = [page.texts(".branch li .choice").index(f"{choice}, taken") for choice in trace.actions[3][:1]]
+    assert taken == [trace.actions[3][0]]
+    assert page.texts(".numbers tbody th") == ["wheel 0", "wheel 1", "wheel 2"]
+    shown = [[f"{x:.3f}".replace("-", MINUS) for x in (mean, std, done)]
+             for mean, std, done in zip(numbers.mean[3], numbers.std[3], numbers.taken[3], strict=True)]  # fmt: skip
+    cells = page.texts(".numbers td.number")
+    assert cells[::2] == [done for _, _, done in shown]
+    assert cells[1::2] == [f"{mean} ± {std}" for mean, std, _ in shown]
+    ranges = page.run("return [...document.querySelectorAll('td.range')].map(cell => cell.title)")
+    assert ranges[0] == f"{MINUS}1 to 1"
+    assert ranges[1].startswith("0 to ")
+    assert ranges[1].endswith(" in this episode")
+    assert numbers.taken[:, 2].tolist() == [2.0] * trace.num_steps
+    # Where things are drawn, as shares of the range.
+    places = page.run(
+        "const row = document.querySelector('.numbers tbody tr');"
+        "return ['.spread', '.mean', '.dot'].map(name => parseFloat(row.querySelector(name).style.left))"
+    )
+    mean, std = numbers.mean[3, 0], numbers.std[3, 0]
+    expected = [100 * (np.clip(x, -1, 1) + 1) / 2 for x in (mean - std, mean, numbers.taken[3, 0])]
+    np.testing.assert_allclose(places, expected, atol=0.1)
+    drawn = page.run(
+        "return [...document.querySelectorAll('.range i')].map(mark => mark.getBoundingClientRect().height)"
+    )
+    assert min(drawn) >= 6
+    assert page.find("#entropy").text == f"{trace.entropies[3]:.3f}"
+    assert "maximum" not in page.find("#entropy-limit").text
+    page.press("k", "k")
+    assert f"Action {trace.actions[page.step][0]}, " in announced(page)
+
+
+@pytest.mark.browser
+def test_a_page_with_numbers_alone(page: Page) -> None:
+    task = make_single_env(Config(), lambda: Cued(spaces.Box(-1, 1, ())))
+    trace = make_record(task, 0, list(play_episode(untrained(Config(core="gru"), task.spec), task, 0, attention=True)))
+    page.open(trace)
+    assert page.texts("#branches *") == []
+    assert page.find("#action-note").text == ""
+    assert page.find("#action-title").text.startswith("Distribution of the action")
+    assert page.texts(".numbers tbody th") == ["action"]
+    assert page.texts("#numbers small") == [f"bars from {MINUS}1 to 1"]
+
+
 @pytest.mark.browser
 def test_scrubbing_and_keys_change_the_step(page: Page, traces: dict[str, EpisodeRecord]) -> None:
     from selenium.webdriver.common.keys import Keys
@@ -426,16 +488,21 @@ def test_the_page_follows_the_colour_scheme(page: Page, traces: dict[str, Episod
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("name", [*TRACES, "state"])
+@pytest.mark.parametrize("name", [*TRACES, "state", "numbers"])
 @pytest.mark.parametrize("width", [360, 700, 959])
 def test_a_narrow_page_needs_no_sideways_scrolling(
-    page: Page, traces: dict[str, EpisodeRecord], gru_trace: EpisodeRecord, name: str, width: int
+    page: Page,
+    traces: dict[str, EpisodeRecord],
+    gru_trace: EpisodeRecord,
+    numbers_trace: EpisodeRecord,
+    name: str,
+    width: int,
 ) -> None:
-    trace = gru_trace if name == "state" else traces[name]
+    trace = {**traces, "state": gru_trace, "numbers": numbers_trace}[name]
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        page.open(trace, "#step=8", command="python enjoy.py runs/some/checkpoints/1 " * 3, following="b.html")
+        page.open(trace, "#step=7", command="python enjoy.py runs/some/checkpoints/1 " * 3, following="b.html")
         assert page.run("return document.documentElement.scrollWidth") <= width
         widths = page.run("return [...document.querySelectorAll('.plot canvas')].map(plot => plot.clientWidth)")
         assert len(widths) == (4 if name == "state" else 5)

@@ -12,15 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces as gymnax_spaces
 
 import trxl_jax
 from tests.support.attention import encode_slots, look
+from tests.support.device_probes import Cued
 from tests.support.paths import GOLDEN
 from tests.support.probes import Counter
 from tests.support.runs import make_run, untrained
 from trxl_jax import Config, make_env
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.visibility import visible_slots
+from trxl_jax.envs.actions import BoxActions
 from trxl_jax.errors import CheckpointError, ConfigError
 from trxl_jax.play.policy import Policy, PolicyMemory
 from trxl_jax.ppo.rollout import Rollout, collect_rollout, init_rollout_state
@@ -243,6 +246,40 @@ def test_a_run_on_an_object_is_loaded_without_it(tmp_path: Path) -> None:
         assert env.action_space.contains(np.asarray(action))
         obs, _, _, ended, _ = env.step(action)
     assert ended
+
+
+@pytest.mark.parametrize("kind", ["numbers", "both"])
+def test_a_step_with_numbers_is_a_step_of_a_rollout(kind: str) -> None:
+    """The policy clips what it returns; what it remembers of an action is what the rollout did."""
+    box = gymnax_spaces.Box(-0.5, 0.5, (2,))
+    space = box if kind == "numbers" else gymnax_spaces.Tuple([gymnax_spaces.Discrete(3), box])
+    config = Config(core="gru", previous_action=True, **SIZES)
+    policy, rollouts, keys = collect(config, Cued(space))
+    native = trxl_jax.NativeActions.read(space)
+    memory, passed = policy.init(3), 0
+    for rollout, key in zip(rollouts, keys, strict=True):
+        for t, action_key in enumerate(jax.random.split(key, STEPS)):
+            steps = jax.tree.map(lambda x, t=t: x[t], rollout.transitions)
+            output, _ = policy.decide(rollout.observations.obs[t], memory)
+            action, memory = policy.step(rollout.observations.obs[t], memory, action_key)
+            np.testing.assert_allclose(memory.previous.action, steps.action, atol=1e-5)
+            np.testing.assert_allclose(output.policy.log_prob(steps.action), steps.log_prob, atol=1e-4)
+            np.testing.assert_allclose(action[:, -2:], steps.action[:, -2:].clip(-0.5, 0.5), atol=1e-5)
+            jax.tree.map(np.testing.assert_array_equal, native.unpack(action), native.unpack(memory.previous.action))
+            passed += int((abs(steps.action[:, -2:]) > 0.5).sum())
+            memory = policy.reset(memory, steps.done)
+    assert passed > 20
+    alone, _ = policy.step(rollouts[0].observations.obs[0, 0], policy.init(), jax.random.key(0))
+    assert (alone.shape, alone.dtype) == ((native.space.num_columns,), np.float32)
+
+
+def test_a_task_with_other_bounds_is_another_task() -> None:
+    spec = make_env(Config(**SIZES), Cued(gymnax_spaces.Box(-1.0, 1.0, (1,)))).spec
+    policy = untrained(Config(**SIZES), spec)
+    policy.require(spec)
+    other = spec._replace(action=BoxActions((-2.0,), (1.0,)))
+    with pytest.raises(ConfigError, match=r"actions 1 numbers \(-1 to 1\); this task has .* 1 numbers \(-2 to 1\)"):
+        policy.require(other)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from trxl_jax.agent.distributions import MultiCategorical, sampling_noise
 from trxl_jax.config import Config
-from trxl_jax.envs.spaces import DiscreteActions
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, reconstruction_loss, value_loss
 from trxl_jax.ppo.minibatch import minibatch_segments

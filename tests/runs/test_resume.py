@@ -26,6 +26,7 @@ MORTAR = ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--env_options", '{"command
 MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
 LSTM = [*DEVICE, "--core", "lstm", "--core_layers", "2", "--segment_length", "8", "--previous_action",
         "--previous_reward"]  # fmt: skip
+PENDULUM = ["--env_id", "Pendulum-v1", *TINY, "--previous_action"]
 GTRXL = [*HOST, "--core", "gtrxl", "--trxl_positional_encoding", "rotary", "--trxl_heads", "full"]
 
 
@@ -79,8 +80,10 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
         pytest.param(MINIGRID, marks=pytest.mark.slow),
         pytest.param(LSTM, marks=pytest.mark.slow),
         pytest.param(GTRXL, marks=pytest.mark.slow),
+        pytest.param(PENDULUM, marks=pytest.mark.slow),
+        pytest.param(["--env_id", "gymnax/Pendulum-v1", *PENDULUM[2:]], marks=pytest.mark.slow),
     ],
-    ids=["device", "host", "host async", "memory gym", "minigrid", "lstm", "gtrxl"],
+    ids=["device", "host", "host async", "memory gym", "minigrid", "lstm", "gtrxl", "pendulum", "device pendulum"],
 )
 def test_a_resumed_run_repeats_every_digit(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

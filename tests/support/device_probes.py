@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import spaces
 
+from tests.support.actions import score
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec, TimeStep
 from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.observations import numbers
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.envs.stats import EpisodeStats
 
 _UNIT = 64  # positions are multiples of 1 / 64: all arithmetic is exact, however it is compiled
@@ -109,6 +110,45 @@ class Remembering(gymnax_environment.Environment[RememberingState, gymnax_enviro
 
     def action_space(self, params: Any = None) -> spaces.Discrete:
         return spaces.Discrete(2)
+
+
+@struct.dataclass
+class CuedState(gymnax_environment.EnvState):
+    """time i32[]; cue f32[], 1 or -1."""
+
+    time: Any
+    cue: jax.Array
+
+
+class Cued(gymnax_environment.Environment[CuedState, gymnax_environment.EnvParams]):
+    """Each step of 8 shows 1 or -1, which decides the best action; `probes.Cued` on the host.
+
+    Args:
+        space: of actions, gymnax's or Gymnasium's.
+    """
+
+    def __init__(self, space: Any) -> None:
+        super().__init__()
+        self.space = space
+
+    @property
+    def default_params(self) -> gymnax_environment.EnvParams:
+        return gymnax_environment.EnvParams(max_steps_in_episode=8)
+
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, CuedState]:
+        state = CuedState(time=jnp.int32(0), cue=jax.random.rademacher(key, (), jnp.float32))
+        return state.cue[None], state
+
+    def step_env(self, key: jax.Array, state: CuedState, action: Any, params: Any) -> tuple:
+        reward = score(self.space, action, state.cue)
+        state = CuedState(time=state.time + 1, cue=jax.random.rademacher(key, (), jnp.float32))
+        return state.cue[None], state, reward, jnp.bool_(False), {}
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        return spaces.Box(-1.0, 1.0, (1,), jnp.float32)
+
+    def action_space(self, params: Any = None) -> Any:
+        return self.space
 
 
 class Counting(gymnax_environment.Environment[gymnax_environment.EnvState, gymnax_environment.EnvParams]):

@@ -17,9 +17,9 @@ from trxl_jax.agent.cores import cache as episodic
 from trxl_jax.agent.cores.ring import RingBuffer
 from trxl_jax.agent.cores.transformer_xl import AttentionState
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import numbers, picture
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.torch_import.weights import params_from_torch
 
 DIRECTORIES = [GOLDEN, *map(Path, filter(None, [os.environ.get("TRXL_GOLDEN_DIR")]))]

@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from tests.support.actions import score
+
 
 class Counter(gymnasium.Env):
     """Observation [index of the step]; ends by truncation after `length` steps; reward 1 a step."""
@@ -83,11 +85,34 @@ class Failing(Counter):
         return super().step(action)
 
 
-class Continuous(Counter):
-    """Its actions can't be learned by a categorical policy."""
+class Wordy(Counter):
+    """Its actions are words."""
 
     def __init__(self) -> None:
-        super().__init__(action_space=gymnasium.spaces.Box(-1, 1, (2,)))
+        super().__init__(action_space=gymnasium.spaces.Text(5))
+
+
+class Cued(gymnasium.Env):
+    """Each step of 8 shows 1 or -1, which decides the best action; what it earns then is 1. See `actions.score`."""
+
+    def __init__(self, action_space: gymnasium.Space) -> None:
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space, self.time, self.cue = action_space, 0, 1.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self._show(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        reward = float(score(self.action_space, action, self.cue))
+        self.time += 1
+        return self._show(), reward, False, self.time == 8, {}
+
+    def _show(self) -> np.ndarray:
+        self.cue = float(self.np_random.choice([-1.0, 1.0]))
+        return np.array([self.cue], np.float32)
 
 
 class IntegerVector(Counter):
@@ -158,6 +183,6 @@ class OutOfSpace(Counter):
         self.observation_space = gymnasium.spaces.Box(-1, 2, (1,), np.float64)
 
 
-KINDS = (Counter, Failing, Continuous, FailingReset, Dying, NotANumber, Forgetful, Hanging, OutOfSpace)
+KINDS = (Counter, Failing, Wordy, FailingReset, Dying, NotANumber, Forgetful, Hanging, OutOfSpace)
 for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)

@@ -21,10 +21,10 @@ from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.cli import run_command
 from trxl_jax.commands import train as command
 from trxl_jax.config import Config, load_config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import numbers
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError
 from trxl_jax.ppo.rollout import collect_rollout, init_rollout_state
 from trxl_jax.ppo.train_step import init_states

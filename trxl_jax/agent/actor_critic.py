@@ -11,7 +11,7 @@ import numpy as np
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
-from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
+from trxl_jax.agent.distributions import ActionDistribution, make_distribution, make_heads
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.agent.observation_encoder import DictEncoder, flat_features, make_encoder
@@ -30,7 +30,7 @@ class AgentOutput(NamedTuple):
         features: f32[..., D], the input of `ActorCritic.reconstruct`.
     """
 
-    policy: MultiCategorical
+    policy: ActionDistribution
     value: jax.Array
     features: jax.Array
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from trxl_jax.agent.initializers import dense
 from trxl_jax.agent.numerics import Numerics
-from trxl_jax.envs.spaces import DiscreteActions
+from trxl_jax.envs.actions import ActionSpace, DiscreteActions
 
 
 class Previous(NamedTuple):
     """What the step before did; means nothing in the first step of an episode.
 
     Fields:
-        action: i32[..., A].
+        action: [..., C].
         reward: f32[...].
     """
 
@@ -29,7 +29,7 @@ class PreviousInputs:
     """Which parts of `Previous` are inputs; at least one is.
 
     Fields:
-        action: one-hot, branches concatenated.
+        action: choices one-hot, numbers inside their bounds; columns concatenated.
         reward: as it is.
     """
 
@@ -48,7 +48,7 @@ class PreviousEncoder(nn.Module):
     """
 
     inputs: PreviousInputs
-    space: DiscreteActions
+    space: ActionSpace
     dim: int
     numerics: Numerics
 
@@ -57,8 +57,11 @@ class PreviousEncoder(nn.Module):
         """f32[..., D]; in the first steps of episodes, where i32[...] `episode_step` is 0, it has no inputs."""
         parts = []
         if self.inputs.action:
-            branches = enumerate(self.space.nvec)
-            parts += [jax.nn.one_hot(previous.action[..., i], n) for i, n in branches]
+            for space, columns in zip(self.space.parts, self.space.split(previous.action), strict=True):
+                if isinstance(space, DiscreteActions):
+                    parts += [jax.nn.one_hot(columns[..., i], n) for i, n in enumerate(space.nvec)]
+                else:
+                    parts.append(space.clip(columns))
         if self.inputs.reward:
             parts.append(previous.reward[..., None])
         features = jnp.where(episode_step[..., None] > 0, jnp.concatenate(parts, axis=-1), 0.0)

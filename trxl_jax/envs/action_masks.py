@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from trxl_jax.envs.actions import ActionSpace, DiscreteActions
 from trxl_jax.envs.observations import ArraySpace, DictSpace, ObservationSpace, arrays_of
 from trxl_jax.envs.space_kinds import kinds
 from trxl_jax.errors import ConfigError
@@ -40,6 +41,18 @@ def with_mask(space: ObservationSpace, size: int, key: str) -> DictSpace:
 def add_mask(obs: Any, mask: Any) -> dict[str, Any]:
     """An observation [..., *obs_shape] with its mask u8[..., sum(nvec)]."""
     return {name or ALONE: array for name, array in arrays_of(obs).items()} | {MASK: mask}
+
+
+def nvec_to_mask(action: ActionSpace, key: str, env_name: str) -> tuple[int, ...]:
+    """Numbers of choices of the branches that a mask covers.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    nvec = tuple(n for part in action.parts if isinstance(part, DiscreteActions) for n in part.nvec)
+    if not nvec:
+        raise ConfigError(f"--action_mask_key {key}: {env_name} has no discrete actions; leave it out")
+    return nvec
 
 
 def read_mask(value: Any, nvec: Sequence[int]) -> np.ndarray:

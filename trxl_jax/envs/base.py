@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from trxl_jax.envs.actions import ActionSpace, actions_from_json
 from trxl_jax.envs.observations import ObservationSpace, numbers, observations_from_json, picture
 from trxl_jax.envs.results import EpisodeResult
-from trxl_jax.envs.spaces import DiscreteActions, actions_from_json
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, brief
 
@@ -32,7 +32,7 @@ class EnvSpec(NamedTuple):
     """
 
     obs: ObservationSpace
-    action: DiscreteActions
+    action: ActionSpace
     max_episode_steps: int
 
     @property
@@ -124,7 +124,7 @@ class Environment(Protocol):
 
         Args:
             env_state: as returned by the last call.
-            action: [N, A] of `spec.action`.
+            action: [N, C] of `spec.action`.
         """
         ...
 
@@ -171,7 +171,7 @@ class DoubleBuffered(Protocol):
         Args:
             env_state: as returned by the last call.
             buffer: the group whose step starts.
-            action: [N / num_buffers, A].
+            action: [N / num_buffers, C].
 
         Returns:
             The state, and what `receive` would return for the next group.

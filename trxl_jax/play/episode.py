@@ -1,5 +1,6 @@
 """Plays one episode step by step, and records what the agent observed, did and attended to, or its state."""
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.distributions import ActionDistribution, Gaussian, MultiCategorical
 from trxl_jax.config import evaluation_seed
+from trxl_jax.envs.actions import ActionSpace, BoxActions, DiscreteActions
 from trxl_jax.play.policy import Policy, PolicyMemory, choose
-from trxl_jax.play.record import EpisodeRecord
+from trxl_jax.play.record import EpisodeRecord, NumberActions
 from trxl_jax.play.single_env import SingleEnv
 
 
@@ -20,8 +23,10 @@ class StepRecord(NamedTuple):
     Fields:
         observation: [*obs_shape], the agent's observation.
         picture: u8[height, width, 3], the whole task (ground truth); None if the task draws none.
-        action: [A].
-        probabilities: f32[sum(nvec)], action probabilities, branches concatenated.
+        action: [C].
+        probabilities: f32[sum(nvec)], of all choices, branches concatenated.
+        mean: f32[M], of the numbers among the actions, the dimensions of all Boxes.
+        std: f32[M], their standard deviations.
         entropy: f32[], summed over branches.
         value: f32[].
         attention: f32[L, H, W - 1], see `Policy.attention`; None unless requested, or if the core doesn't attend.
@@ -34,6 +39,8 @@ class StepRecord(NamedTuple):
     picture: np.ndarray | None
     action: np.ndarray
     probabilities: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
     entropy: np.ndarray
     value: np.ndarray
     attention: np.ndarray | None
@@ -99,13 +106,25 @@ def _act(
     action = choose(policy.agent.spec, output, key, deterministic=deterministic)
     decision = {
         "action": action,
-        "probabilities": output.policy.probabilities(),
+        **_parameters(output.policy),
         "entropy": output.policy.entropy(),
         "value": output.value,
         "attention": policy.attention(obs, memory, reward) if attention and attends else None,
         "state_norm": state_norm(next_memory.core) if attention and not attends else None,
     }
     return decision, policy.remember(next_memory, action)
+
+
+def _parameters(policy: ActionDistribution) -> dict[str, jax.Array]:
+    """Probabilities, mean and std of a `StepRecord`."""
+    choices = [part.probabilities() for part in policy.parts if isinstance(part, MultiCategorical)]
+    numbers = [part for part in policy.parts if isinstance(part, Gaussian)]
+    nothing = [jnp.zeros(0)]
+    return {
+        "probabilities": jnp.concatenate(choices or nothing),
+        "mean": jnp.concatenate([part.mean for part in numbers] or nothing),
+        "std": jnp.concatenate([part.std for part in numbers] or nothing),
+    }
 
 
 def state_norm(state: Any) -> jax.Array | None:
@@ -124,6 +143,7 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
             return None
         return np.stack([np.asarray(getattr(step, name), dtype) for step in steps])
 
+    choices, taken = split_action(env.spec.action, stack("action"))
     return EpisodeRecord(
         env_id=env.env_id,
         seed=evaluation_seed(env.seed),
@@ -131,7 +151,7 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         observations=jax.tree.map(lambda *rows: np.stack(rows), *(step.observation for step in steps)),
         observation_space=env.spec.obs,
         pictures=stack("picture"),
-        actions=stack("action"),
+        actions=choices,
         action_nvec=env.spec.action.nvec,
         probabilities=stack("probabilities"),
         entropies=stack("entropy"),
@@ -141,4 +161,35 @@ def make_record(env: SingleEnv, episode: int, steps: list[StepRecord]) -> Episod
         results=results,
         action_names=env.action_names,
         state_norm=stack("state_norm"),
+        numbers=_numbers(env, taken, stack("mean"), stack("std")),
+        branch_names=_names(env, DiscreteActions),
     )
+
+
+def split_action(space: ActionSpace, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The choices i32[..., A] in actions [..., C], and the numbers f32[..., M], inside their bounds."""
+    columns = list(zip(space.parts, space.split(action), strict=True))
+    choices = [own for part, own in columns if isinstance(part, DiscreteActions)]
+    numbers = [part.clip(own) for part, own in columns if isinstance(part, BoxActions)]
+    nothing = np.zeros((*action.shape[:-1], 0))
+    return (
+        np.concatenate(choices or [nothing.astype(np.int32)], axis=-1),
+        np.concatenate(numbers or [nothing.astype(np.float32)], axis=-1),
+    )
+
+
+def _numbers(env: SingleEnv, taken: np.ndarray, mean: np.ndarray, std: np.ndarray) -> NumberActions | None:
+    boxes = [part for part in env.spec.action.parts if isinstance(part, BoxActions)]
+    if not boxes:
+        return None
+    low, high = (tuple(x for box in boxes for x in getattr(box, end)) for end in ("low", "high"))
+    names = _names(env, BoxActions) or (tuple(map(str, range(len(low)))) if len(low) > 1 else ("action",))
+    return NumberActions(names, low, high, taken, mean, std)
+
+
+def _names(env: SingleEnv, kind: type) -> tuple[str, ...] | None:
+    """The names of the columns of one kind."""
+    if env.column_names is None:
+        return None
+    of_columns = [isinstance(part, kind) for part in env.spec.action.parts for _ in range(part.num_columns)]
+    return tuple(itertools.compress(env.column_names, of_columns))

@@ -13,6 +13,7 @@ from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.distributions import sampling_noise
 from trxl_jax.agent.previous import Previous
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import ArraySpace
 from trxl_jax.errors import ConfigError
@@ -101,15 +102,20 @@ class Policy:
             ValueError: a key or a reward that is needed wasn't given.
 
         Returns:
-            The action as the environment takes it, i32[] if its actions are Discrete (counted from 0) and i32[A] if
-            MultiDiscrete, with a leading N for N environments; and the next memory.
+            The action, i32[] if the environment's are Discrete (counted from 0), i32[A] if they are MultiDiscrete or
+            MultiBinary, f32[K] if a Box, clipped to its bounds; arrays with several axes are flattened. Of Tuple and
+            Dict spaces f32[C], the columns of one part after the other. With a leading N for N environments.
+            `trxl_jax.NativeActions.read(action_space).unpack` makes of any of these but the first what an environment
+            takes. And the next memory.
         """
         output, memory = self.decide(obs, memory, reward)
         action = choose(self.agent.spec, output, key, deterministic=deterministic)
-        return self.agent.spec.action.for_environment(action), self.remember(memory, action)
+        space = self.agent.spec.action
+        is_single = isinstance(space, DiscreteActions) and space.num_columns == 1
+        return action[..., 0] if is_single else space.clip(action), self.remember(memory, action)
 
     def remember(self, memory: PolicyMemory, action: jax.Array) -> PolicyMemory:
-        """The memory that `decide` returned, after the action [A] or [N, A] was chosen."""
+        """The memory that `decide` returned, after the action [C] or [N, C] was chosen."""
         previous = memory.previous and memory.previous._replace(action=action)
         return dataclasses.replace(memory, previous=previous)
 
@@ -196,7 +202,7 @@ def _batch_of_one(obs: Any) -> Any:
 
 
 def choose(spec: EnvSpec, output: AgentOutput, key: jax.Array | None, *, deterministic: bool) -> jax.Array:
-    """The most probable action or a sampled one, [..., A], for an output over [...]."""
+    """The most probable action or a sampled one, [..., C], for an output over [...]."""
     if deterministic:
         return output.policy.mode()
     if key is None:

@@ -1,4 +1,4 @@
-"""The record of one played episode: observations, actions, action probabilities, values, attention or state."""
+"""The record of one played episode: observations, actions, their distributions, values, attention or state."""
 
 import dataclasses
 from typing import Any
@@ -12,6 +12,27 @@ ActionNames = tuple[tuple[str, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
+class NumberActions:
+    """The numbers among the actions of K steps, M of them: the dimensions of all Boxes.
+
+    Fields:
+        names: of each number.
+        low: the lowest that the environment takes, minus infinity without a bound.
+        high: the highest.
+        taken: f32[K, M], as the environment took them, inside the bounds.
+        mean: f32[K, M], of the policy.
+        std: f32[K, M], its standard deviations.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    taken: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class EpisodeRecord:
     """An episode of K steps. Arrays are NumPy arrays; entry k was recorded before step k (`rewards`: after it).
 
@@ -22,8 +43,8 @@ class EpisodeRecord:
         observations: [K, *obs_shape], the agent's observations.
         observation_space: what they are.
         pictures: u8[K, height, width, 3], the whole task (ground truth), rows first; None if the task draws none.
-        actions: i32[K, A].
-        action_nvec: number of choices in each of the A action branches.
+        actions: i32[K, A], the choices.
+        action_nvec: number of choices in each of the A action branches that have choices.
         probabilities: f32[K, sum(action_nvec)], action probabilities, branches concatenated.
         entropies: f32[K], entropy of the policy, summed over branches.
         values: f32[K], value estimates.
@@ -35,6 +56,8 @@ class EpisodeRecord:
         action_names: names of the choices in each branch, where the environment gives them.
         state_norm: f32[K], see `StepRecord`; unlike the others, of after step k. None where there is attention, or no
             state.
+        numbers: actions that are no choices; None if there are none.
+        branch_names: names of the A branches, where the environment gives them.
     """
 
     env_id: str
@@ -53,6 +76,8 @@ class EpisodeRecord:
     results: dict[str, float]
     action_names: ActionNames | None = None
     state_norm: np.ndarray | None = None
+    numbers: NumberActions | None = None
+    branch_names: tuple[str, ...] | None = None
 
     @property
     def num_steps(self) -> int:

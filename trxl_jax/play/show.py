@@ -9,14 +9,16 @@ import numpy as np
 
 from trxl_jax.config import evaluation_seed
 from trxl_jax.envs.results import EpisodeResult as Result
-from trxl_jax.play.episode import StepRecord, make_record, play_episode
+from trxl_jax.play.episode import StepRecord, make_record, play_episode, split_action
 from trxl_jax.play.episode_page import write_page
-from trxl_jax.play.episode_page.tasks import branches
+from trxl_jax.play.episode_page.tasks import Branches, branches
 from trxl_jax.play.frame_layout import frame, with_caption
 from trxl_jax.play.policy import Policy
 from trxl_jax.play.single_env import SingleEnv
 from trxl_jax.play.video import video_file
 from trxl_jax.play.window import DisplayWindow, WindowClosed
+
+_MOST_NUMBERS = 4  # of an action, in a caption
 
 
 class FrameSink(Protocol):
@@ -193,11 +195,21 @@ def _shown(env: SingleEnv, steps: Iterator[StepRecord], sinks: Sequence[FrameSin
     number, episode_return = -1, 0.0
     for number, step in enumerate(steps):
         episode_return += step.reward
-        taken = ", ".join(choices[choice] for (_, choices), choice in zip(names, step.action, strict=True))
-        caption = f"step {number}, action {taken}", f"reward {step.reward:.4g}, return {episode_return:.4g}"
+        caption = (
+            f"step {number}, action {_action_text(env, names, step.action)}",
+            f"reward {step.reward:.4g}, return {episode_return:.4g}",
+        )
         _show(sinks, env, step.picture, step.observation, caption)
         yield step
     _show(sinks, env, env.picture, env.obs, (f"end after {number + 1} steps", f"return {episode_return:.4g}"))
+
+
+def _action_text(env: SingleEnv, names: Branches, action: np.ndarray) -> str:
+    """An action [C] in words, of many numbers the first."""
+    choices, numbers = split_action(env.spec.action, action)
+    taken = [known[choice] for (_, known), choice in zip(names, choices, strict=True)]
+    taken += [f"{number:.2f}" for number in numbers[:_MOST_NUMBERS]]
+    return ", ".join(taken) + ", ..." * (len(numbers) > _MOST_NUMBERS)
 
 
 def _show(

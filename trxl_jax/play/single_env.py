@@ -32,7 +32,8 @@ class SingleEnv(Protocol):
         seed: determines, together with an episode's number, everything random in that episode.
         spec: observations, actions and episode limit.
         fps: frames per second for people.
-        action_names: names of the choices in each action branch, where the environment gives them.
+        action_names: names of the choices in each action branch that has choices, where the environment gives them.
+        column_names: names of an action's columns, where the environment gives them.
         obs: the current observation, [*obs_shape].
         picture: u8[height, width, 3], the whole task (ground truth); None if the task draws none.
     """
@@ -42,6 +43,7 @@ class SingleEnv(Protocol):
     spec: EnvSpec
     fps: float
     action_names: ActionNames | None
+    column_names: tuple[str, ...] | None
     obs: Any
     picture: np.ndarray | None
 
@@ -50,7 +52,7 @@ class SingleEnv(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
+        """Steps with an action [C]; returns the reward and, if the episode ended, its results."""
         ...
 
     def pictures_of(self, obs: Any) -> list[np.ndarray]:
@@ -100,6 +102,7 @@ class HostSingleEnv:
         self._draws = self._env.render_mode in _PICTURE_MODES
         self._x_first = is_memory_gym(self._env)
         self.action_names = _action_names(self._env.unwrapped, spec.action.nvec)
+        self.column_names = self._env.native_actions.names
         self.fps: float = self._env.metadata.get("render_fps") or _DEFAULT_FPS
         self.obs = spec.zero_obs()
         self.picture: np.ndarray | None = None
@@ -111,8 +114,8 @@ class HostSingleEnv:
         self._draw()
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
-        self.obs, reward, _, _, info = self._env.step(self.spec.action.for_environment(action))
+        """Steps with an action [C]; returns the reward and, if the episode ended, its results."""
+        self.obs, reward, _, _, info = self._env.step(action)
         self._draw()
         return reward, info.get(RESULT)
 
@@ -144,6 +147,7 @@ class DeviceSingleEnv:
 
     def __init__(self, env_id: str, env: DeviceEnvironment, seed: int, *, pictures: bool = False) -> None:
         self.env_id, self.spec, self.seed = env_id, env.spec, seed
+        self.column_names = env.native_actions.names
         self.fps: float = env.fps or _DEFAULT_FPS
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
         self._draw = jax.jit(env.draw) if pictures and env.draws else None
@@ -158,7 +162,7 @@ class DeviceSingleEnv:
         self._look(obs)
 
     def step(self, action: np.ndarray) -> tuple[float, dict[str, float] | None]:
-        """Steps with an action [A]; returns the reward and, if the episode ended, its results."""
+        """Steps with an action [C]; returns the reward and, if the episode ended, its results."""
         self._state, step = self._step(self._state, jnp.asarray(action)[None])
         ended = results_from_stats(jax.tree.map(lambda x: x[None], step.episode))
         if not ended:

@@ -17,7 +17,7 @@ class Minibatch(NamedTuple):
 
     Fields:
         observations: those before each step.
-        action: [M, Q, A].
+        action: [M, Q, C].
         log_prob: f32[M, Q, A], the behaviour policy's.
         value: f32[M, Q], the behaviour policy's.
         advantage: f32[M, Q].

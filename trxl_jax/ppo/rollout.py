@@ -21,8 +21,8 @@ class Transition(NamedTuple):
     """T steps of N environments, time-major.
 
     Fields:
-        action: [T, N, A].
-        log_prob: f32[T, N, A], of each branch's choice.
+        action: [T, N, C].
+        log_prob: f32[T, N, A], of each branch.
         value: f32[T, N].
         reward: f32[T, N]; with `bootstrap_truncated` that of a truncated step includes its bootstrap.
         done: bool[T, N], terminated or truncated.

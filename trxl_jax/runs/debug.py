@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.cores.cache import CachedStates
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import arrays_of
 from trxl_jax.files import atomic_path
@@ -53,7 +54,8 @@ def check_rollout(rollout: Rollout, spec: EnvSpec) -> None:
     chex.assert_tree_all_finite((obs, steps.log_prob, steps.value, steps.reward, rollout.last_value))
     finite = [np.isfinite(leaf.astype(np.float32)).all() for leaf in jax.tree.leaves(rollout.memory)]
     assert all(finite), "the memory holds numbers that are not finite"
-    assert (steps.log_prob <= 0).all(), "a probability is larger than 1"
+    if isinstance(spec.action, DiscreteActions):  # others have densities
+        assert (steps.log_prob <= 0).all(), "a probability is larger than 1"
     assert spec.action.contains(steps.action).all(), "an action lies outside its space"
     # Steps of an episode count up from where the rollout began; after an end they start at 0.
     follows = np.where(steps.done[:-1], 0, steps.episode_step[:-1] + 1)

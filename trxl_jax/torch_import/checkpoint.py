@@ -14,10 +14,10 @@ import numpy as np
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.agent.cores.positions import position_frequencies
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
 from trxl_jax.envs.base import EnvSpec
 from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.spaces import DiscreteActions
 from trxl_jax.errors import CheckpointError, UserError
 from trxl_jax.torch_import.archive import read_torch_file
 from trxl_jax.torch_import.arguments import config_from_args

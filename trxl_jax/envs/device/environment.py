@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trxl_jax.envs.action_masks import add_mask, split_space, with_mask
+from trxl_jax.envs.action_masks import MASK, add_mask, nvec_to_mask, split_space, with_mask
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS, EnvSpec, TimeStep
+from trxl_jax.envs.native_actions import NativeActions
 from trxl_jax.envs.observations import read_observation_space
 from trxl_jax.envs.results import EpisodeResult, results_from_stats
-from trxl_jax.envs.spaces import read_action_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError
 
@@ -77,14 +77,19 @@ class DeviceEnvironment:
         own: int | None = getattr(self._params, "max_steps_in_episode", None) or None
         limit = min(filter(None, (max_episode_steps, own)), default=None)
         self._limit = None if limit == own else limit
-        action = read_action_space(env.name, env.action_space(self._params))
+        self.native_actions = NativeActions.read(env.action_space(self._params), env.name)
+        action = self.native_actions.space
         own_space, self._mask_key, self._mask_is_observed = env.observation_space(self._params), mask_key, False
         if mask_key is not None:
             own_space, self._mask_is_observed = split_space(own_space, mask_key)
             if not self._mask_is_observed and not callable(getattr(env, mask_key, None)):
                 raise ConfigError(f"--action_mask_key {mask_key}: {env.name} has no such observation or method")
         self._reader = read_observation_space(env.name, own_space)
-        space = self._reader.space if mask_key is None else with_mask(self._reader.space, sum(action.nvec), mask_key)
+        space = (
+            self._reader.space
+            if mask_key is None
+            else with_mask(self._reader.space, sum(nvec_to_mask(action, mask_key, env.name)), mask_key)
+        )
         self.spec = EnvSpec(space, action, int(num_positions or limit or ENDLESS_MAX_EPISODE_STEPS))
         if send_final_obs and self._num_step_values() != 6:
             raise ConfigError(f"--bootstrap_truncated: {env.name} does not return its final observations")
@@ -103,7 +108,7 @@ class DeviceEnvironment:
 
     def step(self, env_state: DeviceEnvState, action: jax.Array) -> tuple[DeviceEnvState, TimeStep]:
         """Steps each environment; see `Environment.step`."""
-        action = self.spec.action.for_environment(action)
+        action = self.native_actions.unpack(action)
         keys = jax.vmap(jax.random.split)(env_state.key)
         values = jax.vmap(self._env.step, (0, 0, 0, None))(keys[:, 1], env_state.inner, action, self._params)
         obs, inner, reward = values[:3]
@@ -163,7 +168,7 @@ class DeviceEnvironment:
         arrays = self._reader.convert(obs)
         if self._mask_key is None:
             return arrays
-        size = sum(self.spec.action.nvec)
+        size = self.spec.obs.arrays[MASK].size
         if self._mask_is_observed:
             parts = jax.tree.leaves(obs[self._mask_key])
         elif inner is None:  # of an episode that has ended: no action follows
@@ -187,7 +192,7 @@ class DeviceEnvironment:
     def _num_step_values(self) -> int:
         def one_step(key: jax.Array) -> tuple[Any, ...]:
             _, state = self._env.reset(key, self._params)
-            action = self.spec.action.for_environment(self.spec.action.zeros())
+            action = self.native_actions.unpack(self.spec.action.zeros())
             return tuple(self._env.step(key, state, action, self._params))
 
         return len(jax.eval_shape(one_step, jax.random.key(0)))

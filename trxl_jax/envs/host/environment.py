@@ -18,7 +18,6 @@ from trxl_jax.envs.host.options import WatchedOptions
 from trxl_jax.envs.host.thread import DaemonThread, is_done
 from trxl_jax.envs.host.vector import EnvFactory, VectorBatch
 from trxl_jax.envs.results import EpisodeResult
-from trxl_jax.envs.spaces import read_action_space
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, warn_once
 
@@ -330,7 +329,6 @@ def _inspect(
     env = wrapped.env
     try:
         name = env_name(env)
-        action = read_action_space(name, env.action_space)
         try:
             wrapped.reset()
         except EnvironmentFailure as error:
@@ -344,6 +342,7 @@ def _inspect(
         own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
         limit = next((n for n in own if n is not None and n > 0), None)
         limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
-        return name, EnvSpec(wrapped.space, action, int(num_positions or limit)), wrapped.bounds
+        spec = EnvSpec(wrapped.space, wrapped.native_actions.space, int(num_positions or limit))
+        return name, spec, wrapped.bounds
     finally:
         wrapped.close()

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from trxl_jax.envs.action_masks import ALONE, add_mask, read_mask, split_space, with_mask
+from trxl_jax.envs.action_masks import ALONE, add_mask, nvec_to_mask, read_mask, split_space, with_mask
+from trxl_jax.envs.actions import ActionSpace, DiscreteActions
 from trxl_jax.envs.host.digest import extend_digest, new_digest
+from trxl_jax.envs.native_actions import NativeActions
 from trxl_jax.envs.observations import DictSpace, ObservationSpace, map_arrays, read_observation_space
-from trxl_jax.errors import ConfigError, EnvironmentFailure, UserError, brief, is_text, warn_once
+from trxl_jax.errors import EnvironmentFailure, UserError, brief, is_text, warn_once
 
 RESULT = "episode_result"
 """Key of a finished episode's results in the info of its last step."""
@@ -53,14 +55,15 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Makes an episode a function of its recorded seed and the actions, and keeps its statistics.
 
     Autoreset calls `reset()` without arguments, so that options given once would be lost after the first episode; this
-    wrapper passes options and a seed to every reset. Infos are dropped, except the last step's.
+    wrapper passes options and a seed to every reset. Infos are dropped, except the last step's. It
+    takes the agent's actions and makes the environment's own of them.
 
     Args:
         env: the environment.
         rules: seed, options and limit of every episode.
         index: of this environment in the batch.
         episode: number of the first episode; a resumed run continues the count.
-        replay: [steps, ...], actions as the environment takes them, which the first `reset` repeats.
+        replay: [steps, C], actions that the first `reset` repeats.
 
     Fields:
         space: of the observations that `reset` and `step` return.
@@ -69,9 +72,10 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         episode_seed: of the current episode.
         length: steps in it so far.
         busy: whether it is being stepped or reset; it then may hang.
+        native_actions: the environment's own.
 
     Raises:
-        ConfigError: observations that the agent can't take.
+        ConfigError: observations or actions that the agent can't take.
         EnvironmentFailure: from `reset` and `step`, if the environment raised, or returned numbers that are
             not finite or an observation of another shape or type than its space.
     """
@@ -94,12 +98,13 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._replay = replay
         self._return = 0.0
         self._pid = os.getpid()
-        self._action_start = np.asarray(getattr(env.action_space, "start", 0))
+        self.native_actions = NativeActions.read(env.action_space, env_name(env))
+        self.action_space = _rows_of(self.native_actions.space)
         own_space, self._mask_is_observed = env.observation_space, False
         self._nvec: tuple[int, ...] = ()
         if rules.mask_key is not None:
             own_space, self._mask_is_observed = split_space(own_space, rules.mask_key)
-            self._nvec = _nvec_to_mask(env, rules.mask_key)
+            self._nvec = nvec_to_mask(self.native_actions.space, rules.mask_key, env_name(env))
         self._reader = read_observation_space(env_name(env), own_space)
         self.space, self.bounds = self._reader.space, self._reader.bounds()
         if rules.mask_key is not None:
@@ -128,10 +133,14 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.busy = False
         return obs, info
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Steps to obs [*obs_shape]; the last step's info holds the episode's results under `RESULT`, all floats."""
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Steps with an action [C] to obs [*obs_shape].
+
+        The last step's info holds the episode's results under `RESULT`, all floats.
+        """
         self.busy = True
-        obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(action + self._action_start))
+        native = self.native_actions.unpack(action)
+        obs, reward, terminated, truncated, info = self._call(lambda: self.env.step(native))
         terminated, truncated = bool(terminated), bool(truncated)
         obs, reward = self._read(obs, info, ended=terminated or truncated), self._finite_reward(reward)
         self.busy = False
@@ -274,16 +283,6 @@ def _vector_space(space: ObservationSpace) -> gymnasium.Space[Any]:
     return gymnasium.spaces.Box(limits.min, limits.max, space.shape, space.dtype.type)
 
 
-def _nvec_to_mask(env: gymnasium.Env[Any, Any], key: str) -> tuple[int, ...]:
-    """Numbers of choices of the branches, which a mask covers."""
-    space: Any = env.action_space
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return (int(space.n),)
-    if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        return tuple(space.nvec.reshape(-1).tolist())
-    raise ConfigError(f"--action_mask_key {key}: {env_name(env)} has no discrete actions; leave it out")
-
-
 def _row(array: np.ndarray) -> np.ndarray:
     return array[None]
 
@@ -305,6 +304,13 @@ def _numbers(info: dict[str, Any]) -> dict[str, float]:
         elif array.dtype.kind in "biuf" and array.ndim == 1 and array.size <= 8:
             numbers |= {f"{name}_{i}": float(element) for i, element in enumerate(array)}
     return numbers
+
+
+def _rows_of(space: ActionSpace) -> gymnasium.Space[Any]:
+    """A space of rows, which vector environments split and compare."""
+    if isinstance(space, DiscreteActions):
+        return gymnasium.spaces.MultiDiscrete(list(space.nvec))
+    return gymnasium.spaces.Box(-np.inf, np.inf, (space.num_columns,))
 
 
 def _forget_previous_episode(env: Any) -> None:

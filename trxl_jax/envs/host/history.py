@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trxl_jax.envs.spaces import DiscreteActions
+from trxl_jax.envs.actions import ActionSpace
 
 MAX_REPLAY = 100_000
 """Steps after which an episode can't be replayed any more: the history of an endless one would grow for ever."""
@@ -18,15 +18,15 @@ class ActionHistory:
         action: the action space.
     """
 
-    def __init__(self, num_envs: int, action: DiscreteActions) -> None:
-        # [steps, n, A]; newer steps are in `_recent` until `of_each` is called.
+    def __init__(self, num_envs: int, action: ActionSpace) -> None:
+        # [steps, n, C]; newer steps are in `_recent` until `of_each` is called.
         self._past = np.zeros((0, num_envs, action.num_columns), action.storage_dtype)
         self._recent: list[np.ndarray] = []
         # Where each episode began in them; negative if its first actions were forgotten.
         self._began = np.zeros(num_envs, np.int64)
 
     def append(self, action: np.ndarray) -> None:
-        """Adds a step's actions i32[n, A]; the array must not be changed afterwards."""
+        """Adds a step's actions [n, C]; the array must not be changed afterwards."""
         self._recent.append(action)
         if len(self._recent) > MAX_REPLAY:
             self._join()
@@ -40,14 +40,14 @@ class ActionHistory:
         return len(self._past) + len(self._recent) - int(self._began[i])
 
     def of_each(self) -> list[np.ndarray] | None:
-        """The actions [steps, A] of each environment; None if an episode has more than `MAX_REPLAY` steps."""
+        """The actions [steps, C] of each environment; None if an episode has more than `MAX_REPLAY` steps."""
         self._join()
         if self._began.min() < 0:
             return None
         return [self._past[began:, i] for i, began in enumerate(self._began)]
 
     def load(self, actions: Sequence[np.ndarray]) -> None:
-        """Inverse of `of_each`: takes the actions [steps, A] of each environment."""
+        """Inverse of `of_each`: takes the actions [steps, C] of each environment."""
         steps = max(map(len, actions))
         self._began = steps - np.array([len(taken) for taken in actions])
         self._past = np.zeros((steps, *self._past.shape[1:]), self._past.dtype)

@@ -73,12 +73,10 @@ class VectorBatch:
         self._digests = np.zeros(self.num_envs, np.uint64)
 
     def make(self, replay: Sequence[np.ndarray] | None = None) -> None:
-        """Makes the environments; `reset` must come next, or `replay` with the actions [steps, A] of each."""
-        if replay is None:
-            given: list[np.ndarray | None] = [None] * self.num_envs
-        else:
+        """Makes the environments; `reset` must come next, or `replay` with the actions [steps, C] of each."""
+        if replay is not None:
             self.episodes -= 1
-            given = [self._spec.action.for_environment(taken) for taken in replay]
+        given = [None] * self.num_envs if replay is None else replay
         where = zip(self._indices, self.episodes.tolist(), given, strict=True)
         makers = [partial(self._make_wrapped, *which) for which in where]
         self.num_made, self._making, self._busy = 0, True, True
@@ -105,7 +103,7 @@ class VectorBatch:
         return self._start()[0]
 
     def replay(self, actions: Sequence[np.ndarray], digests: Sequence[int] | None) -> TimeStep:
-        """Restarts each environment's last episode and repeats its actions, [steps, A] each; see `reset`.
+        """Restarts each environment's last episode and repeats its actions, [steps, C] each; see `reset`.
 
         Raises:
             EnvironmentFailure: with the digests of the episodes so far, observations or rewards were others.
@@ -119,22 +117,21 @@ class VectorBatch:
         return began
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """Steps with actions i32[n, A], which are kept."""
+        """Steps with actions [n, C], which are kept."""
         if self._envs is None:
             raise EnvironmentFailure("step called on a closed environment; call reset first")
-        action_of_each = self._spec.action.for_environment(action)
         self._busy = True
         if self.asynchronous:
-            self._envs.step_async(action_of_each)
+            self._envs.step_async(action)
             outcome = self._envs.step_wait(FOREVER)
         else:
-            outcome = self._envs.step(action_of_each)
+            outcome = self._envs.step(action)
         self._busy = False
         self._history.append(action)
         return self._time_step(*outcome)
 
     def actions(self) -> list[np.ndarray] | None:
-        """The actions in each environment's current episode, integers [steps, A].
+        """The actions in each environment's current episode, [steps, C].
 
         None before the first reset, or if an episode is too long to be replayed; see `history.MAX_REPLAY`.
         """

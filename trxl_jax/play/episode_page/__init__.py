@@ -9,7 +9,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from trxl_jax.play.episode_page.packing import pack_array, pack_attention, pack_frames
 from trxl_jax.play.episode_page.tasks import branches, frames_are_x_first, observation_names
 from trxl_jax.play.obs_pictures import others_of, pictures_of, side_by_side
-from trxl_jax.play.record import EpisodeRecord
+from trxl_jax.play.record import EpisodeRecord, NumberActions
 
 __all__ = ["write_page"]
 
@@ -76,6 +76,7 @@ def write_page(
 def _shown_blocks(record: EpisodeRecord) -> set[str]:
     """The names of the blocks that the record's page has, see `_source`."""
     shown = {"state"} if record.state_norm is not None else set()
+    shown |= {"numbers"} if record.numbers is not None else set()
     if record.attention is not None:
         sums = record.attention.sum(axis=-1)
         # What is missing is the weight of the step itself; rows without any weight are of steps that see nothing else.
@@ -114,10 +115,11 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
         **({} if attention is None else {"layers": attention.shape[1], "heads": attention.shape[2]}),
         "branches": [
             {"name": name, "choices": names}
-            for name, names in branches(record.env_id, record.action_nvec, record.action_names)
+            for name, names in branches(record.env_id, record.action_nvec, record.action_names, record.branch_names)
         ],
         "actions": pack_array(record.actions, "i4"),
         "probabilities": pack_array(record.probabilities, "f4"),
+        **({} if record.numbers is None else {"numbers": _numbers(record.numbers)}),
         "entropies": pack_array(record.entropies, "f4"),
         "values": pack_array(record.values, "f4"),
         "rewards": pack_array(record.rewards, "f4"),
@@ -126,6 +128,14 @@ def _record(record: EpisodeRecord) -> dict[str, Any]:
         "pictures": None if record.pictures is None else pack_frames(record.pictures),
         **_observations(record),
     }
+
+
+def _numbers(numbers: NumberActions) -> dict[str, Any]:
+    def bounds(values: Sequence[float]) -> list[float | None]:
+        return [value if math.isfinite(value) else None for value in values]
+
+    arrays = {name: pack_array(getattr(numbers, name), "f4") for name in ("taken", "mean", "std")}
+    return {"names": numbers.names, "low": bounds(numbers.low), "high": bounds(numbers.high), **arrays}
 
 
 def _shown_results(results: Mapping[str, float]) -> dict[str, float]:

@@ -66,6 +66,29 @@ class Plane {
   }
 }
 
+// #if numbers
+// Actions that are numbers: taken, mean and std at [step * size + number].
+class Numbers {
+  constructor(record) {
+    this.names = record.names;
+    this.size = record.names.length;
+    for (const name of ["taken", "mean", "std"]) this[name] = decodeArray(record[name], Float32Array);
+    this.ranges = record.names.map((_, i) => this.range(i, record.low[i], record.high[i]));
+  }
+
+  // The bounds of a number; without bounds, what it reaches in this episode.
+  range(i, low, high) {
+    const reached = [];
+    for (let k = i; k < this.taken.length; k += this.size) {
+      reached.push(this.taken[k], this.mean[k] - this.std[k], this.mean[k] + this.std[k]);
+    }
+    const { low: lowest, high: highest } = rangeOf(reached, false);
+    const range = { low: low ?? lowest, high: high ?? highest, bounded: low !== null && high !== null };
+    return range.low < range.high ? range : { ...range, low: range.low - 0.5, high: range.low + 0.5 };
+  }
+}
+// #end
+
 class Episode {
   constructor(record) {
     this.record = record;
@@ -78,6 +101,9 @@ class Episode {
     this.branches = record.branches;
     this.actions = decodeArray(record.actions, Int32Array);
     this.probabilities = decodeArray(record.probabilities, Float32Array);
+    // #if numbers
+    this.numbers = new Numbers(record.numbers);
+    // #end
     this.entropies = decodeArray(record.entropies, Float32Array);
     this.values = decodeArray(record.values, Float32Array);
     this.rewards = decodeArray(record.rewards, Float32Array);

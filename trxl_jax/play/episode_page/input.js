@@ -59,8 +59,12 @@ function announce() {
   announceTimer = setTimeout(() => {
     if (state.playing) return;
     const { branches, actions, values } = episode;
-    const taken = branches.map(({ choices }, b) => choices[actions[state.step * branches.length + b]]).join(", ");
-    byId("announcer").textContent = `Step ${state.step}. Action ${taken}. Value ${formatNumber(values[state.step])}. `
+    const taken = branches.map(({ choices }, b) => choices[actions[state.step * branches.length + b]]);
+    // #if numbers
+    const { size, taken: numbers } = episode.numbers;
+    taken.push(...Array.from(numbers.subarray(state.step * size, (state.step + 1) * size), formatNumber));
+    // #end
+    byId("announcer").textContent = `Step ${state.step}. Action ${taken.join(", ")}. Value ${formatNumber(values[state.step])}. `
       // #if attention
       + `Attention: ${byId("attention-selection").textContent}.`;
       // #end
@@ -203,13 +207,18 @@ async function start() {
   if (record.previous) byId("previous").href = record.previous;
   if (record.following) byId("following").href = record.following;
   byId("episodes").hidden = !record.previous && !record.following;
-  byId("action-note").textContent = episode.branches.every(({ choices }) => choices.every((choice, i) => choice === `${i}`))
+  const numbered = ({ choices }) => choices.every((choice, i) => choice === `${i}`);
+  byId("action-note").textContent = episode.branches.length && episode.branches.every(numbered)
     ? "choices by number, from 0" : "";
   byId("replay").hidden = !record.command;
   byId("command").textContent = record.command;
   byId("scrubber").max = episode.steps - 1;
+  // #if numbers
+  byId("entropy-limit").textContent = "of a density where actions are numbers";
+  // #else
   const limit = episode.branches.reduce((sum, { choices }) => sum + Math.log(choices.length), 0);
   byId("entropy-limit").textContent = `maximum ${formatNumber(limit)}`;
+  // #end
   byId("speed").append(...SPEEDS.map((speed) => element("option", { value: speed, textContent: `${speed}/s` })));
   document.documentElement.style.setProperty("--steps", episode.steps);
   showResults(byId("results"), record);

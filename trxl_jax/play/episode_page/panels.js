@@ -118,6 +118,40 @@ function makeBranches(container, episode) {
   };
 }
 
+// #if numbers
+// Each number of the action in its range: a bar from mean - std to mean + std, a line at the mean, a dot where it was.
+function makeNumbers(container, numbers) {
+  const rows = numbers.names.map((name, i) => {
+    const { low, high, bounded } = numbers.ranges[i];
+    const [spread, mean, taken] = ["spread", "mean", "dot"].map((className) => element("i", { className }));
+    const [value, moments] = [element("td", { className: "number" }), element("td", { className: "number" })];
+    const range = `${formatTick(low)} to ${formatTick(high)}${bounded ? "" : " in this episode"}`;
+    const row = element("tr", {}, element("th", { textContent: name, scope: "row", title: range }),
+      element("td", { className: "range", title: range }, spread, mean, taken), value, moments);
+    return { row, spread, mean, taken, value, moments };
+  });
+  const head = element("tr", {}, ...["", "", "taken", "mean ± std"].map((textContent) => element("th", { textContent })));
+  const table = element("table", { className: "numbers" },
+    element("thead", {}, head), element("tbody", {}, ...rows.map(({ row }) => row)));
+  container.append(element("div", { className: "scroller", tabIndex: numbers.size > MANY ? 0 : -1 }, table));
+  const ranges = new Set(rows.map(({ row }) => row.firstChild.title));
+  const note = ranges.size === 1 ? `bars from ${[...ranges][0]}` : "bars over each number’s range";
+  container.append(element("small", { textContent: note }));
+  return (step) => rows.forEach(({ spread, mean, taken, value, moments }, i) => {
+    const at = step * numbers.size + i;
+    const { low, high } = numbers.ranges[i];
+    const share = (x) => 100 * Math.max(0, Math.min(1, (x - low) / (high - low)));
+    const [centre, std] = [numbers.mean[at], numbers.std[at]];
+    spread.style.left = `${share(centre - std)}%`;
+    spread.style.width = `${share(centre + std) - share(centre - std)}%`;
+    mean.style.left = `${share(centre)}%`;
+    taken.style.left = `${share(numbers.taken[at])}%`;
+    value.textContent = formatNumber(numbers.taken[at]);
+    moments.textContent = `${formatNumber(centre)} ± ${formatNumber(std)}`;
+  });
+}
+// #end
+
 // Thumbnails of the past steps with the largest weights; clicking one goes to its step.
 function makeStrongest(list, observations, onPick, onHover) {
   const items = Array.from({ length: THUMBNAILS }, () => {

@@ -26,6 +26,9 @@ const state = {
 
 const showViews = makeViews(byId("views"), episode, frames, vectors, pictures);
 const showBranches = makeBranches(byId("branches"), episode);
+// #if numbers
+const showNumbers = makeNumbers(byId("numbers"), episode.numbers);
+// #end
 // #if attention
 const showStrongest = makeStrongest(byId("strongest"), observations, goTo, markStep);
 const picker = makePicker(byId("picker"), episode, select);
@@ -106,6 +109,9 @@ function showStep() {
   document.documentElement.style.setProperty("--current-at", positionOf(step, episode.steps));
   showViews(step);
   showBranches(step);
+  // #if numbers
+  showNumbers(step);
+  // #end
   byId("value").textContent = formatNumber(episode.values[step]);
   byId("reward").textContent = formatNumber(episode.rewards[step]);
   byId("return-so-far").textContent = `return so far ${formatNumber(returns[step])}`;

@@ -20,13 +20,16 @@ def frames_are_x_first(env_id: str) -> bool:
     return any(name in env_id for name in _MEMORY_GYM)
 
 
-def branches(env_id: str, action_nvec: Sequence[int], names: ActionNames | None = None) -> Branches:
+def branches(
+    env_id: str, action_nvec: Sequence[int], names: ActionNames | None = None, titles: Sequence[str] | None = None
+) -> Branches:
     """Name and names of the choices of each action branch.
 
     Args:
         env_id: the task.
         action_nvec: number of choices of each branch.
         names: names of the choices that the environment gives.
+        titles: names of the branches that the environment gives.
 
     Returns:
         Names that are known here, else the environment's, else numbers.
@@ -43,9 +46,9 @@ def branches(env_id: str, action_nvec: Sequence[int], names: ActionNames | None 
         known = ()
     if [len(choices) for _, choices in known] == list(action_nvec):
         return known
-    titles = [f"branch {i}" for i in range(len(action_nvec))] if len(action_nvec) > 1 else ["action"]
+    numbered = [f"branch {i}" for i in range(len(action_nvec))] if len(action_nvec) > 1 else ["action"]
     numbers = tuple(tuple(str(choice) for choice in range(n)) for n in action_nvec)
-    return tuple(zip(titles, names or numbers, strict=True))
+    return tuple(zip(titles or numbered[: len(action_nvec)], names or numbers, strict=True))
 
 
 def observation_names(env_id: str, size: int) -> tuple[str, ...]:
