@@ -12,6 +12,7 @@ from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.encoders import PixelEncoder, as_picture, picture_shape
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
+from trxl_jax.envs.observations import numbers, picture
 from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.losses import reconstruction_loss
 
@@ -261,7 +262,7 @@ def test_reconstructs_what_the_encoder_takes(case: Case) -> None:
     "shape", [(84, 84, 3), (36, 36), (44, 100, 1), (3, 60, 124), (35, 35, 3), (20, 200), (1, 9, 3), (7, 7, 3)]
 )
 def test_reconstructable(shape: tuple[int, ...]) -> None:
-    require_reconstructable(Config(), shape, np.dtype(np.uint8))
+    require_reconstructable(Config(), picture(*shape))
     decoder = PixelDecoder(Numerics("gpu"), shape)
     logits = jax.eval_shape(lambda x: decoder.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 8)))
     assert logits.shape == (2, *shape)
@@ -281,5 +282,5 @@ def test_reconstructable(shape: tuple[int, ...]) -> None:
 def test_what_is_not_reconstructed_says_why(shape: tuple[int, ...], dtype: str, message: str) -> None:
     config = Config(reconstruction_coef=0.1)
     with pytest.raises(ConfigError, match=f"^--reconstruction_coef 0.1: {config.env_id} has .*{message}") as error:
-        require_reconstructable(config, shape, np.dtype(dtype))
+        require_reconstructable(config, picture(*shape, dtype=dtype) if len(shape) in (2, 3) else numbers(*shape))
     assert "\n" not in str(error.value)

@@ -19,7 +19,7 @@ ALONE = "observation"
 
 def split_space(space: Any, key: str) -> tuple[Any, bool]:
     """A native Dict space without the entry `key`, and whether it had one; other spaces as they are."""
-    parts = getattr(space, "spaces", None)
+    parts: Any = getattr(space, "spaces", None)
     if "Dict" not in kinds(space) or key not in parts:
         return space, False
     return type(space)({name: part for name, part in parts.items() if name != key}), True

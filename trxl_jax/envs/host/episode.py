@@ -205,7 +205,7 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _mask(self, obs: Any, info: dict[str, Any], ended: bool) -> np.ndarray:
         if ended:  # no action follows
             return np.ones(sum(self._nvec), np.uint8)
-        source, key = obs if self._mask_is_observed else info, self._rules.mask_key
+        source, key = obs if self._mask_is_observed else info, str(self._rules.mask_key)
         if key not in source:
             raise ValueError(f"neither observations nor infos have the action mask {key}; change --action_mask_key")
         return read_mask(source[key], self._nvec)
