@@ -26,6 +26,7 @@ MORTAR = ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--env_options", '{"command
 MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
 LSTM = [*DEVICE, "--core", "lstm", "--core_layers", "2", "--segment_length", "8", "--previous_action",
         "--previous_reward"]  # fmt: skip
+NORMALISED = ["--normalize_observations", "--normalize_rewards", "--bootstrap_truncated"]
 GTRXL = [*HOST, "--core", "gtrxl", "--trxl_positional_encoding", "rotary", "--trxl_heads", "full"]
 
 
@@ -79,8 +80,20 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
         pytest.param(MINIGRID, marks=pytest.mark.slow),
         pytest.param(LSTM, marks=pytest.mark.slow),
         pytest.param(GTRXL, marks=pytest.mark.slow),
+        [*DEVICE, *NORMALISED],
+        pytest.param([*HOST, *NORMALISED, "--async_envs"], marks=pytest.mark.slow),
     ],
-    ids=["device", "host", "host async", "memory gym", "minigrid", "lstm", "gtrxl"],
+    ids=[
+        "device",
+        "host",
+        "host async",
+        "memory gym",
+        "minigrid",
+        "lstm",
+        "gtrxl",
+        "normalised on the device",
+        "normalised on the host",
+    ],
 )
 def test_a_resumed_run_repeats_every_digit(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

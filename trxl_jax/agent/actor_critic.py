@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,14 @@ from trxl_jax.agent.decoder import PixelDecoder
 from trxl_jax.agent.distributions import MultiCategorical, make_distribution, make_heads
 from trxl_jax.agent.encoders import PixelEncoder, VectorEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
+from trxl_jax.agent.normalization import (
+    COLLECTION,
+    Normalization,
+    fresh_moments,
+    fresh_observation_moments,
+    make_normalization,
+    normalise,
+)
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
 from trxl_jax.config import Config
@@ -44,6 +51,7 @@ class ActorCritic(nn.Module):
         previous: which parts of the step before are inputs; None: neither.
         reconstruction: whether there is a decoder.
         numerics: platform and precision; the heads are always float32.
+        normalization: what running moments normalise; they are variables of the collection "normalization".
     """
 
     spec: EnvSpec
@@ -51,6 +59,7 @@ class ActorCritic(nn.Module):
     previous: PreviousInputs | None
     reconstruction: bool
     numerics: Numerics
+    normalization: Normalization = Normalization()
 
     # The parameters of TrXL are called "transformer", as in the first release; those of cores without a name "core".
     preserve_adopted_names: ClassVar[bool] = True
@@ -66,10 +75,14 @@ class ActorCritic(nn.Module):
         self.critic = orthogonal_dense(1, dim, CRITIC_GAIN, self.numerics.full_precision)
         if self.reconstruction:
             self.decoder = PixelDecoder(self.numerics)
+        if self.normalization.observations:
+            self.moments = self.variable(COLLECTION, "observations", fresh_observation_moments, self.spec)
+        if self.normalization.rewards:  # which are scaled where they are collected
+            self.variable(COLLECTION, "rewards", fresh_moments)
 
     def encode(self, obs: jax.Array) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""
-        return self.encoder(obs)
+        return self.encoder(normalise(self.moments.value, obs) if self.normalization.observations else obs)
 
     def encode_at(self, frames: jax.Array, indices: jax.Array, count: jax.Array, chunk: int = 32) -> jax.Array:
         """Features f32[B, D] of `frames[indices]`; see `PixelEncoder.encode_at`."""
@@ -135,8 +148,8 @@ class ActorCritic(nn.Module):
         """Whether each distinct frame is encoded once: images, on a CPU, where loops may run as often as needed."""
         return self.numerics.cpu_float32 and self.spec.is_pixels
 
-    def init_params(self, key: jax.Array) -> chex.ArrayTree:
-        """Fresh parameters f32 of every part, `{"params": ...}`, from a key[]."""
+    def init_params(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh variables f32 from a key[]: `{"params": ...}` of every part, and "normalization" if there is any."""
 
         def everything(agent: "ActorCritic") -> None:
             carry = agent.core.init_carry(1)
@@ -147,7 +160,8 @@ class ActorCritic(nn.Module):
             if self.reconstruction:
                 agent.reconstruct(output.features[None])
 
-        return {"params": nn.init(everything, self)(key)["params"]}
+        variables = nn.init(everything, self)(key)
+        return {name: variables[name] for name in ("params", COLLECTION) if name in variables}
 
 
 def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core: Core | None = None) -> ActorCritic:
@@ -163,8 +177,8 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
-        ConfigError: a reconstruction loss for vector observations, a memory to refresh that the core doesn't have, or
-            settings of JAX that don't allow it.
+        ConfigError: a reconstruction loss for vector observations, observations to normalise that are pictures, a
+            memory to refresh that the core doesn't have, or settings of JAX that don't allow it.
     """
     require_settings()
     if config.reconstruction_coef > 0 and not spec.is_pixels:
@@ -184,4 +198,5 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         previous=previous if previous.action or previous.reward else None,
         reconstruction=config.reconstruction_coef > 0,
         numerics=numerics,
+        normalization=make_normalization(config, spec),
     )

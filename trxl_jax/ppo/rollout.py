@@ -1,10 +1,11 @@
 """Collects T steps from N environments with one `lax.scan`."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.distributions import sampling_noise
@@ -12,6 +13,7 @@ from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import DoubleBuffered, Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.acting import ActorState, ActorStep, RolloutActor, StepResult
+from trxl_jax.ppo.advantages import discounted_returns
 from trxl_jax.ppo.double_buffering import collect_double_buffered
 from trxl_jax.ppo.observations import Recorder, RolloutObservations, make_recorder
 from trxl_jax.ppo.steps import CollectedSteps
@@ -24,7 +26,8 @@ class Transition(NamedTuple):
         action: [T, N, A].
         log_prob: f32[T, N, A], of each branch's choice.
         value: f32[T, N].
-        reward: f32[T, N]; with `bootstrap_truncated` that of a truncated step includes its bootstrap.
+        reward: f32[T, N], normalised if the agent normalises rewards; with `bootstrap_truncated` that of a truncated
+            step includes its bootstrap.
         done: bool[T, N], terminated or truncated.
         episode_step: i32[T, N], k, counted from 0.
         previous: what the step before did, fields [T, N, ...]; None if the agent doesn't read it.
@@ -39,7 +42,8 @@ class Transition(NamedTuple):
     previous: Previous | None = None
 
 
-@struct.dataclass
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False)
 class RolloutState:
     """What is carried from one rollout to the next.
 
@@ -47,30 +51,25 @@ class RolloutState:
         env_state: the environments' own state.
         obs: [N, *obs_shape], the next observations.
         memory: the core's carry.
+        previous: what the last step did, fields [N, ...]; None if the agent doesn't read it.
+        discounted_return: f32[N], what the episodes have earned so far; None unless rewards are normalised.
     """
 
     env_state: Any
     obs: jax.Array
     memory: Any
+    previous: Previous | None = None
+    discounted_return: jax.Array | None = None
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        """Without fields that are None: Orbax would miss even those in checkpoints that were written before them."""
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return [(jax.tree_util.GetAttrKey(name), value) for name, value in present.items()], tuple(present)
 
     @classmethod
-    def make(cls, env_state: Any, obs: jax.Array, memory: Any, previous: Previous | None) -> "RolloutState":
-        """The state of an agent that reads what the step before did, [N, ...], or of one that doesn't (None)."""
-        if previous is None:
-            return cls(env_state, obs, memory)
-        return _ReadingState(env_state, obs, memory, previous)
-
-    @property
-    def last_step(self) -> Previous | None:
-        """What the last step did, if the agent reads it, fields [N, ...]."""
-        return self.previous if isinstance(self, _ReadingState) else None
-
-
-@struct.dataclass
-class _ReadingState(RolloutState):
-    """With one more field; in `RolloutState`, even if it were None, Orbax would miss it in older checkpoints."""
-
-    previous: Previous
+    def tree_unflatten(cls, names: tuple[str, ...], values: Sequence[Any]) -> "RolloutState":
+        """Inverse of `tree_flatten_with_keys`."""
+        return cls(**dict(zip(names, values, strict=True)))
 
 
 class Rollout(NamedTuple):
@@ -82,6 +81,7 @@ class Rollout(NamedTuple):
         memory: the core's record of them, from which it will learn.
         last_value: f32[N], the value of the observations after the last step.
         episode: statistics of the episodes that ended, each [T, N].
+        discounted_return: f32[T, N], see `advantages.discounted_returns`; None unless rewards are normalised.
     """
 
     observations: RolloutObservations
@@ -89,13 +89,20 @@ class Rollout(NamedTuple):
     memory: Any
     last_value: jax.Array
     episode: EpisodeStats
+    discounted_return: jax.Array | None = None
 
 
 def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> RolloutState:
     """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
     num_envs = env.num_envs
-    return RolloutState.make(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
+    return RolloutState(
+        env_state=env_state,
+        obs=obs,
+        memory=agent.core.init_carry(num_envs),
+        previous=agent.init_previous(num_envs),
+        discounted_return=jnp.zeros(num_envs) if agent.normalization.rewards else None,
+    )
 
 
 def collect_rollout(
@@ -126,7 +133,7 @@ def collect_rollout(
     """
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
-    actor_state = actor.start(state.obs, state.memory, state.last_step, num_steps, segment_length)
+    actor_state = actor.start(state.obs, state.memory, state.previous, num_steps, segment_length)
     # Drawn at once: a dozen operations on a few numbers in every step would take longer.
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
@@ -136,14 +143,18 @@ def collect_rollout(
     else:
         steps = _collect(actor, recorder, env, state.env_state, actor_state, noise)
     memory, record = agent.core.finish(steps.state.core, steps.state.episode_step)
+    raw_reward, earned, earned_so_far = steps.results.raw_reward, None, state.discounted_return
+    if raw_reward is not None and earned_so_far is not None:
+        earned, earned_so_far = discounted_returns(raw_reward, steps.results.done, earned_so_far, gamma)
     rollout = Rollout(
         observations=steps.observations,
         transitions=Transition(**steps.actions._asdict(), reward=steps.results.reward, done=steps.results.done),
         memory=record,
         last_value=steps.last_value,
         episode=steps.results.episode,
+        discounted_return=earned,
     )
-    return RolloutState.make(steps.env_state, steps.state.obs, memory, steps.state.previous), rollout
+    return RolloutState(steps.env_state, steps.state.obs, memory, steps.state.previous, earned_so_far), rollout
 
 
 class _Carry(NamedTuple):
