@@ -44,8 +44,8 @@ def test_merging_in_parts_is_looking_at_everything(seed: int) -> None:
 
 
 def test_the_first_rollout_replaces_the_moments_of_nothing() -> None:
-    values = np.full((6, 2), 1e-3, np.float32)
-    moments = merge_all(values, np.array([6]))
+    values = np.full((8, 2), 2.0**-10, np.float32)
+    moments = merge_all(values, np.array([8]))
     np.testing.assert_array_equal(moments["mean"], values[0])
     np.testing.assert_array_equal(moments["variance"], 0)
 

@@ -1,6 +1,6 @@
 """Normalised training: what moves the moments and what doesn't. `test_reference.py` has its numbers from NumPy."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from trxl_jax import Config, Policy, evaluate, init_states, make_agent, make_env
 from trxl_jax.agent.normalization import Normalization
 from trxl_jax.errors import CheckpointError
 from trxl_jax.ppo.advantages import discounted_returns
-from trxl_jax.ppo.minibatch import forward_minibatch, minibatch_segments, take_minibatch
+from trxl_jax.ppo.minibatch import Segments, forward_minibatch, minibatch_segments, take_minibatch
 from trxl_jax.ppo.rollout import Rollout, collect_rollout
 from trxl_jax.ppo.update import make_optimizer, update
 
@@ -26,13 +26,16 @@ SIZES = {"num_envs": 4, "num_steps": 16, "num_minibatches": 2, "update_epochs": 
 CONFIG = Config(**SIZES, **FLAGS)
 
 
+@cache
 def after_one_iteration(config: Config) -> tuple[Any, Any, Rollout]:
     """An agent, its state after an iteration, and the rollout that follows."""
     env = make_env(config)
     agent = make_agent(config, env.spec)
     states = init_states(config, env, agent, jax.random.key(0))
     train_state, state, _ = make_train_step(config, env, agent)(*states, jax.random.key(1))
-    collect = jax.jit(partial(collect_rollout, agent, env=env, num_steps=config.num_steps, gamma=config.gamma))
+    collect = jax.jit(
+        partial(collect_rollout, agent, env=env, num_steps=config.num_steps, segment_length=config.segment_length)
+    )
     return agent, train_state, collect(train_state.params, state=state, key=jax.random.key(2))[1]
 
 
@@ -60,14 +63,20 @@ def test_ratios_are_1_under_moved_moments(options: dict[str, Any]) -> None:
     agent, train_state, rollout = after_one_iteration(config)
     params = train_state.params
     assert params["normalization"]["observations"]["count"] == config.batch_size
-    prepared = agent.apply(params, rollout.memory, method="prepare")
     zeros = jnp.zeros_like(rollout.transitions.reward)
     minibatches = minibatch_segments(jax.random.key(3), config.num_envs, config.num_steps, 2, config.segment_length)
-    for i in range(2):
-        batch = take_minibatch(rollout, zeros, zeros, jax.tree.map(lambda leaf, i=i: leaf[i], minibatches))
+
+    @jax.jit
+    def compare(segments: Segments) -> tuple[jax.Array, jax.Array]:
+        batch = take_minibatch(rollout, zeros, zeros, segments)
+        prepared = agent.apply(params, rollout.memory, method="prepare")
         output = forward_minibatch(agent, params, batch, prepared, config.segment_length)
-        np.testing.assert_allclose(output.policy.log_prob(batch.action), batch.log_prob, atol=1e-5)
-        np.testing.assert_allclose(output.value, batch.value, atol=1e-5)
+        return output.policy.log_prob(batch.action) - batch.log_prob, output.value - batch.value
+
+    for i in range(2):
+        log_ratio, error = compare(jax.tree.map(lambda leaf, i=i: leaf[i], minibatches))
+        np.testing.assert_allclose(jnp.exp(log_ratio), 1.0, atol=1e-5)
+        np.testing.assert_allclose(error, 0.0, atol=1e-5)
 
 
 def test_rewards_are_divided_by_the_scale_and_read_as_they_are() -> None:
@@ -111,7 +120,7 @@ def test_each_seed_has_moments_of_its_own() -> None:
         states = init_states(CONFIG, env, agent, init_key)
         for _ in range(2):
             *states, output = train_step(*states, key)
-        return states[0].params, states[1].discounted_return, output.metrics["charts/reward_scale"]
+        return states[0].params, states[1].env_state.discounted_return, output.metrics["charts/reward_scale"]
 
     together = jax.jit(jax.vmap(run))(jnp.arange(3))
     for seed in range(3):

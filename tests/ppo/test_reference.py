@@ -68,7 +68,8 @@ def start(config: Config, case: Case) -> Run:
     agent = make_agent(config, env.spec, case.platform)
     states = init_states(config, env, agent, jax.random.key(0))
     train_state, state = states
-    return Run(env, agent, states, Reference(config, env, train_state.params["params"], state.env_state, state.obs))
+    env_state = state.env_state.env_state if config.normalize_rewards else state.env_state
+    return Run(env, agent, states, Reference(config, env, train_state.params["params"], env_state, state.obs))
 
 
 def assert_close(name: str, ours: Any, expected: Any, tolerance: float) -> None:
@@ -129,7 +130,7 @@ def assert_same_moments(moments: Any, reference: Reference, config: Config) -> N
     """Of everything that was seen so far."""
     assert (moments is None) == (not config.normalize_observations)
     if moments is not None:
-        for name, seen in (("observations", reference.agent.seen_obs), ("rewards", reference.seen_returns)):
+        for name, seen in (("observations", reference.seen_obs), ("rewards", reference.seen_returns)):
             assert moments[name]["count"] == len(seen)
             assert_close(f"mean of {name}", moments[name]["mean"], np.mean(seen, axis=0), 1e-5)
             assert_close(f"variance of {name}", moments[name]["variance"], np.var(seen, axis=0), 1e-5)

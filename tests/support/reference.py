@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tests.support.autodiff import Node, exp, gradients, maximum, minimum
-from tests.support.reference_agent import Agent, Output, Slot, Tree, clip, normalised, scale_of
+from tests.support.reference_agent import Agent, Output, Slot, Tree, clip, scale_of
 from trxl_jax.config import Config
 
 Arrays = dict[str, np.ndarray]
@@ -88,8 +88,10 @@ class Reference:
         self.episode_step = [0] * config.num_envs
         self.episode_return = [0.0] * config.num_envs
         self.discounted_return = [0.0] * config.num_envs
-        self.seen_returns: list[np.ndarray] = []  # discounted ones, of all updates so far
-        self.new_returns: list[np.ndarray] = []  # of the last rollout
+        self.seen_obs: list[np.ndarray] = []  # in all updates so far
+        self.seen_returns: list[float] = []  # discounted ones
+        self.new_returns: list[float] = []  # of the last rollout
+        self.reward_scale = 1.0
         self.env_state, self.obs = env_state, np.asarray(obs)
         self._step_env = jax.jit(env.step)
 
@@ -111,9 +113,11 @@ class Reference:
         }
         self.iteration += 1
         if self.config.normalize_rewards:
-            metrics["charts/reward_scale"] = float(scale_of(self.seen_returns))
-        self.agent.seen_obs += list(steps["obs"].reshape(-1, steps["obs"].shape[-1]))
+            metrics["charts/reward_scale"] = self.reward_scale
+        self.seen_obs += list(steps["obs"].reshape(-1, steps["obs"].shape[-1]))
         self.seen_returns += self.new_returns
+        self.agent.mean, self.agent.scale = np.mean(self.seen_obs, axis=0, dtype=np.float64), scale_of(self.seen_obs)
+        self.reward_scale = float(scale_of(self.seen_returns))
         if self.config.log_staleness:
             metrics |= self._staleness(steps, start)
         return Iteration(steps, episodes, metrics, epochs=len(rows) // self.config.num_minibatches)
@@ -176,9 +180,9 @@ class Reference:
         self.episode_return[n] += reward
         self.episode_step[n] += 1
         self.discounted_return[n] = self.config.gamma * self.discounted_return[n] + reward
-        self.new_returns.append(np.float64(self.discounted_return[n]))
+        self.new_returns.append(self.discounted_return[n])
         if self.config.normalize_rewards:
-            reward = float(normalised(reward, self.seen_returns))
+            reward = min(max(reward / self.reward_scale, -10.0), 10.0)
         if self.config.bootstrap_truncated and truncated and not terminated:
             reward += self.config.gamma * float(self._look(params, n, outcome.final_obs[n]).value.value)
         acted |= {"reward": reward, "done": done}

@@ -37,7 +37,7 @@ class Agent:
 
     def __init__(self, config: Config, nvec: tuple[int, ...], max_episode_steps: int) -> None:
         self.config, self.nvec, self.max_episode_steps = config, nvec, max_episode_steps
-        self.seen_obs: list[np.ndarray] = []  # of all updates so far, with `normalize_observations`
+        self.mean, self.scale = 0.0, scale_of([])  # of observations in earlier updates
 
     def visible(self, history: list[Slot], index: int, episode_step: int) -> list[Slot]:
         """The min(k, W - 1) slots just before the one at `index`, in which step k of an episode is or will be."""
@@ -47,7 +47,7 @@ class Agent:
     def __call__(self, params: Tree, obs: np.ndarray, slots: list[Slot]) -> Output:
         """Looks at an observation and at the visible slots."""
         if self.config.normalize_observations:
-            obs = normalised(obs - mean_of(self.seen_obs), self.seen_obs)
+            obs = np.clip((obs - self.mean) / self.scale, -10, 10)
         x = dense(params["encoder"]["dense"], Node(obs))
         hidden = []
         for layer in range(self.config.trxl_num_layers):
@@ -97,16 +97,9 @@ class Agent:
         return dense(attention["out"], concatenate(contexts))
 
 
-def mean_of(seen: list[np.ndarray]) -> np.ndarray:
-    return np.mean(seen, axis=0, dtype=np.float64) if seen else np.float64(0)
-
-
-def scale_of(seen: list[np.ndarray]) -> np.ndarray:
+def scale_of(seen: list[Any]) -> np.ndarray:
+    """By which numbers are divided that were seen so far."""
     return np.sqrt((np.var(seen, axis=0, dtype=np.float64) if seen else 1.0) + 1e-8)
-
-
-def normalised(x: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
-    return np.clip(x / scale_of(seen), -10, 10)
 
 
 def dense(weights: Tree, x: Node) -> Node:

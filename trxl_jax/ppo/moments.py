@@ -22,6 +22,6 @@ def with_rollout(agent: ActorCritic, variables: Variables, rollout: Rollout) -> 
     moments = dict(variables[COLLECTION])
     if agent.normalization.observations:
         moments["observations"] = merge_observations(moments["observations"], rollout.observations.obs)
-    if agent.normalization.rewards:
+    if rollout.discounted_return is not None:
         moments["rewards"] = merge(moments["rewards"], rollout.discounted_return)
     return variables | {COLLECTION: moments}

@@ -1,11 +1,10 @@
 """Collects T steps from N environments with one `lax.scan`."""
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.distributions import sampling_noise
@@ -42,34 +41,50 @@ class Transition(NamedTuple):
     previous: Previous | None = None
 
 
-@jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True, eq=False)
+@struct.dataclass
 class RolloutState:
     """What is carried from one rollout to the next.
 
     Fields:
-        env_state: the environments' own state.
+        env_state: the environments' own state; if the agent normalises rewards, an `AccountedState`.
         obs: [N, *obs_shape], the next observations.
         memory: the core's carry.
-        previous: what the last step did, fields [N, ...]; None if the agent doesn't read it.
-        discounted_return: f32[N], what the episodes have earned so far; None unless rewards are normalised.
     """
 
     env_state: Any
     obs: jax.Array
     memory: Any
-    previous: Previous | None = None
-    discounted_return: jax.Array | None = None
-
-    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
-        """Without fields that are None: Orbax would miss even those in checkpoints that were written before them."""
-        present = {name: value for name, value in vars(self).items() if value is not None}
-        return [(jax.tree_util.GetAttrKey(name), value) for name, value in present.items()], tuple(present)
 
     @classmethod
-    def tree_unflatten(cls, names: tuple[str, ...], values: Sequence[Any]) -> "RolloutState":
-        """Inverse of `tree_flatten_with_keys`."""
-        return cls(**dict(zip(names, values, strict=True)))
+    def make(cls, env_state: Any, obs: jax.Array, memory: Any, previous: Previous | None) -> "RolloutState":
+        """The state of an agent that reads what the step before did, [N, ...], or of one that doesn't (None)."""
+        if previous is None:
+            return cls(env_state, obs, memory)
+        return _ReadingState(env_state, obs, memory, previous)
+
+    @property
+    def last_step(self) -> Previous | None:
+        """What the last step did, if the agent reads it, fields [N, ...]."""
+        return self.previous if isinstance(self, _ReadingState) else None
+
+
+@struct.dataclass
+class _ReadingState(RolloutState):
+    """With one more field; in `RolloutState`, even if it were None, Orbax would miss it in older checkpoints."""
+
+    previous: Previous
+
+
+class AccountedState(NamedTuple):
+    """The state of environments whose discounted returns are counted.
+
+    Fields:
+        env_state: their own.
+        discounted_return: f32[N], `before` of `advantages.discounted_returns`.
+    """
+
+    env_state: Any
+    discounted_return: jax.Array
 
 
 class Rollout(NamedTuple):
@@ -96,13 +111,9 @@ def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> 
     """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
     num_envs = env.num_envs
-    return RolloutState(
-        env_state=env_state,
-        obs=obs,
-        memory=agent.core.init_carry(num_envs),
-        previous=agent.init_previous(num_envs),
-        discounted_return=jnp.zeros(num_envs) if agent.normalization.rewards else None,
-    )
+    if agent.normalization.rewards:
+        env_state = AccountedState(env_state, jnp.zeros(num_envs))
+    return RolloutState.make(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
 
 
 def collect_rollout(
@@ -133,19 +144,24 @@ def collect_rollout(
     """
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
-    actor_state = actor.start(state.obs, state.memory, state.previous, num_steps, segment_length)
+    actor_state = actor.start(state.obs, state.memory, state.last_step, num_steps, segment_length)
     # Drawn at once: a dozen operations on a few numbers in every step would take longer.
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
 
+    env_state, earned_before = state.env_state, None
+    if isinstance(env_state, AccountedState):
+        env_state, earned_before = env_state
     if isinstance(env, DoubleBuffered) and env.num_buffers > 1:
-        steps = collect_double_buffered(actor, recorder, env, state.env_state, actor_state, noise)
+        steps = collect_double_buffered(actor, recorder, env, env_state, actor_state, noise)
     else:
-        steps = _collect(actor, recorder, env, state.env_state, actor_state, noise)
+        steps = _collect(actor, recorder, env, env_state, actor_state, noise)
+    env_state, earned = steps.env_state, None
+    if earned_before is not None:
+        assert steps.results.raw_reward is not None, "the agent doesn't normalise rewards"
+        earned, earned_before = discounted_returns(steps.results.raw_reward, steps.results.done, earned_before, gamma)
+        env_state = AccountedState(env_state, earned_before)
     memory, record = agent.core.finish(steps.state.core, steps.state.episode_step)
-    raw_reward, earned, earned_so_far = steps.results.raw_reward, None, state.discounted_return
-    if raw_reward is not None and earned_so_far is not None:
-        earned, earned_so_far = discounted_returns(raw_reward, steps.results.done, earned_so_far, gamma)
     rollout = Rollout(
         observations=steps.observations,
         transitions=Transition(**steps.actions._asdict(), reward=steps.results.reward, done=steps.results.done),
@@ -154,7 +170,7 @@ def collect_rollout(
         episode=steps.results.episode,
         discounted_return=earned,
     )
-    return RolloutState(steps.env_state, steps.state.obs, memory, steps.state.previous, earned_so_far), rollout
+    return RolloutState.make(env_state, steps.state.obs, memory, steps.state.previous), rollout
 
 
 class _Carry(NamedTuple):

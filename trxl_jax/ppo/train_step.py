@@ -1,6 +1,7 @@
 """One iteration of PPO as a function: a rollout and the update on it."""
 
 import ctypes
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ def make_collect_and_learn(
         acted = train_state.params
         with agent.numerics.precise():
             train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
-        train_state = train_state.replace(params=with_rollout(agent, train_state.params, collected))
+        train_state = dataclasses.replace(train_state, params=with_rollout(agent, train_state.params, collected))
         if agent.normalization.rewards:
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
