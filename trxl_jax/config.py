@@ -181,6 +181,11 @@ class Config:
     """end an update after an epoch whose mean approximate KL exceeds it"""
     bootstrap_truncated: bool = False
     """bootstrap truncated episodes with the value of their final observation (the published runs did not)"""
+    normalize_observations: bool = False
+    """standardise observations by their running mean and standard deviation, and clip them to +-10 (not pictures)"""
+    normalize_rewards: bool = False
+    """divide rewards by the running standard deviation of discounted returns, and clip them to +-10; returns that are
+    logged, and rewards that previous_reward gives to the agent, stay as they are"""
 
     core: str = "trxl"
     """the memory between encoder and heads: trxl, gtrxl, gru, lstm, min_gru, lru, none, or module:name,

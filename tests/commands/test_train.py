@@ -171,6 +171,7 @@ def test_the_window_is_cut_to_the_tasks_episodes_with_a_word(
         (["--env_options", "{"], ["--env_options", "JSON"]),
         (["--env_options", '{"command_cuont": [3]}'], ["--env_options", "command_cuont"]),
         (["proof-of-memory", "--reconstruction_coef", "0.1"], ["--reconstruction_coef", "pixels"]),
+        (["mortar-mayhem-grid", "--normalize_observations"], ["--normalize_observations", "MortarMayhem-Grid-v0"]),
         (["--resume", "nowhere"], ["nowhere", "training run"]),
         (["proof-of-memory", "--resume", "somewhere"], ["proof-of-memory", "--resume"]),
     ],

@@ -45,6 +45,7 @@ HOST = ("tests/envs/test_host.py",)
 SIZES = ("tests/agent/test_picture_sizes.py",)
 ENCODER = ("tests/agent/test_pixel_encoder.py",)
 REFRESH = ("tests/ppo/test_refresh.py",)
+MOMENTS = ("tests/ppo/test_moments.py", "tests/agent/test_normalization.py")
 RESUME = ("tests/runs/test_resume.py",)
 DISTRIBUTIONS = ("tests/agent/test_distributions.py",)
 ACTIONS = ("tests/envs/test_actions.py",)
@@ -86,6 +87,41 @@ MUTANTS = [
         "new.kl_divergence(cached)",
         "cached.kl_divergence(new)",
         REFRESH,
+    ),
+    Mutant(
+        "moments never move",
+        "ppo/train_step.py",
+        "params=with_rollout(agent, train_state.params, collected)",
+        "params=train_state.params",
+        MOMENTS,
+    ),
+    Mutant(
+        "moments are learned",
+        "ppo/moments.py",
+        'return {"params": variables["params"]}, others',
+        "return variables, {}",
+        MOMENTS,
+    ),
+    Mutant(
+        "discounted returns go on after an end",
+        "ppo/advantages.py",
+        "return jnp.where(done_t, 0.0, earned), earned",
+        "return earned, earned",
+        MOMENTS,
+    ),
+    Mutant(
+        "the distance of means adds nothing to the variance",
+        "agent/normalization.py",
+        " + old * new * jnp.square(distance)",
+        "",
+        MOMENTS,
+    ),
+    Mutant(
+        "rewards are not normalised",
+        "ppo/acting.py",
+        "scale_rewards(self.params, step.reward), step.reward",
+        "step.reward, step.reward",
+        MOMENTS,
     ),
     Mutant(
         "entropy coefficient 0",

@@ -1,21 +1,23 @@
 """It learns: tasks with a known answer, kept short; five seeds on the device are an example of the README."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.device_probes import Magnified
 from trxl_jax import PRESETS, Config, init_states, make_agent, make_env, make_train_step
 from trxl_jax.runs.trainer import train
 
 pytestmark = pytest.mark.optimised
 
 
-def returns_over_seeds(config: Config, seeds: int, episodes: int = 100) -> np.ndarray:
+def returns_over_seeds(config: Config, seeds: int, episodes: int = 100, env: Any = None) -> np.ndarray:
     """Mean return of the last episodes of each seed, all seeds in one program."""
-    env = make_env(config)
+    env = make_env(config, env)
     agent = make_agent(config, env.spec)
     train_step = make_train_step(config, env, agent)
 
@@ -75,3 +77,14 @@ def test_memory_chain_is_learned() -> None:
     assert returns_over_seeds(config, 1)[0] >= 0.95
     blind = returns_over_seeds(config.replace(trxl_memory_length=1, total_timesteps=20_480), 1)[0]
     assert abs(blind) < 0.4
+
+
+def test_numbers_of_any_scale_are_learned_from_when_normalised() -> None:
+    """Guessing earns a quarter of 8,000. Otherwise the first policies are certain, and nothing moves them."""
+    config = Config(
+        core="none", num_envs=16, num_steps=32, num_minibatches=4, update_epochs=4, total_timesteps=16 * 32 * 20,
+        trxl_dim=32, init_lr=3e-3, final_lr=3e-3, init_ent_coef=0.01, final_ent_coef=0.01, gamma=0.9,
+    )  # fmt: skip
+    normalised = config.replace(normalize_observations=True, normalize_rewards=True)
+    assert (returns_over_seeds(normalised, 3, episodes=50, env=Magnified()) > 7_600).all()
+    assert (returns_over_seeds(config, 3, episodes=50, env=Magnified()) < 5_000).all()

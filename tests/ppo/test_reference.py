@@ -47,6 +47,9 @@ CASES = {
         {"refresh_memory": True, "log_staleness": 2, "update_epochs": 3, "init_lr": 0.02, "final_lr": 0.02},
         nvec=(2, 3),
     ),
+    "normalised observations and rewards, bootstrap of truncated episodes, staleness": Case(
+        {"normalize_observations": True, "normalize_rewards": True, "bootstrap_truncated": True, "log_staleness": 2}
+    ),
     "bfloat16 memory of two slots, no positions, no annealing": Case(
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
@@ -65,7 +68,8 @@ def start(config: Config, case: Case) -> Run:
     agent = make_agent(config, env.spec, case.platform)
     states = init_states(config, env, agent, jax.random.key(0))
     train_state, state = states
-    return Run(env, agent, states, Reference(config, env, train_state.params["params"], state.env_state, state.obs))
+    env_state = state.env_state.env_state if config.normalize_rewards else state.env_state
+    return Run(env, agent, states, Reference(config, env, train_state.params["params"], env_state, state.obs))
 
 
 def assert_close(name: str, ours: Any, expected: Any, tolerance: float) -> None:
@@ -104,6 +108,7 @@ def test_iterations(name: str) -> None:
             allowed = max(tolerance * np.abs(value).max(), 0.03 * config.init_lr)
             np.testing.assert_allclose(ours, value, rtol=0, atol=allowed, err_msg=jax.tree_util.keystr(path))
         assert_same_place(state, reference, config, tolerance)
+        assert_same_moments(train_state.params.get("normalization"), reference, config)
     assert_covered(name, config, expected)
 
 
@@ -119,6 +124,16 @@ def assert_same_place(state: Any, reference: Reference, config: Config, toleranc
     assert state.memory.hidden.dtype == hidden.dtype
     assert state.memory.hidden.shape[1] == window
     assert_close("memory", state.memory.hidden[:, -kept:].astype(jnp.float32), hidden, tolerance)
+
+
+def assert_same_moments(moments: Any, reference: Reference, config: Config) -> None:
+    """Of everything that was seen so far."""
+    assert (moments is None) == (not config.normalize_observations)
+    if moments is not None:
+        for name, seen in (("observations", reference.seen_obs), ("rewards", reference.seen_returns)):
+            assert moments[name]["count"] == len(seen)
+            assert_close(f"mean of {name}", moments[name]["mean"], np.mean(seen, axis=0), 1e-5)
+            assert_close(f"variance of {name}", moments[name]["variance"], np.var(seen, axis=0), 1e-5)
 
 
 def assert_covered(name: str, config: Config, iterations: list[Iteration]) -> None:

@@ -166,7 +166,7 @@ class SingleBuffered:
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])  # with a table of frames and without
 def test_double_buffering_changes_nothing(platform: str) -> None:
     """Over two rollouts: the second one begins with the results of the first one's last step."""
-    config = Config(bootstrap_truncated=True, **SIZES)
+    config = Config(bootstrap_truncated=True, normalize_rewards=True, **SIZES)
     whole, parted = (HostEnvironment(Pictures, 4, send_final_obs=True) for _ in range(2))
     assert parted.num_buffers == 2
     outcomes, results = [], []
@@ -247,9 +247,11 @@ def test_target_kl_ends_an_update_after_the_epoch_that_passes_it() -> None:
 
 
 @pytest.mark.slow
-def test_host_and_device_train_steps_are_the_same_algorithm() -> None:
-    """The same task behind callbacks and as JAX functions: the same actions, metrics, episodes and parameters."""
-    config = Config(bootstrap_truncated=True, max_episode_steps=5, norm_adv=True, **SIZES)
+@pytest.mark.parametrize("normalised", [False, True])
+def test_host_and_device_train_steps_are_the_same_algorithm(normalised: bool) -> None:
+    """The same task behind callbacks and as JAX functions: the same actions, metrics, episodes and variables."""
+    flags = {"normalize_observations": normalised, "normalize_rewards": normalised}
+    config = Config(bootstrap_truncated=True, max_episode_steps=5, norm_adv=True, **SIZES, **flags)
     trained = []
     for task in (Paying, Counting()):
         env = make_env(config, task)

@@ -27,6 +27,7 @@ MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
 LSTM = [*DEVICE, "--core", "lstm", "--core_layers", "2", "--segment_length", "8", "--previous_action",
         "--previous_reward"]  # fmt: skip
 PENDULUM = ["--env_id", "Pendulum-v1", *TINY, "--previous_action"]
+NORMALISED = ["--normalize_observations", "--normalize_rewards", "--bootstrap_truncated"]
 GTRXL = [*HOST, "--core", "gtrxl", "--trxl_positional_encoding", "rotary", "--trxl_heads", "full"]
 
 
@@ -82,8 +83,22 @@ def test_environments_are_put_back_where_they_were(env_id: str, asynchronous: bo
         pytest.param(GTRXL, marks=pytest.mark.slow),
         pytest.param(PENDULUM, marks=pytest.mark.slow),
         pytest.param(["--env_id", "gymnax/Pendulum-v1", *PENDULUM[2:]], marks=pytest.mark.slow),
+        [*DEVICE, *NORMALISED],
+        pytest.param([*HOST, *NORMALISED, "--async_envs"], marks=pytest.mark.slow),
     ],
-    ids=["device", "host", "host async", "memory gym", "minigrid", "lstm", "gtrxl", "pendulum", "device pendulum"],
+    ids=[
+        "device",
+        "host",
+        "host async",
+        "memory gym",
+        "minigrid",
+        "lstm",
+        "gtrxl",
+        "pendulum",
+        "device pendulum",
+        "normalised on the device",
+        "normalised on the host",
+    ],
 )
 def test_a_resumed_run_repeats_every_digit(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

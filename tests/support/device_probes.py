@@ -151,6 +151,14 @@ class Cued(gymnax_environment.Environment[CuedState, gymnax_environment.EnvParam
         return self.space
 
 
+@struct.dataclass
+class MagnifiedState(gymnax_environment.EnvState):
+    """time i32[]; place i32[]."""
+
+    time: Any
+    place: jax.Array
+
+
 class Counting(gymnax_environment.Environment[gymnax_environment.EnvState, gymnax_environment.EnvParams]):
     """Shows the number of the step, earns by step and action, is truncated after 5; `probes.Paying` on the host."""
 
@@ -171,3 +179,29 @@ class Counting(gymnax_environment.Environment[gymnax_environment.EnvState, gymna
 
     def action_space(self, params: Any = None) -> spaces.Discrete:
         return spaces.Discrete(2)
+
+
+class Magnified(gymnax_environment.Environment[gymnax_environment.EnvState, gymnax_environment.EnvParams]):
+    """Shows one of four places in tens of thousands, and pays a thousand for naming it; 8 steps."""
+
+    @property
+    def default_params(self) -> gymnax_environment.EnvParams:
+        return gymnax_environment.EnvParams(max_steps_in_episode=8)
+
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, MagnifiedState]:
+        state = MagnifiedState(time=jnp.int32(0), place=jax.random.randint(key, (), 0, 4))
+        return self._observe(state), state
+
+    def step_env(self, key: jax.Array, state: MagnifiedState, action: Any, params: Any) -> tuple:
+        reward = 1e3 * (action == state.place)
+        state = state.replace(time=state.time + 1, place=jax.random.randint(key, (), 0, 4))
+        return self._observe(state), state, reward, jnp.bool_(False), {}
+
+    def _observe(self, state: MagnifiedState) -> jax.Array:
+        return 1e4 * (3 + jax.nn.one_hot(state.place, 4))
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        return spaces.Box(0.0, 1e5, (4,), jnp.float32)
+
+    def action_space(self, params: Any = None) -> spaces.Discrete:
+        return spaces.Discrete(4)

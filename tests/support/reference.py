@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tests.support.autodiff import Node, exp, gradients, maximum, minimum
-from tests.support.reference_agent import Agent, Output, Slot, Tree, clip
+from tests.support.reference_agent import Agent, Output, Slot, Tree, clip, scale_of
 from trxl_jax.config import Config
 
 Arrays = dict[str, np.ndarray]
@@ -87,6 +87,11 @@ class Reference:
         self.histories: list[list[Slot]] = [[] for _ in range(config.num_envs)]
         self.episode_step = [0] * config.num_envs
         self.episode_return = [0.0] * config.num_envs
+        self.discounted_return = [0.0] * config.num_envs
+        self.seen_obs: list[np.ndarray] = []  # in all updates so far
+        self.seen_returns: list[float] = []  # discounted ones
+        self.new_returns: list[float] = []  # of the last rollout
+        self.reward_scale = 1.0
         self.env_state, self.obs = env_state, np.asarray(obs)
         self._step_env = jax.jit(env.step)
 
@@ -107,6 +112,12 @@ class Reference:
             "episode/advantage_mean": advantage.mean(),
         }
         self.iteration += 1
+        if self.config.normalize_rewards:
+            metrics["charts/reward_scale"] = self.reward_scale
+        self.seen_obs += list(steps["obs"].reshape(-1, steps["obs"].shape[-1]))
+        self.seen_returns += self.new_returns
+        self.agent.mean, self.agent.scale = np.mean(self.seen_obs, axis=0, dtype=np.float64), scale_of(self.seen_obs)
+        self.reward_scale = float(scale_of(self.seen_returns))
         if self.config.log_staleness:
             metrics |= self._staleness(steps, start)
         return Iteration(steps, episodes, metrics, epochs=len(rows) // self.config.num_minibatches)
@@ -128,6 +139,7 @@ class Reference:
         episodes: list[list[dict[str, Any]]] = []
         params = jax.tree.map(Node, self.params)
         envs = range(self.config.num_envs)
+        self.new_returns = []
         for step_key in jax.random.split(key, self.config.num_steps):
             noise = np.asarray(jax.random.gumbel(step_key, (len(envs), sum(self.agent.nvec))), np.float64)
             acted = [self._act(params, n, noise[n]) for n in envs]
@@ -167,13 +179,17 @@ class Reference:
         done = terminated or truncated
         self.episode_return[n] += reward
         self.episode_step[n] += 1
+        self.discounted_return[n] = self.config.gamma * self.discounted_return[n] + reward
+        self.new_returns.append(self.discounted_return[n])
+        if self.config.normalize_rewards:
+            reward = min(max(reward / self.reward_scale, -10.0), 10.0)
         if self.config.bootstrap_truncated and truncated and not terminated:
             reward += self.config.gamma * float(self._look(params, n, outcome.final_obs[n]).value.value)
         acted |= {"reward": reward, "done": done}
         if not done:
             return {"done": False, "episode_return": 0.0, "episode_length": 0}
         ended = {"done": True, "episode_return": self.episode_return[n], "episode_length": self.episode_step[n]}
-        self.episode_return[n], self.episode_step[n] = 0.0, 0
+        self.episode_return[n], self.episode_step[n], self.discounted_return[n] = 0.0, 0, 0.0
         return ended
 
     def _advantages(self, steps: Arrays, last_value: np.ndarray) -> np.ndarray:

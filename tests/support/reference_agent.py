@@ -37,6 +37,7 @@ class Agent:
 
     def __init__(self, config: Config, nvec: tuple[int, ...], max_episode_steps: int) -> None:
         self.config, self.nvec, self.max_episode_steps = config, nvec, max_episode_steps
+        self.mean, self.scale = 0.0, scale_of([])  # of observations in earlier updates
 
     def visible(self, history: list[Slot], index: int, episode_step: int) -> list[Slot]:
         """The min(k, W - 1) slots just before the one at `index`, in which step k of an episode is or will be."""
@@ -45,6 +46,8 @@ class Agent:
 
     def __call__(self, params: Tree, obs: np.ndarray, slots: list[Slot]) -> Output:
         """Looks at an observation and at the visible slots."""
+        if self.config.normalize_observations:
+            obs = np.clip((obs - self.mean) / self.scale, -10, 10)
         x = dense(params["encoder"]["dense"], Node(obs))
         hidden = []
         for layer in range(self.config.trxl_num_layers):
@@ -92,6 +95,11 @@ class Agent:
                 energies = Node(np.zeros(self.config.trxl_memory_length))
             contexts.append(exp(log_softmax(energies)) @ values)
         return dense(attention["out"], concatenate(contexts))
+
+
+def scale_of(seen: list[Any]) -> np.ndarray:
+    """By which numbers are divided that were seen so far."""
+    return np.sqrt((np.var(seen, axis=0, dtype=np.float64) if seen else 1.0) + 1e-8)
 
 
 def dense(weights: Tree, x: Node) -> Node:

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,14 @@ from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.distributions import ActionDistribution, make_distribution, make_heads
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
+from trxl_jax.agent.normalization import (
+    COLLECTION,
+    Normalization,
+    fresh_moments,
+    fresh_observation_moments,
+    make_normalization,
+    normalise,
+)
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.agent.observation_encoder import DictEncoder, flat_features, make_encoder
 from trxl_jax.agent.previous import Previous, PreviousEncoder, PreviousInputs
@@ -44,6 +51,7 @@ class ActorCritic(nn.Module):
         previous: which parts of the step before are inputs; None: neither.
         reconstruction: whether there is a decoder.
         numerics: platform and precision; the heads are always float32.
+        normalization: what running moments normalise; they are variables of the collection "normalization".
     """
 
     spec: EnvSpec
@@ -51,6 +59,7 @@ class ActorCritic(nn.Module):
     previous: PreviousInputs | None
     reconstruction: bool
     numerics: Numerics
+    normalization: Normalization = Normalization()
 
     # The parameters of TrXL are called "transformer", as in the first release; those of cores without a name "core".
     preserve_adopted_names: ClassVar[bool] = True
@@ -67,6 +76,10 @@ class ActorCritic(nn.Module):
             arrays = self.spec.obs.arrays
             decoders = {name: PixelDecoder(self.numerics, arrays[name].shape) for name in self.pictures}
             self.decoder = decoders.get("", decoders)
+        if self.normalization.observations:
+            self.moments = self.variable(COLLECTION, "observations", fresh_observation_moments, self.spec)
+        if self.normalization.rewards:  # which are scaled where they are collected
+            self.variable(COLLECTION, "rewards", fresh_moments)
 
     def encode(self, obs: Any) -> jax.Array:
         """Observations [..., *obs_shape] to features f32[..., D]."""
@@ -77,6 +90,9 @@ class ActorCritic(nn.Module):
     def encode_array(self, array: jax.Array, name: str = "") -> jax.Array:
         """One array of the observations, [..., *shape], to features f32[..., D]."""
         space = self.spec.obs.arrays[name]
+        if self.normalization.observations and space.kind == "numbers":
+            moments = self.moments.value
+            array = normalise(moments[name] if name else moments, array)
         return self._encoder_of(name)(array if space.kind == "picture" else flat_features(space, array))
 
     def encode_at(
@@ -176,8 +192,8 @@ class ActorCritic(nn.Module):
         """Whether each distinct picture is encoded once: on a CPU, where loops may run as often as needed."""
         return self.numerics.cpu_float32 and name in self.pictures
 
-    def init_params(self, key: jax.Array) -> chex.ArrayTree:
-        """Fresh parameters f32 of every part, `{"params": ...}`, from a key[]."""
+    def init_params(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh variables f32 from a key[]: `{"params": ...}` of every part, and "normalization" if there is any."""
 
         def everything(agent: "ActorCritic") -> None:
             carry = agent.core.init_carry(1)
@@ -188,7 +204,8 @@ class ActorCritic(nn.Module):
             for name in self.pictures if self.reconstruction else ():
                 agent.reconstruct(output.features[None], name)
 
-        return {"params": nn.init(everything, self)(key)["params"]}
+        variables = nn.init(everything, self)(key)
+        return {name: variables[name] for name in ("params", COLLECTION) if name in variables}
 
 
 def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core: Core | None = None) -> ActorCritic:
@@ -204,8 +221,8 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         core: a core of one's own instead of the one that `config` names; see `cores.base`.
 
     Raises:
-        ConfigError: a reconstruction loss of observations that no decoder gives, a memory to refresh that the core
-            doesn't have, or settings of JAX that don't allow it.
+        ConfigError: a reconstruction loss of observations that no decoder gives, no observations to normalise, a memory
+            to refresh that the core doesn't have, or settings of JAX that don't allow it.
     """
     require_settings()
     if config.reconstruction_coef > 0:
@@ -223,4 +240,5 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         previous=previous if previous.action or previous.reward else None,
         reconstruction=config.reconstruction_coef > 0,
         numerics=numerics,
+        normalization=make_normalization(config, spec),
     )

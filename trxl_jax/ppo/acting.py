@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
+from trxl_jax.agent.normalization import scale_rewards
 from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import TimeStep
 from trxl_jax.envs.stats import EpisodeStats
@@ -40,11 +41,15 @@ class ActorStep(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """Reward, done flag and episode statistics of a step; fields as in `rollout.Transition` and `TimeStep`."""
+    """Reward, done flag and episode statistics of a step; fields as in `rollout.Transition` and `TimeStep`.
+
+    `raw_reward`, f32[n], is the environment's own, if `reward` is normalised.
+    """
 
     reward: jax.Array
     done: jax.Array
     episode: EpisodeStats
+    raw_reward: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +96,9 @@ class RolloutActor:
     def observe(self, state: ActorState, step: TimeStep, t: jax.Array) -> tuple[ActorState, StepResult]:
         """Takes the environments' answer to step t, i32[]; results are [n]."""
         done = step.terminated | step.truncated
-        reward = step.reward
+        reward, raw = step.reward, None
+        if self.agent.normalization.rewards:
+            reward, raw = scale_rewards(self.params, step.reward), step.reward
         if self.bootstrap_truncated:
             reward = reward + self._bootstrap(state, step, t)
         state = ActorState(
@@ -100,7 +107,7 @@ class RolloutActor:
             core=state.core,
             previous=state.previous and state.previous._replace(reward=step.reward),
         )
-        return state, StepResult(reward, done, step.episode)
+        return state, StepResult(reward, done, step.episode, raw)
 
     def value(self, state: ActorState, t: jax.Array) -> jax.Array:
         """Values f32[n] of the current observations, whose step would be number t."""

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation, on pure arrays."""
+"""Generalised advantage estimation and discounted returns, on pure arrays."""
 
 import chex
 import jax
@@ -35,3 +35,32 @@ def gae(
 
     _, advantage = jax.lax.scan(step, jnp.zeros_like(last_value), (delta, going_on), reverse=True)
     return advantage, advantage + value
+
+
+def discounted_returns(
+    reward: jax.Array, done: jax.Array, before: jax.Array, gamma: float
+) -> tuple[jax.Array, jax.Array]:
+    """What each episode has earned up to each step, earlier rewards discounted: G_t = r_t + gamma G_(t - 1).
+
+    NormalizeReward of Gymnasium 1.3 forgets an episode one step too early, before its last reward, which then counts in
+    the next episode; and it doesn't forget truncated ones.
+
+    Args:
+        reward: f32[T, N], as environments gave them.
+        done: bool[T, N], whether the step ended its episode.
+        before: f32[N], G before the first step, 0 at the start of an episode.
+        gamma: discount factor.
+
+    Returns:
+        G f32[T, N], and `before` f32[N] of the next rollout.
+    """
+    chex.assert_equal_shape([reward, done])
+    chex.assert_shape(before, reward.shape[1:])
+
+    def step(earlier: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        reward_t, done_t = inputs
+        earned = reward_t + gamma * earlier
+        return jnp.where(done_t, 0.0, earned), earned
+
+    following, earned = jax.lax.scan(step, before, (reward, done))
+    return earned, following

@@ -12,6 +12,7 @@ from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import DoubleBuffered, Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.acting import ActorState, ActorStep, RolloutActor, StepResult
+from trxl_jax.ppo.advantages import discounted_returns
 from trxl_jax.ppo.double_buffering import collect_double_buffered
 from trxl_jax.ppo.observations import Recorder, RolloutObservations, make_recorder
 from trxl_jax.ppo.steps import CollectedSteps
@@ -24,7 +25,8 @@ class Transition(NamedTuple):
         action: [T, N, C].
         log_prob: f32[T, N, A], of each branch.
         value: f32[T, N].
-        reward: f32[T, N]; with `bootstrap_truncated` that of a truncated step includes its bootstrap.
+        reward: f32[T, N], normalised if the agent normalises rewards; with `bootstrap_truncated` that of a truncated
+            step includes its bootstrap.
         done: bool[T, N], terminated or truncated.
         episode_step: i32[T, N], k, counted from 0.
         previous: what the step before did, fields [T, N, ...]; None if the agent doesn't read it.
@@ -44,7 +46,7 @@ class RolloutState:
     """What is carried from one rollout to the next.
 
     Fields:
-        env_state: the environments' own state.
+        env_state: the environments' own state; if the agent normalises rewards, an `AccountedState`.
         obs: [N, *obs_shape], the next observations.
         memory: the core's carry.
     """
@@ -73,6 +75,18 @@ class _ReadingState(RolloutState):
     previous: Previous
 
 
+class AccountedState(NamedTuple):
+    """The state of environments whose discounted returns are counted.
+
+    Fields:
+        env_state: their own.
+        discounted_return: f32[N], `before` of `advantages.discounted_returns`.
+    """
+
+    env_state: Any
+    discounted_return: jax.Array
+
+
 class Rollout(NamedTuple):
     """What one rollout hands to the update.
 
@@ -82,6 +96,7 @@ class Rollout(NamedTuple):
         memory: the core's record of them, from which it will learn.
         last_value: f32[N], the value of the observations after the last step.
         episode: statistics of the episodes that ended, each [T, N].
+        discounted_return: f32[T, N], see `advantages.discounted_returns`; None unless rewards are normalised.
     """
 
     observations: RolloutObservations
@@ -89,12 +104,15 @@ class Rollout(NamedTuple):
     memory: Any
     last_value: jax.Array
     episode: EpisodeStats
+    discounted_return: jax.Array | None = None
 
 
 def init_rollout_state(env: Environment, agent: ActorCritic, key: jax.Array) -> RolloutState:
     """Resets the environments with a key[], and empties the memory."""
     env_state, obs = env.reset(key)
     num_envs = env.num_envs
+    if agent.normalization.rewards:
+        env_state = AccountedState(env_state, jnp.zeros(num_envs))
     return RolloutState.make(env_state, obs, agent.core.init_carry(num_envs), agent.init_previous(num_envs))
 
 
@@ -131,10 +149,18 @@ def collect_rollout(
     draw = jax.vmap(lambda step_key: sampling_noise(agent.spec.action, step_key, (env.num_envs,)))
     noise = draw(jax.random.split(key, num_steps))
 
+    env_state, earned_before = state.env_state, None
+    if isinstance(env_state, AccountedState):
+        env_state, earned_before = env_state
     if isinstance(env, DoubleBuffered) and env.num_buffers > 1:
-        steps = collect_double_buffered(actor, recorder, env, state.env_state, actor_state, noise)
+        steps = collect_double_buffered(actor, recorder, env, env_state, actor_state, noise)
     else:
-        steps = _collect(actor, recorder, env, state.env_state, actor_state, noise)
+        steps = _collect(actor, recorder, env, env_state, actor_state, noise)
+    env_state, earned = steps.env_state, None
+    if earned_before is not None:
+        assert steps.results.raw_reward is not None, "the agent doesn't normalise rewards"
+        earned, earned_before = discounted_returns(steps.results.raw_reward, steps.results.done, earned_before, gamma)
+        env_state = AccountedState(env_state, earned_before)
     memory, record = agent.core.finish(steps.state.core, steps.state.episode_step)
     rollout = Rollout(
         observations=steps.observations,
@@ -142,8 +168,9 @@ def collect_rollout(
         memory=record,
         last_value=steps.last_value,
         episode=steps.results.episode,
+        discounted_return=earned,
     )
-    return RolloutState.make(steps.env_state, steps.state.obs, memory, steps.state.previous), rollout
+    return RolloutState.make(env_state, steps.state.obs, memory, steps.state.previous), rollout
 
 
 class _Carry(NamedTuple):

@@ -1,6 +1,7 @@
 """One iteration of PPO as a function: a rollout and the update on it."""
 
 import ctypes
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.normalization import reward_scale
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
+from trxl_jax.ppo.moments import split, with_rollout
 from trxl_jax.ppo.refresh import log_staleness
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
@@ -46,14 +49,17 @@ def init_states(
     optimizer: optax.GradientTransformation | None = None,
     params: Any = None,
 ) -> tuple[TrainState, RolloutState]:
-    """Fresh parameters (unless given) and environments at the start of their first episodes, from a key[]."""
+    """Fresh variables and environments at the start of their first episodes, from a key[].
+
+    Collections of variables in `params` take the place of fresh ones: parameters alone get moments of their own.
+    """
     params_key, env_key = jax.random.split(key)
     optimizer = optimizer or make_optimizer()
 
     @jax.jit  # one program instead of a hundred, which would occupy 0.2 GB
     def init_train_state(key: jax.Array, params: Any) -> TrainState:
-        params = agent.init_params(key) if params is None else params
-        return TrainState(params=params, opt_state=optimizer.init(params), iteration=jnp.int32(0))
+        params = agent.init_params(key) | (params or {})
+        return TrainState(params=params, opt_state=optimizer.init(split(params)[0]), iteration=jnp.int32(0))
 
     return init_train_state(params_key, params), init_rollout_state(env, agent, env_key)
 
@@ -89,8 +95,12 @@ def make_collect_and_learn(
         advantage, returns = gae(
             steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
         )
+        acted = train_state.params
         with agent.numerics.precise():
             train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+        train_state = dataclasses.replace(train_state, params=with_rollout(agent, train_state.params, collected))
+        if agent.normalization.rewards:
+            metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
             metrics |= log_staleness(agent, train_state.params, collected, config, train_state.iteration)
         # Minus infinity, which is not logged, if all returns are equal.

@@ -13,6 +13,7 @@ from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
 from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
 from trxl_jax.ppo.minibatch import Minibatch, Segments, forward_minibatch, minibatch_segments, take_minibatch
+from trxl_jax.ppo.moments import split
 from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
@@ -25,7 +26,7 @@ class TrainState:
 
     Fields:
         params: the agent's variables.
-        opt_state: the optimiser's state.
+        opt_state: the optimiser's state, of those that are learned.
         iteration: i32[], updates done.
     """
 
@@ -149,21 +150,22 @@ def update(
         key: source of the minibatches.
 
     Returns:
-        The train state one iteration on, and means over the minibatches that ran.
+        The train state one iteration on, with the moments that it had, and means over the minibatches that ran.
     """
     learning_rate, ent_coef = annealed(config, train_state.iteration)
     num_steps, num_envs = rollout.transitions.reward.shape
     prepare = partial(agent.apply, method="prepare")
+    learned, fixed = split(train_state.params)
     anew = agent.core.prepares_with_parameters
     acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
 
     def refreshed(params: Any) -> Any:
-        memory = recompute_memory(agent, params, rollout, config)
-        return memory if anew else prepare(params, memory)
+        memory = recompute_memory(agent, params | fixed, rollout, config)
+        return memory if anew else prepare(params | fixed, memory)
 
     def loss_fn(params: Any, batch: Minibatch, memory: Any) -> tuple[jax.Array, Metrics]:
-        prepared = prepare(params, memory) if anew else memory
-        return ppo_loss(agent, params, batch, prepared, config, ent_coef)
+        prepared = prepare(params | fixed, memory) if anew else memory
+        return ppo_loss(agent, params | fixed, batch, prepared, config, ent_coef)
 
     def minibatch_step(memory: Any, learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
         batch = take_minibatch(rollout, advantage, returns, segments)
@@ -183,14 +185,14 @@ def update(
         learner, metrics = jax.lax.scan(partial(minibatch_step, memory), learner, segments)
         return learner, jax.tree.map(jnp.mean, metrics)
 
-    start = _Learner(train_state.params, train_state.opt_state)
+    start = _Learner(learned, train_state.opt_state)
     epochs = _Epoch(
         key=jax.random.split(key, config.update_epochs),
         number=jnp.arange(config.update_epochs) if config.refresh_memory else None,
     )
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
-    state = TrainState(params=learner.params, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
+    state = TrainState(learner.params | fixed, learner.opt_state, train_state.iteration + 1)
     return state, means
 
 

@@ -75,12 +75,12 @@ def opening_lines(config: Config, run_dir: Path, params: Any, env: Environment) 
     Args:
         config: the run's configuration.
         run_dir: its directory.
-        params: the agent's parameters.
+        params: the agent's variables.
         env: its environments.
     """
     device = jax.devices()[0]
     place = "host" if env.on_host else "device"
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params["params"]))
     updates, steps = config.num_iterations, config.num_iterations * config.batch_size
     budget = f"{steps:,} steps in {updates:,} update{'s' * (updates > 1)} of {config.batch_size:,}"
     if steps < config.total_timesteps:
