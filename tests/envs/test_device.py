@@ -128,12 +128,6 @@ def test_the_episode_limit_comes_from_the_parameters() -> None:
     assert make_env(config).spec.max_episode_steps == 40
 
 
-@pytest.mark.parametrize("env_id", ["gymnax/Breakout-MinAtar"])
-def test_unsupported_spaces_are_refused(env_id: str) -> None:
-    with pytest.raises(ConfigError, match="only"):
-        make_env(Config(env_id=env_id, **SMALL))
-
-
 class _Older:
     """An environment of the older kind round a present one: ends in one flag."""
 
