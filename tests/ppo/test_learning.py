@@ -79,10 +79,11 @@ def test_memory_chain_is_learned() -> None:
     assert abs(blind) < 0.4
 
 
+@pytest.mark.slow
 def test_numbers_of_any_scale_are_learned_from_when_normalised() -> None:
     """Guessing earns a quarter of 8,000. Otherwise the first policies are certain, and nothing moves them."""
     config = Config(
-        core="none", num_envs=16, num_steps=32, num_minibatches=4, update_epochs=4, total_timesteps=16 * 32 * 20,
+        core="none", num_envs=16, num_steps=32, num_minibatches=4, update_epochs=4, total_timesteps=16 * 32 * 24,
         trxl_dim=32, init_lr=3e-3, final_lr=3e-3, init_ent_coef=0.01, final_ent_coef=0.01, gamma=0.9,
     )  # fmt: skip
     normalised = config.replace(normalize_observations=True, normalize_rewards=True)

@@ -25,8 +25,8 @@ _EPSILON, _MOST = 1e-8, 10.0
 class Moments(TypedDict):
     """Of everything that was seen; a plain dict, which is what a checkpoint gives back.
 
-    After 1e8 steps in rollouts of 16,384 the moments are those of float64 to 1e-5, relative to standard deviation and
-    variance. A count in float32 is exact up to 2^24 steps, and then to 6e-8 of itself a rollout.
+    Rounding adds up: after 1e8 steps in rollouts of 16,384, mean and variance of numbers around 100 +- 4 differ from
+    those in float64 by 1.3e-6 and 9e-6 of themselves. The count is exact up to 2^24 steps, then to 6e-8 a rollout.
 
     Fields:
         mean: f32[*shape].

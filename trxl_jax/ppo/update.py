@@ -192,7 +192,7 @@ def update(
     )
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
-    state = TrainState(learner.params | fixed, learner.opt_state, train_state.iteration + 1)
+    state = TrainState(params=learner.params | fixed, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
     return state, means
 
 
