@@ -68,16 +68,13 @@ def measure(batch: int, repeats: int, shape: tuple[int, ...], dtype: str) -> dic
     frames = make_pictures(batch, shape, dtype)
     params = encoder.init(jax.random.key(0), frames[:1])
     cotangent = jax.random.normal(jax.random.key(1), (batch, DIM))
-    implementations: dict[str, Callable[[Any], jax.Array]] = {
-        "ours": lambda p: ours.apply(p, frames),
-        "lax.conv": lambda p: encoder.apply(p, frames),
-    }
+    implementations: dict[str, Callable[[Any, jax.Array], jax.Array]] = {"ours": ours.apply, "lax.conv": encoder.apply}
     functions: dict[str, Callable[[], Any]] = {}
     for name, apply in implementations.items():
-        forward = jax.jit(apply).lower(params).compile()
-        gradient = jax.jit(jax.grad(lambda p, apply=apply: (apply(p) * cotangent).sum())).lower(params).compile()
-        functions[f"{name}/forward"] = lambda f=forward: f(params)
-        functions[f"{name}/both"] = lambda f=gradient: f(params)
+        gradient = jax.grad(lambda p, x, apply=apply: (apply(p, x) * cotangent).sum())
+        for kind, function in (("forward", apply), ("both", gradient)):
+            compiled = jax.jit(function).lower(params, frames).compile()
+            functions[f"{name}/{kind}"] = lambda f=compiled: f(params, frames)
     square = jax.random.normal(jax.random.key(2), (2048, 2048))
     product = jax.jit(lambda a: a @ a).lower(square).compile()
     functions["product"] = lambda: product(square)

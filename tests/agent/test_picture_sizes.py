@@ -116,7 +116,7 @@ def assert_close(actual, expected, tolerance: float = 3e-6) -> None:
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.shape == e.shape
-        assert np.linalg.norm(a - e) <= tolerance * np.linalg.norm(e)
+        assert np.linalg.norm(np.asarray(a) - e) <= tolerance * np.linalg.norm(e)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
