@@ -31,9 +31,9 @@ SPACES: dict[str, Any] = {
     ),
 }
 CONFIG = Config(
-    num_envs=16, num_steps=32, num_minibatches=4, update_epochs=4, total_timesteps=20_480, init_lr=3e-3, final_lr=3e-4,
-    init_ent_coef=0.001, final_ent_coef=0.0, gamma=0.5, clip_coef=0.2, norm_adv=True, trxl_num_layers=1,
-    trxl_num_heads=2, trxl_dim=32, trxl_memory_length=4,
+    num_envs=16, num_steps=32, num_minibatches=4, update_epochs=4, total_timesteps=15_360, init_lr=3e-3, final_lr=3e-4,
+    init_ent_coef=0.001, final_ent_coef=0.0, gamma=0.5, clip_coef=0.2, norm_adv=True, core="none",
+    trxl_dim=32,
 )  # fmt: skip
 EVERY_DAY = {"host": {"mixed"}, "device": {"box"}}
 
