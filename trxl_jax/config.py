@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from trxl_jax.config_limits import check, refusal
 from trxl_jax.errors import ConfigError, brief
 from trxl_jax.files import read_text
 from trxl_jax.values import json_object, typed
@@ -37,24 +38,6 @@ def _parse_json_object(text: str) -> dict[str, Any]:
         raise ValueError("nested too deep") from None
 
 
-_MOST_32_BITS, _MOST_64_BITS = 2**31 - 1, 2**63 - 1
-# The least and the largest value of each number. Sizes end far above what fits into memory, others where the integers
-# of programs end.
-_LIMITS: dict[str, tuple[float, float]] = {
-    "gamma": (0, 1), "gae_lambda": (0, 1), "env_timeout": (0, 1e9),
-    "num_envs": (1, 2**20), "num_steps": (1, 2**24), "num_minibatches": (1, 2**24), "update_epochs": (1, 2**16),
-    "total_timesteps": (1, _MOST_64_BITS), "anneal_steps": (0, _MOST_64_BITS), "max_episode_steps": (1, _MOST_32_BITS),
-    "eval_max_steps": (0, _MOST_32_BITS), "seed_bits": (31, 32), "trxl_num_positions": (1, _MOST_32_BITS),
-    "trxl_num_layers": (1, 2**10), "trxl_num_heads": (1, 2**16), "trxl_dim": (1, 2**16),
-    "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
-    "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
-    "seed": (0, 2**32 - 1), "segment_length": (1, 2**24), "core_layers": (1, 2**10),
-    "log_staleness": (0, _MOST_32_BITS),
-} | dict.fromkeys(
-    ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
-     "max_grad_norm", "target_kl"), (0.0, 1e30)
-)  # fmt: skip
-_POSITIVE = ("max_grad_norm", "target_kl")
 _HALF_THE_SEEDS = 2**31
 
 
@@ -233,97 +216,10 @@ class Config:
             try:
                 object.__setattr__(self, field.name, typed(field.type, getattr(self, field.name)))
             except ValueError as error:
-                self._require(False, field.name, str(error))
+                raise refusal(self, field.name, str(error)) from None
         if self.trxl_positional_encoding == "":
             object.__setattr__(self, "trxl_positional_encoding", "none")
-        for name, (least, most) in _LIMITS.items():
-            self._check_limits(name, least, most)
-        self._check_relations()
-
-    def _check_limits(self, name: str, least: float, most: float) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int | float):  # None, or a traced number of a sweep in one program
-            return
-        if (least, most) == (0, 1):
-            self._require(least <= value <= most, name, "must lie between 0 and 1")
-        self._require(value >= least, name, f"must be at least {least}" if least else "must not be negative")
-        self._require(value > 0 or name not in _POSITIVE, name, "must be positive")
-        shown = "less than 2^32" if name == "seed" else f"at most {most:,}" if most < 10**10 else f"at most {most:g}"
-        self._require(value <= most, name, f"must be {shown}")
-
-    def _check_relations(self) -> None:
-        self._require(
-            not self.norm_adv or self.batch_size > self.num_minibatches,
-            "norm_adv",
-            "needs minibatches of more than one sample; lower --num_minibatches",
-        )
-        self._require(not self.keep_best or self.eval_every > 0, "keep_best", "needs evaluations; give --eval_every")
-        self._require(
-            self.batch_size <= _MOST_32_BITS,
-            "num_envs",
-            f"times --num_steps {self.num_steps} must be at most {_MOST_32_BITS:,} steps",
-        )
-        self._require(
-            self.num_steps % self.num_minibatches == 0,
-            "num_steps",
-            f"must be a multiple of --num_minibatches {self.num_minibatches}; {_multiples(self)} would do",
-        )
-        self._require(
-            self.num_steps % self.segment_length == 0, "segment_length", f"must divide --num_steps {self.num_steps}"
-        )
-        self._require(
-            self.batch_size // self.segment_length % self.num_minibatches == 0,
-            "segment_length",
-            f"leaves {self.batch_size // self.segment_length} segments, which --num_minibatches "
-            f"{self.num_minibatches} must divide",
-        )
-        self._require(
-            self.trxl_dim % self.trxl_num_heads == 0,
-            "trxl_dim",
-            f"must be a multiple of --trxl_num_heads {self.trxl_num_heads}",
-        )
-        self._require(
-            self.trxl_positional_encoding not in ("absolute", "relative") or self.trxl_dim % 2 == 0,
-            "trxl_dim",
-            f"must be even for {self.trxl_positional_encoding} positions (sines and cosines); or use "
-            "--trxl_positional_encoding none",
-        )
-        self._require(
-            self.trxl_positional_encoding != "rotary" or self.trxl_dim // self.trxl_num_heads % 2 == 0,
-            "trxl_num_heads",
-            f"makes heads of {self.trxl_dim // self.trxl_num_heads} numbers, which rotary positions can't turn in "
-            "pairs; choose it so that --trxl_dim divided by it is even",
-        )
-        self._require(
-            not self.trxl_query_position or self.trxl_positional_encoding in ("absolute", "learned"),
-            "trxl_query_position",
-            f"needs positions that are added, and they are {self.trxl_positional_encoding}; use absolute or learned",
-        )
-        self._require(
-            self.trxl_positional_encoding != "learned"
-            or (self.trxl_num_positions or 1) * self.trxl_dim <= _MOST_32_BITS,
-            "trxl_positional_encoding",
-            f"has no room for {self.trxl_num_positions} positions; use absolute or none",
-        )
-        self._require(
-            self.run_dir is None or "://" not in self.run_dir,
-            "run_dir",
-            "must be a directory of this machine; copy it when the run has ended, or mount the other storage",
-        )
-        self._require(
-            self.total_timesteps >= self.batch_size,
-            "total_timesteps",
-            f"is less than one update of num_envs x num_steps = {self.batch_size} steps",
-        )
-        self._require(
-            self.num_iterations <= _MOST_32_BITS,
-            "total_timesteps",
-            f"is more than {_MOST_32_BITS:,} updates of num_envs x num_steps = {self.batch_size} steps",
-        )
-
-    def _require(self, condition: bool, name: str, remedy: str) -> None:
-        if not condition:
-            raise ConfigError(f"--{name} {brief(getattr(self, name))}: {remedy}")
+        check(self)
 
     @property
     def batch_size(self) -> int:
@@ -414,11 +310,6 @@ def _from_version_0_1(values: dict[str, Any]) -> dict[str, Any]:
     """Settings of a run of version 0.1.0, whose `max_episode_steps` limited no episode: it was the positions' E."""
     values = {"seed_bits": 32} | values
     return values | {"trxl_num_positions": values.pop("max_episode_steps", None)}
-
-
-def _multiples(config: Config) -> str:
-    lower = config.num_steps // config.num_minibatches * config.num_minibatches
-    return " or ".join(str(n) for n in (lower, lower + config.num_minibatches) if n)
 
 
 def load_config(path: Path) -> Config:

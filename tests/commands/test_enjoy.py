@@ -133,7 +133,7 @@ def test_pictures_and_observations_are_of_the_same_moment(mortar_run: Path) -> N
         commands = 0
         for k, moment in enumerate(play_episode(policy, task, episode)):
             assert moment.picture is not None
-            seen = task.upright(moment.observation)
+            seen = task.pictures_of(moment.observation)[0]
             white = (moment.picture[2::4, 2::4] == 255).all(axis=-1)
             np.testing.assert_array_equal(white, (seen == 255).all(axis=-1))
             commands += bool(white.any() and k < 40)
@@ -151,7 +151,7 @@ def test_memory_gym_is_shown_upright(env_id: str) -> None:
     task.reset(0)
     env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     env.reset(seed=int(np.random.SeedSequence((config.seed, 0, 0)).generate_state(1)[0]))
-    np.testing.assert_array_equal(task.upright(task.obs), env.render())
+    np.testing.assert_array_equal(task.pictures_of(task.obs)[0], env.render())
     assert (task.obs != env.render()).any()
 
 

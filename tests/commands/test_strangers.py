@@ -107,7 +107,7 @@ def test_escape_codes_from_files_do_not_reach_the_terminal(
     run_dir = tmp_path / (code if name.endswith("directory") else "run")
     shutil.copytree(proof_run, run_dir)
     path = run_dir / name.removesuffix(" directory")
-    hostile: dict[str, Any] = {"env_id": code, code: code, "obs_dtype": code, "x": "\ud800"}
+    hostile: dict[str, Any] = {"env_id": code, code: code, "obs": {"kind": code}, "x": "\ud800"}
     path.write_text(json.dumps(json.loads(path.read_text()) | hostile))
     capsys.readouterr()
     assert run_command(enjoy.main, ["--name", str(run_dir)]) == 2

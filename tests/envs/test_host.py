@@ -258,23 +258,13 @@ def test_an_interrupt_is_the_users_in_the_main_thread_only() -> None:
 
 
 def test_unsupported_spaces_are_refused() -> None:
-    class Dictionary(Counter):
+    class Worded(Counter):
         def __init__(self) -> None:
             super().__init__()
-            self.observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
+            self.observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Text(5)})
 
-    class Picture(Counter):
-        def __init__(self) -> None:
-            super().__init__()
-            self.observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
-
-    cases = (
-        (Dictionary, r"Dict\(a: Discrete\(2\)\) .*FlattenObservation"),
-        (Picture, r"Box\(64x64x3, uint8\) .*ResizeObservation"),
-    )
-    for kind, word in cases:
-        with pytest.raises(ConfigError, match=word):
-            HostEnvironment(kind, 1)
+    with pytest.raises(ConfigError, match=r"observations Dict\(a: Text\) .*wrapper"):
+        HostEnvironment(Worded, 1)
     with pytest.raises(ConfigError, match=r"actions Text\b.*wrapper .*module:id"):
         HostEnvironment(lambda: Counter(action_space=gymnasium.spaces.Text(5)), 1)
 

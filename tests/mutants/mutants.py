@@ -804,8 +804,44 @@ MUTANTS = [
     Mutant(
         "the first of the final observations for all",
         "envs/host/vector.py",
-        'final_obs[i] = infos["final_obs"][i]',
-        'final_obs[i] = infos["final_obs"][np.flatnonzero(done)[0]]',
+        'arrays_of(infos["final_obs"][i])[array_name]',
+        'arrays_of(infos["final_obs"][np.flatnonzero(done)[0]])[array_name]',
         HOST,
+    ),
+    # Observations and masks.
+    Mutant(
+        "choices keep the environment's own numbers",
+        "envs/observations.py",
+        "cast = np.asarray(found - place.start)",
+        "cast = np.asarray(found)",
+        ("tests/envs/test_observations.py",),
+    ),
+    Mutant(
+        "every choice is shown as the first",
+        "agent/observation_encoder.py",
+        "(flat[..., of] == number)",
+        "(flat[..., of] == 0 * number)",
+        ("tests/envs/test_observations.py",),
+    ),
+    Mutant(
+        "only the first array is digested",
+        "envs/host/digest.py",
+        "first = first * _STEP_FACTOR + digest",
+        "first = first * _STEP_FACTOR",
+        ("tests/envs/test_observations.py",),
+    ),
+    Mutant(
+        "learning doesn't see the mask",
+        "ppo/minibatch.py",
+        "segment_length, mask, method",
+        "segment_length, None, method",
+        ("tests/envs/test_action_masks.py",),
+    ),
+    Mutant(
+        "acting doesn't see the mask",
+        "ppo/acting.py",
+        "self.agent.mask_of(state.obs)",
+        "None",
+        ("tests/envs/test_action_masks.py",),
     ),
 ]

@@ -20,7 +20,8 @@ _EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_epis
                        "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype",
                        "matmul_precision", "segment_length", "core", "core_layers", "previous_action",
                        "previous_reward", "trxl_heads", "trxl_query_position", "trxl_see_self", "log_staleness",
-                       "refresh_memory", "normalize_observations", "normalize_rewards"})  # fmt: skip
+                       "refresh_memory", "normalize_observations", "normalize_rewards", "wrapper", "minigrid_view",
+                       "minigrid_mission", "action_mask_key"})  # fmt: skip
 _INCLUDED = frozenset(field.name for field in dataclasses.fields(Config)) - _EXCLUDED
 
 

@@ -58,7 +58,7 @@ def test_pictures_for_people_are_upright_and_show_the_ground_truth(trained: Path
     assert task.picture is not None
     assert task.picture.shape == (336, 336, 3)
     # The observation scaled by four, except for the mark on the target.
-    seen = np.kron(task.upright(task.obs), np.ones((4, 4, 1), np.uint8))
+    seen = np.kron(task.pictures_of(task.obs)[0], np.ones((4, 4, 1), np.uint8))
     differs = (seen != task.picture).any(-1)
     assert 0 < differs.mean() < 0.05
     assert (task.picture[differs] == (0, 255, 0)).all()
