@@ -1,11 +1,8 @@
 """What the values of a configuration may be, each by itself and together."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trxl_jax.errors import ConfigError, brief
-
-if TYPE_CHECKING:
-    from trxl_jax.config import Config
 
 _MOST_32_BITS, _MOST_64_BITS = 2**31 - 1, 2**63 - 1
 # The least and the largest value of each number. Sizes end far above what fits into memory, others where the integers
@@ -27,8 +24,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
 _POSITIVE = ("max_grad_norm", "target_kl")
 
 
-def check(config: "Config") -> None:
-    """Checks all values, whose types are right.
+def check(config: Any) -> None:
+    """Checks all values of a `Config`, whose types are right.
 
     Raises:
         ConfigError: the first that can't be; the line says what would do.
@@ -36,14 +33,15 @@ def check(config: "Config") -> None:
     for name, (least, most) in _LIMITS.items():
         _check_limits(config, name, least, most)
     _check_relations(config)
+    _check_agent(config)
 
 
-def refusal(config: "Config", name: str, remedy: str) -> ConfigError:
+def refusal(config: Any, name: str, remedy: str) -> ConfigError:
     """The error of a value that can't be."""
     return ConfigError(f"--{name} {brief(getattr(config, name))}: {remedy}")
 
 
-def _check_limits(config: "Config", name: str, least: float, most: float) -> None:
+def _check_limits(config: Any, name: str, least: float, most: float) -> None:
     value = getattr(config, name)
     if not isinstance(value, int | float):  # None, or a traced number of a sweep in one program
         return
@@ -55,7 +53,7 @@ def _check_limits(config: "Config", name: str, least: float, most: float) -> Non
     _require(config, value <= most, name, f"must be {shown}")
 
 
-def _check_relations(config: "Config") -> None:
+def _check_relations(config: Any) -> None:
     _require(
         config,
         not config.norm_adv or config.batch_size > config.num_minibatches,
@@ -90,6 +88,27 @@ def _check_relations(config: "Config") -> None:
     )
     _require(
         config,
+        config.run_dir is None or "://" not in config.run_dir,
+        "run_dir",
+        "must be a directory of this machine; copy it when the run has ended, or mount the other storage",
+    )
+    _require(
+        config,
+        config.total_timesteps >= config.batch_size,
+        "total_timesteps",
+        f"is less than one update of num_envs x num_steps = {config.batch_size} steps",
+    )
+    _require(
+        config,
+        config.num_iterations <= _MOST_32_BITS,
+        "total_timesteps",
+        f"is more than {_MOST_32_BITS:,} updates of num_envs x num_steps = {config.batch_size} steps",
+    )
+
+
+def _check_agent(config: Any) -> None:
+    _require(
+        config,
         config.trxl_dim % config.trxl_num_heads == 0,
         "trxl_dim",
         f"must be a multiple of --trxl_num_heads {config.trxl_num_heads}",
@@ -121,31 +140,13 @@ def _check_relations(config: "Config") -> None:
         "trxl_positional_encoding",
         f"has no room for {config.trxl_num_positions} positions; use absolute or none",
     )
-    _require(
-        config,
-        config.run_dir is None or "://" not in config.run_dir,
-        "run_dir",
-        "must be a directory of this machine; copy it when the run has ended, or mount the other storage",
-    )
-    _require(
-        config,
-        config.total_timesteps >= config.batch_size,
-        "total_timesteps",
-        f"is less than one update of num_envs x num_steps = {config.batch_size} steps",
-    )
-    _require(
-        config,
-        config.num_iterations <= _MOST_32_BITS,
-        "total_timesteps",
-        f"is more than {_MOST_32_BITS:,} updates of num_envs x num_steps = {config.batch_size} steps",
-    )
 
 
-def _require(config: "Config", condition: bool, name: str, remedy: str) -> None:
+def _require(config: Any, condition: bool, name: str, remedy: str) -> None:
     if not condition:
         raise refusal(config, name, remedy)
 
 
-def _multiples(config: "Config") -> str:
+def _multiples(config: Any) -> str:
     lower = config.num_steps // config.num_minibatches * config.num_minibatches
     return " or ".join(str(n) for n in (lower, lower + config.num_minibatches) if n)

@@ -10,8 +10,8 @@ from tests.support.paths import ROOT
 PACKAGE = ROOT / "trxl_jax"
 
 # From the foundation upwards; a room or module imports what comes before it. docs/architecture.md explains it.
-ROOMS = ("errors", "files", "signals", "standard_streams", "values", "own_modules", "config_limits", "config", "presets",
-         "cli", "envs", "agent", "ppo", "play", "runs", "torch_import", "loading", "experiments", "plot",
+ROOMS = ("errors", "files", "signals", "standard_streams", "values", "own_modules", "config_limits", "config",
+         "presets", "cli", "envs", "agent", "ppo", "play", "runs", "torch_import", "loading", "experiments", "plot",
          "commands")  # fmt: skip
 ENVS = (
     "near_names",
