@@ -2,6 +2,7 @@ from .agent.actor_critic import ActorCritic as ActorCritic
 from .agent.actor_critic import make_agent as make_agent
 from .config import Config as Config
 from .envs.native_actions import NativeActions as NativeActions
+from .envs.observations import read_observation_space as read_observation_space
 from .envs.registry import make_env as make_env
 from .envs.registry import make_single as make_single
 from .errors import UserError as UserError

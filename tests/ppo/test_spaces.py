@@ -85,6 +85,27 @@ def test_other_observations_than_those_of_training_are_refused(tmp_path: Path) -
         evaluate(load(run_dir), 1, env=lambda: Repeating(spaces.Discrete(2)))
 
 
+HOST_TASKS: dict[str, dict[str, Any]] = {
+    "MortarMayhemB-v0": {"reconstruction_coef": 0.1},
+    "MortarMayhemB-Grid-v0": {"normalize_observations": True},
+    "Blackjack-v1": {},
+    "FrozenLake-v1": {"async_envs": True},
+    "Taxi-v4": {"action_mask_key": "action_mask"},
+    "MiniGrid-GoToDoor-5x5-v0": {"minigrid_view": "symbolic", "minigrid_mission": True},
+    "Pendulum-v1": {"wrapper": "tests.support.odd_spaces:WithoutVelocity"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", HOST_TASKS)
+def test_tasks_of_the_host(env_id: str, tmp_path: Path) -> None:
+    sizes = {"num_envs": 2, "num_steps": 8, "num_minibatches": 2, "update_epochs": 1, "env_id": env_id}
+    learned(tmp_path / "run", None, iterations=2, **sizes | HOST_TASKS[env_id])
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    changes = {"allow_import": True}
+    assert len(evaluate(load(tmp_path / "run"), 2, num_envs=2, max_steps=20, **changes).episodes) == 2
+
+
 REFUSED = {"MNISTBandit-bsuite": "can't be made"}
 
 
