@@ -33,7 +33,7 @@ from trxl_jax import PRESETS, make_agent, make_env
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs.registry import on_backend
+from trxl_jax.envs.registry import move_to_backend
 from trxl_jax.errors import UserError
 from trxl_jax.files import write_text_atomically
 
@@ -155,7 +155,7 @@ def measure(core: str, size: str, iterations: int) -> dict[str, Any]:
     from trxl_jax.commands.train import parse
 
     config = parse(flags).config
-    spec = make_env(config.replace(env_id=on_backend(config.env_id, "device"))).spec
+    spec = make_env(move_to_backend(config, "device")).spec
     config = config.fitted_to(spec.max_episode_steps)
     agent = make_agent(config, spec)
     params = jax.eval_shape(agent.init_params, jax.random.key(0))["params"]

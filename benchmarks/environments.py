@@ -1,4 +1,4 @@
-"""Measures steps per second of Memory Gym's tasks on host and device, including observations.
+"""Measures steps per second of tasks that exist on host and device, including observations.
 
     python benchmarks/environments.py [TASK ...] [--batches 1 64 1024] [--repeats 5] [--json]
                                       [--popgym_python PATH]
@@ -34,10 +34,12 @@ from trxl_jax import make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.observations import PICTURE_84
-from trxl_jax.envs.registry import MEMORY_GYM_PREFIX, make_single
-from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.envs.registry import make_single, on_backend
+from trxl_jax.envs.tasks import memory_gym, minigrid
+from trxl_jax.envs.tasks.t_maze.host import ENV_ID as T_MAZE
 from trxl_jax.errors import ConfigError
 
+TASKS = (*memory_gym.NAMES, *minigrid.NAMES, T_MAZE)
 HOST_STEPS = 2000
 DEVICE_STEPS = 16
 POPGYM_TASKS = ("NavigatorEasy", "CountRecallEasy", "MineSweeperEasy")
@@ -62,7 +64,7 @@ def host_rate(name: str) -> Callable[[], float]:
 
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
     """Returns the same for a batch of device environments, compiled and warmed up."""
-    env = make_env(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=num_envs))
+    env = make_env(Config(env_id=on_backend(name, "device"), num_envs=num_envs))
     nvec = np.asarray(env.spec.action.nvec)
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
@@ -158,15 +160,15 @@ def show(figures: dict[str, dict[str, float]], batches: Sequence[int], console: 
 def main(flags: Sequence[str]) -> int:
     """Measures and prints a table or JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("tasks", nargs="*", default=list(memory_gym.NAMES))
+    parser.add_argument("tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--popgym_python")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(flags)
-    unknown = sorted(set(options.tasks) - set(memory_gym.NAMES))
+    unknown = sorted(set(options.tasks) - set(TASKS))
     if unknown:
-        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(memory_gym.NAMES)}")
+        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
     console = Console(stderr=options.json)
     figures = measure(options.tasks, options.batches, options.repeats, console)
     if options.popgym_python:

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
-from trxl_jax.envs.registry import on_backend
+from trxl_jax.envs.registry import move_to_backend
 from trxl_jax.errors import ConfigError, UserError
 from trxl_jax.files import write_text_atomically
 from trxl_jax.presets import PRESETS
@@ -67,7 +67,7 @@ def rows() -> dict[str, Config]:
     found = dict(PRESETS)
     for name, config in PRESETS.items():
         try:
-            found[name + DEVICE] = config.replace(env_id=on_backend(config.env_id, "device"))
+            found[name + DEVICE] = move_to_backend(config, "device")
         except ConfigError:  # its task exists on the host only
             continue
     return found

@@ -13,7 +13,7 @@ import matplotlib
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax.config import Config
-from trxl_jax.envs.registry import MEMORY_GYM_PREFIX
+from trxl_jax.envs.registry import JAX_PREFIX
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.play.frame_layout import frame
 from trxl_jax.play.single_env import make_single_env
@@ -31,7 +31,7 @@ def main() -> None:
 
     figure, axes = plt.subplots(4, 2, figsize=(9, 10), layout="constrained")
     for axis, name in zip(axes.flat, memory_gym.NAMES, strict=True):
-        task = make_single_env(Config(env_id=MEMORY_GYM_PREFIX + name, num_envs=1, seed=options.seed), pictures=True)
+        task = make_single_env(Config(env_id=JAX_PREFIX + name, num_envs=1, seed=options.seed), pictures=True)
         task.reset(0)
         key = jax.random.key(options.seed)
         for i in range(options.steps):

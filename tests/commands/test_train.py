@@ -542,7 +542,7 @@ def test_presets_are_the_published_configurations() -> None:
         "endless-mortar-mayhem": {"trxl_memory_length": 256, "total_timesteps": 350_000_000},
         "endless-mystery-path": {"trxl_memory_length": 256, "total_timesteps": 350_000_000},
     }  # fmt: skip
-    assert set(PRESETS) == {*changed, "proof-of-memory", "minigrid-memory-s9"}
+    assert set(PRESETS) == {*changed, "proof-of-memory", "minigrid-memory-s9", "minigrid-memory-s9-tuned"}
     for name, changes in changed.items():
         assert PRESETS[name] == Config(env_id=PRESETS[name].env_id, **changes)
         assert PRESETS[name].env_id.replace("-", "").lower() == name.replace("-", "") + "v0"

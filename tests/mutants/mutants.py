@@ -49,6 +49,8 @@ MOMENTS = ("tests/ppo/test_moments.py",)
 RESUME = ("tests/runs/test_resume.py",)
 DISTRIBUTIONS = ("tests/agent/test_distributions.py",)
 ACTIONS = ("tests/envs/test_actions.py",)
+MINIGRID = ("tests/envs/minigrid/test_memory.py",)
+T_MAZE = ("tests/envs/test_t_maze.py",)
 
 MUTANTS = [
     # The update.
@@ -843,5 +845,41 @@ MUTANTS = [
         "self.agent.mask_of(state.obs)",
         "None",
         ("tests/envs/test_action_masks.py",),
+    ),
+    # Tasks on the device.
+    Mutant(
+        "walls of MiniGrid let light through",
+        "envs/tasks/minigrid/rooms.py",
+        "clear = ~opaque[..., row]",
+        "clear = np.ones_like(opaque[..., row])",
+        MINIGRID,
+    ),
+    Mutant(
+        "MiniGrid's agent starts before the hallway's last cell",
+        "envs/tasks/minigrid/memory.py",
+        "jax.random.randint(x_key, (), 1, end + 1, jnp.int32)",
+        "jax.random.randint(x_key, (), 1, end, jnp.int32)",
+        MINIGRID,
+    ),
+    Mutant(
+        "MiniGrid's reward is that of the step before",
+        "envs/tasks/minigrid/memory.py",
+        "jnp.asarray(self._rewards)[state.time]",
+        "jnp.asarray(self._rewards)[state.time - 1]",
+        MINIGRID,
+    ),
+    Mutant(
+        "T-Maze's oracle shows the goal on every visit",
+        "envs/tasks/t_maze/device.py",
+        "shown=at_oracle & ~state.visited",
+        "shown=at_oracle",
+        T_MAZE,
+    ),
+    Mutant(
+        "T-Maze punishes the straight way of the active variant",
+        "envs/tasks/t_maze/device.py",
+        "(x < time - params.start)",
+        "(x < time)",
+        T_MAZE,
     ),
 ]

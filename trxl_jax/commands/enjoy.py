@@ -46,7 +46,8 @@ class Arguments:
     max_steps: int | None = None
     """stop longer episodes after this many steps (endless tasks); None: play each to its end"""
     backend: Literal["host", "device"] | None = None
-    """where to run a task that exists for both (Memory Gym, Proof of Memory); None: where it was trained"""
+    """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, T-Maze, Proof of Memory); None: where it
+    was trained"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: options of the task, in addition to those used in training"""
     allow_import: bool = False
@@ -86,7 +87,7 @@ def main(flags: Sequence[str]) -> int:
     """Plays episodes and prints their results; returns 0."""
     driver = os.environ.get("SDL_VIDEODRIVER")  # read first: environments set it
 
-    from trxl_jax.envs.registry import on_backend, require_no_import
+    from trxl_jax.envs.registry import move_to_backend, require_no_import
     from trxl_jax.loading import find, load
     from trxl_jax.play.frame_layout import require_pictures
     from trxl_jax.play.show import show_episodes
@@ -101,8 +102,8 @@ def main(flags: Sequence[str]) -> int:
         policy = load(source, allow_import=given.allow_import)
     require_no_import(policy.config, allow_import=given.allow_import)
     config = policy.config.for_evaluation(1, given.seed)
-    env_id = on_backend(config.env_id, given.backend) if given.backend else config.env_id
-    config = config.replace(env_id=env_id, env_options=config.env_options | given.env_options)
+    config = move_to_backend(config, given.backend) if given.backend else config
+    config = config.replace(env_options=config.env_options | given.env_options)
     render = set(given.render) - {"none"}
     task = make_single_env(config, pictures=bool(render))
     if render & {"human", "video"}:

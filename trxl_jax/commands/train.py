@@ -12,7 +12,7 @@ import tyro
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.commands.config_flags import config_of, defaults_from, with_config_flags
 from trxl_jax.config import AUTO, Config, load_config
-from trxl_jax.envs.registry import on_backend
+from trxl_jax.envs.registry import move_to_backend
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import PRESETS, preset
 
@@ -36,7 +36,8 @@ class _Flags:
         tyro.conf.arg(metavar="[PRESET]", help=f"configuration to start from: {', '.join(PRESETS)}"),
     ] = None
     backend: Literal["host", "device"] | None = None
-    """where to run a task that exists for both (Memory Gym, Proof of Memory); None: as env_id says"""
+    """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, T-Maze, Proof of Memory); None: as env_id
+    says"""
     resume: Path | None = None
     """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
     continue the run in run_dir with the same flags if there is one, and else start it"""
@@ -67,7 +68,7 @@ def parse(flags: Sequence[str]) -> Arguments:
     given = _parse_with_defaults(["--help"] if asks_for_help else flags, config)
     wanted = config_of(given)
     if given.backend is not None:
-        wanted = wanted.replace(env_id=on_backend(wanted.env_id, given.backend))
+        wanted = move_to_backend(wanted, given.backend)
     if resume is not None and wanted.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {resume}; leave it out")
     return Arguments(wanted, given.resume, given.allow_import)

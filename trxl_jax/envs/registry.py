@@ -9,13 +9,16 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.episode import EpisodeRules
 from trxl_jax.envs.host.factory import AS_IT_IS, Presentation, find_gymnasium, make_presented
 from trxl_jax.envs.near_names import near_names
-from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.envs.tasks import memory_gym, minigrid, t_maze
 from trxl_jax.errors import ConfigError, brief
 from trxl_jax.values import like
 
 DEVICE_PREFIX = "gymnax/"
-MEMORY_GYM_PREFIX = "jax/"
-"""Prefix of Memory Gym's tasks on the device; without it an id is that of the released package, on the host."""
+JAX_PREFIX = "jax/"
+"""Prefix of tasks that this project has on the device; without it an id is that of the package, on the host."""
+
+_DEVICE_PREFIXES = (DEVICE_PREFIX, JAX_PREFIX)
+_FAMILIES = (memory_gym, minigrid, t_maze)
 
 CUSTOM_PREFIX = "custom/"
 """Prefix of the names that `train` gives to environments that are passed as objects."""
@@ -83,7 +86,7 @@ def find_env(config: Config, env: Any = None) -> Callable[..., Any] | tuple[Any,
 
 def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Callable[..., Any] | tuple[Any, Any]:
     env_id, kwargs = config.env_id, config.env_kwargs
-    if kwargs and (env is not None or env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX))):
+    if kwargs and (env is not None or env_id.startswith(_DEVICE_PREFIXES)):
         passed = "an environment that is passed as an object is made already"
         device = f"{env_id} runs on the device, where tasks are set by --env_options"
         raise ConfigError(f"--env_kwargs: {device if env is None else passed}; leave it out")
@@ -91,8 +94,8 @@ def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Cal
         raise ConfigError(f"{env_id} was passed as an object when it was trained on; pass it again as `env`")
     if env is None and env_id.startswith(DEVICE_PREFIX):
         return _find_gymnax(env_id.removeprefix(DEVICE_PREFIX))
-    if env is None and env_id.startswith(MEMORY_GYM_PREFIX):
-        return _find_memory_gym(env_id.removeprefix(MEMORY_GYM_PREFIX))
+    if env is None and env_id.startswith(JAX_PREFIX):
+        return _find_own(env_id.removeprefix(JAX_PREFIX))
     if env is None:
         return find_gymnasium(env_id, kwargs, presentation)
     inner = env[0] if isinstance(env, tuple) and env else env
@@ -118,16 +121,41 @@ def on_backend(env_id: str, backend: str) -> str:
     Raises:
         ConfigError: it exists only on the other one.
     """
-    from trxl_jax.envs.tasks.proof_of_memory.host import ENV_ID
-
-    twins = {ENV_ID: DEVICE_PREFIX + ENV_ID} | {name: MEMORY_GYM_PREFIX + name for name in memory_gym.NAMES}
+    twins = _twins()
     if backend == "host":
         twins = {device: host for host, device in twins.items()}
-    if env_id in twins.values() or (backend == "host") != env_id.startswith((DEVICE_PREFIX, MEMORY_GYM_PREFIX)):
+    if env_id in twins.values() or (backend == "host") != env_id.startswith(_DEVICE_PREFIXES):
         return env_id
     if env_id not in twins:
         raise ConfigError(f"--backend {backend}: {env_id} does not exist there; these do: {', '.join(sorted(twins))}")
     return twins[env_id]
+
+
+def move_to_backend(config: Config, backend: str) -> Config:
+    """The configuration with the same task on a backend, `host` or `device`.
+
+    What a constructor takes on the host (MiniGrid, T-Maze), `env_kwargs`, are options on the device, `env_options`.
+
+    Raises:
+        ConfigError: it exists only on the other one.
+    """
+    env_id = on_backend(config.env_id, backend)
+    moved = config.replace(env_id=env_id)
+    name = (env_id if backend == "device" else config.env_id).removeprefix(JAX_PREFIX)
+    if env_id == config.env_id or name not in (*minigrid.NAMES, *t_maze.NAMES):
+        return moved
+    if backend == "device":
+        return moved.replace(env_options=config.env_options | config.env_kwargs, env_kwargs={})
+    return moved.replace(env_options={}, env_kwargs=config.env_kwargs | config.env_options)
+
+
+def _twins() -> dict[str, str]:
+    """Ids on the device of the tasks that exist on both sides, by their ids on the host."""
+    from trxl_jax.envs.tasks.proof_of_memory.host import ENV_ID
+    from trxl_jax.envs.tasks.t_maze.host import ENV_ID as T_MAZE
+
+    packages = {name: JAX_PREFIX + name for name in (*memory_gym.NAMES, *minigrid.NAMES)}
+    return {ENV_ID: DEVICE_PREFIX + ENV_ID, T_MAZE: JAX_PREFIX + t_maze.NAMES[0]} | packages
 
 
 def make_single(env_id: str, **kwargs: Any) -> Any:
@@ -215,8 +243,9 @@ def _find_gymnax(name: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _find_memory_gym(name: str) -> tuple[Any, Any]:
-    if name not in memory_gym.NAMES:
-        near = near_names(name, list(memory_gym.NAMES), MEMORY_GYM_PREFIX)
-        raise ConfigError(f"--env_id: unknown environment {brief(MEMORY_GYM_PREFIX + name)}; {near}")
-    return tuple(memory_gym.find_task(name).from_options({}))
+def _find_own(name: str) -> tuple[Any, Any]:
+    for family in _FAMILIES:
+        if name in family.NAMES:
+            return tuple(family.find_task(name).from_options({}))
+    near = near_names(name, [known for family in _FAMILIES for known in family.NAMES], JAX_PREFIX)
+    raise ConfigError(f"--env_id: unknown environment {brief(JAX_PREFIX + name)}; {near}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from trxl_jax.envs.host.episode import is_interrupt
 from trxl_jax.envs.near_names import near_names
 from trxl_jax.envs.tasks import memory_gym
-from trxl_jax.envs.tasks.minigrid import is_minigrid, make_minigrid
+from trxl_jax.envs.tasks.minigrid.host import is_minigrid, make_minigrid
 from trxl_jax.errors import ConfigError, brief
 from trxl_jax.own_modules import import_own
 
@@ -54,7 +54,8 @@ def find_gymnasium(
     import gymnasium
     import minigrid  # noqa: F401 - registers its tasks
 
-    import trxl_jax.envs.tasks.proof_of_memory.host  # noqa: F401 - registers its task
+    import trxl_jax.envs.tasks.proof_of_memory.host
+    import trxl_jax.envs.tasks.t_maze.host  # noqa: F401 - registers its task, as the other one does
 
     _register_memory_gym(env_id)
     module, _, name = env_id.rpartition(":")

@@ -11,6 +11,7 @@ _TURN = (("action", ("stay", "turn left", "turn right", "forward")),)
 _PATH = (("action", ("stay", "right", "up", "down")),)
 _MINIGRID = (("action", ("turn left", "turn right", "forward", "pick up", "drop", "toggle", "done")),)
 _CORRIDOR = (("action", ("left", "right")),)
+_T_MAZE = (("action", ("right", "up", "left", "down")),)
 
 Branches = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -39,9 +40,11 @@ def branches(
     elif frames_are_x_first(env_id):
         known = _MOVE if len(action_nvec) == 2 else _TURN
     elif "MiniGrid" in env_id:
-        known = _MINIGRID
+        known = _first(_MINIGRID, action_nvec)
     elif "ProofofMemory" in env_id:
         known = _CORRIDOR
+    elif "TMaze" in env_id:
+        known = _T_MAZE
     else:
         known = ()
     if [len(choices) for _, choices in known] == list(action_nvec):
@@ -55,4 +58,12 @@ def observation_names(env_id: str, size: int) -> tuple[str, ...]:
     """Names of the elements of a vector observation; numbers for unknown tasks."""
     if "ProofofMemory" in env_id and size == 3:
         return ("left goal", "position", "right goal")
+    if "TMaze" in env_id and size == 2:
+        return ("junction", "goal or side")
     return tuple(str(i) for i in range(size))
+
+
+def _first(known: Branches, action_nvec: Sequence[int]) -> Branches:
+    """The first choices of one branch: MiniGrid may offer fewer than it has."""
+    ((title, names),) = known
+    return ((title, names[: action_nvec[0]]),)

@@ -11,8 +11,8 @@ from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_environment import FreeMovement, random_below
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_params import MortarMayhemParams
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import MortarMayhemState
-from trxl_jax.envs.tasks.memory_gym.options import Options
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
+from trxl_jax.envs.tasks.options import Options
 
 WRAP = 3
 """Distance in pixels beyond the screen's edge at which the agent reappears on the opposite side."""

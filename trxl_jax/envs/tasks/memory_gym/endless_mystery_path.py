@@ -22,10 +22,10 @@ from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import (
 from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW, MemoryGymEnvironment
 from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE
 from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import RADIUS
-from trxl_jax.envs.tasks.memory_gym.options import Options
 from trxl_jax.envs.tasks.memory_gym.path_batch import only_where_needed
 from trxl_jax.envs.tasks.memory_gym.path_search import GRID_SIZE, NUM_WORDS, find_path, path_draws
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
+from trxl_jax.envs.tasks.options import Options
 
 FACING_RIGHT = 6
 MAX_STAMINA = 1 << 16

@@ -12,7 +12,6 @@ from jax.typing import ArrayLike
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.memory_gym import spotlights_options
 from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW
-from trxl_jax.envs.tasks.memory_gym.options import MAX_INT
 from trxl_jax.envs.tasks.memory_gym.spotlights import SpotlightDraws, draw_spotlights
 from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import DrawingOptions, Scene
 from trxl_jax.envs.tasks.memory_gym.spotlights_environment import (
@@ -32,6 +31,7 @@ from trxl_jax.envs.tasks.memory_gym.spotlights_environment import (
 )
 from trxl_jax.envs.tasks.memory_gym.spotlights_options import SpotlightsOptions
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
+from trxl_jax.envs.tasks.options import MAX_INT
 
 
 @struct.dataclass(kw_only=True)

@@ -1,22 +1,16 @@
-"""Base class of Memory Gym's tasks in JAX.
-
-It implements gymnax's interface so that a step renders one observation and searches a new layout only where an episode
-has ended.
-"""
+"""Base class of Memory Gym's tasks in JAX."""
 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
-import gymnax.environments.environment as gymnax_environment
 import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces as gymnax_spaces
-from jax.typing import ArrayLike
 
+from trxl_jax.envs.tasks.layouts import LayoutEnvironment
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 
 OVERFLOW = "overflow"
@@ -68,12 +62,10 @@ class MultiDiscrete(gymnax_spaces.Space):
         return jnp.all((x >= 0) & (x < self.nvec))
 
 
-class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
+class MemoryGymEnvironment(LayoutEnvironment):
     """Base class of a task.
 
-    A task implements `init_layout`, `reset_from_layout`, `transition` and `render`; gymnax's `reset` and `step` are
-    built from them. `init_layout` contains all randomness of a reset, so that a layout read from the released package's
-    objects starts the same episode.
+    Layouts can be read from the released package's objects. `transition` returns `result_names` except overflow.
 
     Fields:
         task: Memory Gym's id.
@@ -104,39 +96,6 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
         return self.from_options({})[1]
 
     @abstractmethod
-    def init_layout(self, key: jax.Array, params: Any, needed: ArrayLike = True) -> Any:
-        """Samples everything that is random in a reset.
-
-        Args:
-            key: random key; tasks that sample in steps also store it in the layout.
-            params: the task's parameters.
-            needed: bool[], whether the layout will be used. If not, searches are skipped.
-        """
-
-    @abstractmethod
-    def reset_from_layout(self, layout: Any, params: Any) -> Any:
-        """The state at the start of an episode.
-
-        A recorded layout may also contain what would be sampled in steps. The pytree structure of its state then
-        differs from that of `reset`: use it with `transition`, not with `step`, which resets.
-        """
-
-    @abstractmethod
-    def transition(
-        self, state: Any, action: jax.Array, params: Any
-    ) -> tuple[Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step without a reset.
-
-        Args:
-            state: the state.
-            action: i32[] with one branch, i32[branches] with several.
-            params: the task's parameters.
-
-        Returns:
-            Next state, reward f32[], terminated bool[], and a dict of f32[] with `result_names` except overflow.
-        """
-
-    @abstractmethod
     def render(self, state: Any, params: Any) -> jax.Array:
         """The observation u8[84, 84, 3], indexed [x, y, channel]."""
 
@@ -144,55 +103,13 @@ class MemoryGymEnvironment(gymnax_environment.Environment[Any, Any]):
     def render_debug(self, state: Any, params: Any) -> jax.Array:
         """A picture with the ground truth for people, u8[height, width, 3], rows first."""
 
-    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
-        """Starts an episode; returns the observation u8[84, 84, 3] and the state."""
-        state = self.reset_from_layout(self.init_layout(key, params), params)
-        return self.render(state, params), state
-
-    def step_env(
-        self, key: jax.Array, state: Any, action: ArrayLike, params: Any
-    ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[str, jax.Array]]:
-        """One step without a reset, obs u8[84, 84, 3], for gymnax. `key` is unused: the state holds the random key."""
-        state, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
-        return self.render(state, params), state, reward, terminated, info
-
-    @partial(jax.jit, static_argnames=("self",))
-    def step(
-        self, key: jax.Array, state: Any, action: ArrayLike, params: Any = None
-    ) -> tuple[jax.Array, Any, jax.Array, jax.Array, jax.Array, dict[Any, Any]]:
-        """One step with automatic reset: if the episode ends, the observation is the next episode's first.
-
-        gymnax's implementation renders both observations and searches a layout in every step. This one searches a
-        layout only if the episode has ended, and renders one observation; under `jit`, an unused `final_observation` is
-        optimised away.
-
-        Args:
-            key: random key of the next episode, if this one ends.
-            state: the state.
-            action: i32[] with one branch, i32[branches] with several.
-            params: the task's parameters; None for the defaults.
-
-        Returns:
-            observation u8[84, 84, 3], state, reward f32[], terminated bool[], truncated bool[], info.
-        """
-        params = self.default_params if params is None else params
-        ended, reward, terminated, info = self.transition(state, jnp.asarray(action), params)
-        truncated = self.is_truncated(ended, params) & ~terminated
-        done = terminated | truncated
-        started = self.reset_from_layout(self.init_layout(key, params, done), params)
-        state = jax.tree.map(partial(jnp.where, done), started, ended)
-        info = {
-            **info,
-            OVERFLOW: truncated.astype(jnp.float32),
-            "terminated": terminated,
-            "truncated": truncated,
-            "final_observation": self.render(ended, params),
-        }
-        return self.render(state, params), state, reward, terminated, truncated, info
-
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether a fixed-size table is full, bool[]; only endless tasks. Memory Gym's time limits are terminations."""
         return jnp.bool_(False)
+
+    def truncation_info(self, truncated: jax.Array) -> dict[str, jax.Array]:
+        """A result, f32[]: whether the episode is cut, bool[] `truncated`, because a table is full."""
+        return {OVERFLOW: truncated.astype(jnp.float32)}
 
     def action_space(self, params: Any = None) -> gymnax_spaces.Space:
         """Discrete with one action branch, else `MultiDiscrete`."""

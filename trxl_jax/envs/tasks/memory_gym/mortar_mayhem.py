@@ -17,8 +17,8 @@ from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_environment import (
 )
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_params import MortarMayhemParams
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import MOVES, MortarMayhemState
-from trxl_jax.envs.tasks.memory_gym.options import Options
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
+from trxl_jax.envs.tasks.options import Options
 
 AGENT_RADIUS = 6
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
-from trxl_jax.envs.tasks.memory_gym.options import Options
+from trxl_jax.envs.tasks.options import Options
 from trxl_jax.errors import ConfigError
 
 SCALE = 0.25

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from trxl_jax.envs.tasks.memory_gym.options import Options
 from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import DrawingOptions
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN, load
+from trxl_jax.envs.tasks.options import Options
 from trxl_jax.errors import ConfigError
 
 MAX_COINS = 8

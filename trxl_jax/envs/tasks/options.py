@@ -1,6 +1,6 @@
-"""Reads and checks the options of Memory Gym's `reset`.
+"""Reads and checks the options of a task on the device (`--env_options`).
 
-Values that Memory Gym accepts but then crashes or hangs on are rejected here.
+For Memory Gym these are the options of `reset`; values that it accepts but then crashes or hangs on are rejected here.
 """
 
 import math

@@ -8,7 +8,9 @@ from typing import Any
 
 from trxl_jax.errors import ConfigError
 
-_VIEW, _TILE, _MAX_STEPS = 3, 28, 96
+VIEW, TILE, MAX_STEPS = 3, 28, 96
+"""Cells that the agent sees along each side, pixels along a cell's side, and the limit of an episode."""
+
 _MAX_MISSIONS = 1024
 
 
@@ -17,7 +19,9 @@ def is_minigrid(env_id: str) -> bool:
     return "MiniGrid" in env_id or "BabyAI" in env_id
 
 
-def make_minigrid(env_id: str, view: str = "original", mission: bool = False, **kwargs: Any) -> Any:
+def make_minigrid(
+    env_id: str, view: str = "original", mission: bool = False, num_actions: int | None = None, **kwargs: Any
+) -> Any:
     """A MiniGrid task.
 
     Args:
@@ -26,20 +30,43 @@ def make_minigrid(env_id: str, view: str = "original", mission: bool = False, **
             cells in sight, f32[7, 7, 3] (object, colour and state, each divided by its largest number), and the agent's
             direction. "pixels": the same with a picture of these cells, u8[56, 56, 3].
         mission: whether the observations tell which of the task's missions it is, as a choice.
-        kwargs: arguments of its constructor.
+        num_actions: offer only its first actions: with 3 turn left, turn right and forward, which is all that moves
+            the agent; None: all 7.
+        kwargs: arguments of MiniGrid's constructor.
 
     Raises:
         ConfigError: a mission that can't be observed.
+        ValueError: it has no such number of actions.
     """
     import gymnasium
+
+    if view != "original":
+        return _with_actions(_with_own_observations(env_id, view, mission, kwargs), num_actions)
+    if mission:
+        raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
     from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
-    if view == "original":
-        if mission:
-            raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
-        env = gymnasium.make(env_id, agent_view_size=_VIEW, tile_size=_TILE, disable_env_checker=True, **kwargs)
-        env = ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=_TILE))
-        return gymnasium.wrappers.TimeLimit(env, _MAX_STEPS)
+    env = gymnasium.make(env_id, agent_view_size=VIEW, tile_size=TILE, disable_env_checker=True, **kwargs)
+    env = _with_actions(ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=TILE)), num_actions)
+    return gymnasium.wrappers.TimeLimit(env, MAX_STEPS)
+
+
+def _with_actions(env: Any, num_actions: int | None) -> Any:
+    import gymnasium
+
+    if num_actions is None:
+        return env
+    most = int(env.action_space.n)
+    if type(num_actions) is not int or not 1 <= num_actions <= most:
+        raise ValueError(f"num_actions must be a whole number from 1 to {most}, not {num_actions!r}")
+    # The rest needs no wrapper: an action is passed on as it is.
+    return gymnasium.wrappers.TransformAction(env, lambda action: action, gymnasium.spaces.Discrete(num_actions))
+
+
+def _with_own_observations(env_id: str, view: str, mission: bool, kwargs: dict[str, Any]) -> Any:
+    import gymnasium
+    from minigrid.wrappers import RGBImgPartialObsWrapper
+
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     own: Any = env.unwrapped
     env = gymnasium.wrappers.TimeLimit(env, own.max_steps)  # its own limit, which Gymnasium doesn't know

@@ -1,0 +1,134 @@
+"""MiniGrid's Memory tasks in JAX as users use them: presets, options, gymnax's interface."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from gymnax.wrappers import LogWrapper
+
+from trxl_jax import PRESETS, Config, make_env
+from trxl_jax.commands import train
+from trxl_jax.envs.registry import make_single, move_to_backend, on_backend
+from trxl_jax.envs.tasks.minigrid import NAMES, find_task
+from trxl_jax.errors import ConfigError
+from trxl_jax.play.single_env import make_single_env
+
+from tests.support.command import TINY, error_line, rows, run  # isort: skip
+
+S9 = "MiniGrid-MemoryS9-v0"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_backends_have_the_same_spec(name: str) -> None:
+    assert on_backend(name, "device") == f"jax/{name}"
+    assert on_backend(f"jax/{name}", "host") == name
+    config = Config(env_id=name, num_envs=1, env_kwargs={"num_actions": 3})
+    device, host = (make_env(move_to_backend(config, side)) for side in ("device", "host"))
+    assert device.spec == host.spec
+    assert device.spec.action.nvec == (3,)
+    assert device.spec.max_episode_steps == 96
+    host.close()
+
+
+def test_arguments_on_the_host_are_options_on_the_device() -> None:
+    tuned = PRESETS["minigrid-memory-s9-tuned"]
+    assert tuned.env_kwargs == {"num_actions": 3}
+    moved = move_to_backend(tuned, "device")
+    assert (moved.env_id, moved.env_options, moved.env_kwargs) == (f"jax/{S9}", {"num_actions": 3}, {})
+    assert move_to_backend(moved, "host") == tuned
+    assert train.parse(["minigrid-memory-s9-tuned", "--backend", "device"]).config == moved
+    assert move_to_backend(moved, "device") == moved
+    # Options of Memory Gym's reset are options on both sides.
+    config = Config(env_id="MortarMayhem-Grid-v0", env_options={"command_count": [3]})
+    assert move_to_backend(config, "device").env_options == config.env_options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["host", "device"])
+@pytest.mark.parametrize("preset", ["minigrid-memory-s9", "minigrid-memory-s9-tuned"])
+def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Path) -> None:
+    flags = ["--backend", backend, *TINY, "--total_timesteps", 64, "--run_dir", tmp_path / "run"]
+    assert run(preset, *flags) == 0
+    row = rows(tmp_path / "run")[-1]
+    assert row["losses/entropy"] == pytest.approx(np.log(3 if "tuned" in preset else 7), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--env_id", "jax/MiniGrid-MemoryS8-v0"], "did you mean jax/MiniGrid-Memory"),
+        (["--env_id", f"jax/{S9}", "--env_options", '{"num_actions": 8}'], "--env_options: num_actions"),
+        (["--env_id", f"jax/{S9}", "--env_options", '{"size": 9}'], "--env_options: unknown option 'size'"),
+        (["--env_id", S9, "--env_kwargs", '{"num_actions": 8}'], "num_actions must be a whole number from 1 to 7"),
+        (["--env_id", S9, "--env_kwargs", '{"num_actions": 2.5}'], "num_actions must be a whole number from 1 to 7"),
+    ],
+)
+def test_invalid_flags_are_reported_in_one_line(
+    flags: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*flags, *TINY) == 2
+    assert part in error_line(capsys)
+
+
+def test_a_host_task_with_fewer_actions_passes_them_on() -> None:
+    env = make_single(S9, num_actions=2)
+    env.reset(seed=0)
+    env.step(np.int64(1))
+    assert env.unwrapped.agent_dir == 1
+    assert env.action_space.n == 2
+
+
+def test_people_see_the_whole_grid() -> None:
+    task = make_single_env(Config(env_id=f"jax/{S9}"), pictures=True)
+    task.reset(0)
+    assert task.picture is not None
+    assert task.picture.shape == (252, 252, 3)
+    np.testing.assert_array_equal(task.pictures_of(task.obs)[0], task.obs)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_follow_gymnaxs_interface(name: str, symbolic: bool, bits: int) -> None:
+    with jax.enable_x64(bits == 64):
+        task, params = find_task(name).from_options({"symbolic": symbolic})
+        wrapped = LogWrapper(task)
+
+        def play(key: jax.Array) -> Any:
+            obs, state = wrapped.reset(key, params)
+
+            # A scan requires the same types of states from reset and step.
+            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
+                action = task.action_space(params).sample(key)
+                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
+                return (obs, state), (reward, terminated, truncated, info)
+
+            return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
+
+        (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
+    space = task.observation_space(params)
+    assert task.name == name
+    assert (obs.shape, obs.dtype) == (space.shape, space.dtype)
+    assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
+    assert info["final_observation"].shape == (3, *obs.shape)
+
+
+def test_parameters_may_differ_between_environments() -> None:
+    task, params = find_task(S9).from_options({})
+    differ = params.replace(max_steps_in_episode=np.array([2, 4], np.int32))
+    axes = jax.tree.map(lambda _: 0, differ)
+    keys = jax.random.split(jax.random.key(0))
+    _, state = jax.vmap(task.reset, (0, axes))(keys, differ)
+    step = jax.jit(jax.vmap(task.step, (0, 0, None, axes)))
+    cuts = []
+    for _ in range(4):
+        _, state, _, _, truncated, _ = step(keys, state, 0, differ)
+        cuts.append(truncated.tolist())
+    assert cuts == [[False, False], [True, False], [False, False], [True, True]]
+
+
+def test_unknown_tasks_have_no_twin() -> None:
+    with pytest.raises(ConfigError, match="--backend device: MiniGrid-Empty-5x5-v0 does not exist there"):
+        on_backend("MiniGrid-Empty-5x5-v0", "device")
