@@ -142,6 +142,20 @@ def test_a_mask_that_allows_nothing_ends_the_run(tmp_path: Path) -> None:
         train(Config(**SIZES, run_dir=str(tmp_path / "run")), env=lambda: Restricted("info", empty=3))
 
 
+class Emptied(DeviceRestricted):
+    """In an episode's third step nothing is valid."""
+
+    def valid(self, state: RestrictedState, params: Any) -> jax.Array:
+        return state.mask & (state.time != 2)
+
+
+def test_a_mask_that_allows_nothing_on_the_device_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        EnvironmentFailure, match=r"allowed no action in \d+ of 256 steps of update 1; a mask must have"
+    ):
+        train(Config(**SIZES, run_dir=str(tmp_path / "run")), env=Emptied())
+
+
 def test_masks_that_are_read() -> None:
     np.testing.assert_array_equal(read_mask(np.array([0, 1, 2]), (3,)), [False, True, True])
     several = (np.array([1, 0]), np.array([0, 1, 1]))

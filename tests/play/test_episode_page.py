@@ -15,6 +15,7 @@ from gymnasium import spaces
 from tests.support.probes import Cued
 from tests.support.random_play import record
 from tests.support.runs import untrained
+from tests.support.space_probes import EVERYTHING, Repeating
 from trxl_jax import Config
 from trxl_jax.play.episode import make_record, play_episode
 from trxl_jax.play.episode_page import write_page
@@ -596,3 +597,19 @@ def test_equal_records_give_equal_small_files(tmp_path: Path) -> None:
     page = (tmp_path / "one.html").read_bytes()
     assert page == (tmp_path / "two.html").read_bytes()
     assert len(page) < 1_000_000
+
+
+@pytest.mark.browser
+def test_nested_observations_are_shown_side_by_side(page: Page) -> None:
+    """Pictures beside each other, scaled to the largest; all numbers below them, by name."""
+    config = Config(trxl_dim=16, trxl_num_heads=2, trxl_num_layers=2, trxl_memory_length=6, env_id="Mine-v0")
+    env = make_single_env(config.for_evaluation(1, 1), lambda: Repeating(EVERYTHING))
+    steps = list(play_episode(untrained(config, env.spec), env, 0, attention=True))
+    trace = make_record(env, 0, steps)
+    page.open(trace)
+    width, height = (84 + 8 + 84 + 8 + 44 * 84 // 40), 84  # cells, grey, picture
+    assert page.pixels("#views canvas", 0).shape[:2] == (height, width)
+    names = page.texts("#views .vector th")
+    assert names[0] == "inside_0"
+    assert names[-1] == "inside_2_speed"
+    assert len(names) == 1 + 4 + 3 + 1

@@ -25,7 +25,7 @@ def learned(run_dir: Path, env: Any, iterations: int = 25, **changes: Any) -> fl
     """The mean return of the last episodes; guessing earns 0.5, the best policy 1."""
     config = Config(**SIZES | changes, run_dir=str(run_dir))
     config = config.replace(total_timesteps=iterations * config.batch_size)
-    return train(config, env=env).metrics["episode/r_mean"]
+    return train(config, env=env).metrics.get("episode/r_mean", np.nan)
 
 
 SIMPLE = {
@@ -44,7 +44,7 @@ SIMPLE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SIMPLE)
 def test_single_arrays(kind: str, tmp_path: Path) -> None:
-    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=15) >= 0.95
+    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=20) >= 0.95
 
 
 def test_everything_at_once_on_the_host(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_nested_spaces_on_the_device(tmp_path: Path) -> None:
 def test_worker_processes_and_reconstruction(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     changes = {"async_envs": True, "reconstruction_coef": 0.1, "num_envs": 4}
-    space = spaces.Dict({"picture": EVERYTHING["picture"], "cells": spaces.Discrete(3)})
+    space = spaces.Dict({"picture": spaces.Box(0, 255, (36, 36, 1), np.uint8), "cells": spaces.Discrete(3)})
     assert learned(run_dir, lambda: Repeating(space), **changes) >= 0.95
 
 

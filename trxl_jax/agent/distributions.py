@@ -240,6 +240,13 @@ def make_distribution(
     return Joint(parts, action) if isinstance(action, MixedActions) else parts[0]
 
 
+def count_empty(mask: jax.Array, action: ActionSpace) -> jax.Array:
+    """In how many steps of a mask bool[..., sum(nvec)] a branch has no valid choice, f32[]."""
+    nvec = [n for part in action.parts if isinstance(part, DiscreteActions) for n in part.nvec]
+    branches = jnp.split(mask, np.cumsum(nvec)[:-1], axis=-1)
+    return (~jnp.stack([branch.any(axis=-1) for branch in branches]).all(axis=0)).sum().astype(jnp.float32)
+
+
 def sampling_noise(action: ActionSpace, key: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Noise for `sample`, f32[*shape, columns]: standard Gumbel for each choice, standard normal for each number."""
     if isinstance(action, DiscreteActions):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from trxl_jax.agent.actor_critic import ActorCritic
+from trxl_jax.agent.distributions import count_empty
 from trxl_jax.agent.normalization import reward_scale
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
@@ -21,6 +22,7 @@ from trxl_jax.ppo.refresh import log_staleness
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
 
+EMPTY_MASKS = "charts/steps_without_valid_action"
 _SMALL_MINIBATCH = 2**16  # samples times D
 
 
@@ -103,6 +105,9 @@ def make_collect_and_learn(
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
             metrics |= log_staleness(agent, train_state.params, collected, config, train_state.iteration)
+        mask = agent.mask_of(collected.observations.obs)
+        if mask is not None:
+            metrics |= {EMPTY_MASKS: count_empty(mask, agent.spec.action)}
         # Minus infinity, which is not logged, if all returns are equal.
         explained = 1 - (returns - steps.value).var() / returns.var()
         explained = jnp.where(returns.var() > 0, explained, -jnp.inf)

@@ -20,7 +20,14 @@ from trxl_jax.errors import CheckpointError, ConfigError, Divergence, Environmen
 from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
 from trxl_jax.ppo.rollout import init_rollout_state
-from trxl_jax.ppo.train_step import TrainStep, compile_train_step, init_states, iteration_keys, make_collect_and_learn
+from trxl_jax.ppo.train_step import (
+    EMPTY_MASKS,
+    TrainStep,
+    compile_train_step,
+    init_states,
+    iteration_keys,
+    make_collect_and_learn,
+)
 from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.best import BestCheckpoint
@@ -259,6 +266,7 @@ class _Run:
             with original_errors(self.env):
                 states = train_step(self.train_state, self.rollout_state, self.key)
                 train_state, rollout_state, output = jax.block_until_ready(states)
+            self._require_valid_actions(output.metrics)
             _check_finite(output.metrics, train_state.params, self.iteration + 1)
         except Divergence as error:
             raise Divergence(f"{error}; {self._write_rollout()}") from None
@@ -316,6 +324,15 @@ class _Run:
         except CheckpointError as failed:
             return f"and {failed}"
         return f"the state before it is in {self.checkpoints / str(self.iteration)}"
+
+    def _require_valid_actions(self, metrics: Metrics) -> None:
+        """On the host the environments themselves are asked in each step."""
+        empty = int(metrics.get(EMPTY_MASKS, 0))
+        if empty:
+            raise EnvironmentFailure(
+                f"environment {self.config.env_id} allowed no action in {empty} of {self.config.batch_size} steps of "
+                f"update {self.iteration + 1}; a mask must have a valid action in each step"
+            )
 
     def _write_rollout(self) -> str:
         """Collects the rollout of a failed update a second time; returns a clause that names its file."""
