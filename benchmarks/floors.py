@@ -8,7 +8,7 @@ environment alone (one process, random actions).
 - *Operations*: matrix products only, with the reformulations of attention in `trxl_jax/agent/cores/attention.py`, and
   only the W - 1 slots visible to a query. A step needs one forward pass for acting, and forward and backward passes in
   every epoch; the backward pass repeats a product for each factor that has a gradient. Frames are encoded once per
-  unique frame; `DISTINCT` holds counts under a random policy.
+  unique frame, which are counted under a random policy, in the task's version on the device.
 - *Bytes*: acting reads each step's window and, once for all environments, the parameters. A minibatch reads the slots
   twice, accesses parameters, gradient and both optimiser moments seven times, and reads its unique frames.
   Activations are assumed to stay in cache.
@@ -32,25 +32,21 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from attention import MEMORY_CHAIN
-from presets import DEVICE, rows
+from presets import rows
 
 from trxl_jax import make_agent, make_env
+from trxl_jax.agent.cpu.frames import hash_frames
+from trxl_jax.agent.distributions import make_distribution, sampling_noise
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.host.episode import make_wrapped
-from trxl_jax.envs.registry import episode_rules, find_env
+from trxl_jax.envs.registry import episode_rules, find_env, on_backend
 from trxl_jax.errors import UserError
 
 SIZES = rows() | {"memory-chain": MEMORY_CHAIN}
 DEFAULT = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory",
            "proof-of-memory-device", "memory-chain")  # fmt: skip
 
-# Unique frames as fractions of the frames of a rollout and of a minibatch.
-DISTINCT = {
-    "mortar-mayhem-grid": (282 / 16384, 0.11),
-    "endless-mortar-mayhem": (12504 / 16384, 0.97),
-    "minigrid-memory-s9": (56 / 4096, 0.10),
-}
 _FRAME_BYTES = 84 * 84 * 3
 
 
@@ -102,6 +98,24 @@ def environment_seconds(config: Config, steps: int = 500) -> float | None:
     return seconds
 
 
+def distinct_frames(config: Config) -> tuple[float, float]:
+    """Unique frames as fractions of the frames of a rollout and of a minibatch."""
+    env = make_env(config.replace(env_id=on_backend(config.env_id, "device")))
+
+    def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        noise = sampling_noise(env.spec.action, key, (config.num_envs,))
+        action = make_distribution(env.spec.action, [jnp.zeros_like(noise)]).sample(noise)
+        state, result = env.step(state, action)
+        return state, hash_frames(result.obs)
+
+    play = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys)[1])
+    keys = jax.random.split(jax.random.key(0), config.num_steps)
+    hashes = np.asarray(play(env.reset(jax.random.key(1))[0], keys))
+    order = np.random.default_rng(0).permutation(config.num_steps).reshape(config.num_minibatches, -1)
+    of_minibatches = [np.unique(hashes[steps]).size / hashes[steps].size for steps in order]
+    return np.unique(hashes).size / hashes.size, float(np.mean(of_minibatches))
+
+
 def rates() -> tuple[float, float]:
     """Operations per second of a large matrix product, and bytes per second of a large copy."""
     square, long = jnp.ones((2048, 2048)), jnp.ones(2**26)
@@ -112,12 +126,11 @@ def rates() -> tuple[float, float]:
 
 def floor(name: str, rate: float, bandwidth: float) -> dict[str, Any]:
     """Microseconds per step by each bound, and steps per second: max(operations, bytes) + environment."""
-    config, distinct = SIZES[name], DISTINCT.get(name.removesuffix(DEVICE))
+    config = SIZES[name]
     env = make_env(config)
     spec = env.spec
     env.close()
-    if spec.has_pictures and distinct is None:
-        distinct = (1.0, 1.0)
+    distinct = distinct_frames(config) if spec.has_pictures else None
     config = config.replace(trxl_memory_length=min(config.trxl_memory_length, spec.max_episode_steps))
     params = jax.eval_shape(make_agent(config, spec).init_params, jax.random.key(0))
     num_params = sum(x.size for x in jax.tree.leaves(params))
