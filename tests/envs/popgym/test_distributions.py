@@ -163,7 +163,9 @@ def test_perfect_play_is_best_and_play_without_memory_worse(name: str, returns: 
     found = returns.measure(name, 500, 0, 0)
     assert found["best"].mean >= least - 1e-5
     assert found["memoryless"].mean < most
-    assert found["memoryless"].mean < found["memory"].mean <= found["best"].mean + 1e-5
+    assert found["memory"].mean <= found["best"].mean + 1e-5
+    # A player of MineSweeper that only avoids squares it visited meets mines as often as a random one.
+    assert found["memoryless"].mean < found["memory"].mean or name.startswith("MineSweeper")
 
 
 @needs_popgym
