@@ -3,6 +3,7 @@
     python benchmarks/environments.py [TASK ...] [--batches 1 64 1024] [--repeats 5] [--json]
                                       [--popgym_python PATH]
 
+Tasks are named as in their packages, `MortarMayhem-v0` or `popgym-RepeatFirstEasy-v0`; by default Memory Gym's.
 Host: one process that steps one environment; a synchronous Gymnasium vector environment does this N times. Device: a
 batch under `jit`, `vmap` and `scan`, including resets. Actions are random, host and device are measured alternately,
 and results are medians. "writing pictures" is an upper bound of the rate: the same loop, but it only writes arrays of
@@ -24,24 +25,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from trxl_jax import make_env
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.observations import PICTURE_84
-from trxl_jax.envs.registry import make_single, on_backend
-from trxl_jax.envs.tasks import memory_gym, minigrid
+from trxl_jax.envs.registry import find_env, make_single, on_backend
+from trxl_jax.envs.tasks import memory_gym, minigrid, popgym
+from trxl_jax.envs.tasks.popgym.host import is_popgym
 from trxl_jax.envs.tasks.t_maze.host import ENV_ID as T_MAZE
 from trxl_jax.errors import ConfigError
 
 TASKS = (*memory_gym.NAMES, *minigrid.NAMES, T_MAZE)
 HOST_STEPS = 2000
 DEVICE_STEPS = 16
+POPGYM_STEPS = 1664  # twice the longest episode: all environments of a batch may end in the same step
 POPGYM_TASKS = ("NavigatorEasy", "CountRecallEasy", "MineSweeperEasy")
 
 
@@ -64,16 +65,17 @@ def host_rate(name: str) -> Callable[[], float]:
 
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
     """Returns the same for a batch of device environments, compiled and warmed up."""
-    env = make_env(Config(env_id=on_backend(name, "device"), num_envs=num_envs))
-    nvec = np.asarray(env.spec.action.nvec)
+    env, params = find_env(Config(env_id=on_backend(name, "device")))
+    space = env.action_space(params)
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
-        state, _ = carry
-        action = jax.random.randint(key, (num_envs, len(nvec)), 0, nvec)
-        state, step = env.step(state, action)
-        return (state, step.obs), None
+        _, state = carry
+        keys = jax.random.split(key, num_envs)
+        action = jax.vmap(space.sample)(keys)
+        return jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)[:2], None
 
-    return _timed(one_step, env.reset(jax.random.key(0)), num_envs)
+    first = jax.jit(jax.vmap(env.reset, (0, None)))(jax.random.split(jax.random.key(0), num_envs), params)
+    return _timed(one_step, first, num_envs, POPGYM_STEPS if is_popgym(name) else DEVICE_STEPS)
 
 
 def floor_rate(num_envs: int) -> Callable[[], float]:
@@ -87,12 +89,14 @@ def floor_rate(num_envs: int) -> Callable[[], float]:
         ), None
 
     start = jnp.arange(num_envs), jnp.zeros((num_envs, *PICTURE_84.shape), jnp.uint8)
-    return _timed(one_step, start, num_envs)
+    return _timed(one_step, start, num_envs, DEVICE_STEPS)
 
 
-def _timed(one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, num_envs: int) -> Callable[[], float]:
+def _timed(
+    one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, num_envs: int, num_steps: int
+) -> Callable[[], float]:
     def run(carry: Any, key: jax.Array) -> Any:
-        return jax.lax.scan(one_step, carry, jax.random.split(key, DEVICE_STEPS))[0]
+        return jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))[0]
 
     # Donating the carry avoids measuring the allocation of memory, which a longer scan would not need.
     play = jax.jit(run, donate_argnums=0)
@@ -102,7 +106,7 @@ def _timed(one_step: Callable[[Any, jax.Array], tuple[Any, None]], carry: Any, n
         nonlocal carry
         started = time.perf_counter()
         carry = jax.block_until_ready(play(carry, jax.random.key(2)))
-        return DEVICE_STEPS * num_envs / (time.perf_counter() - started)
+        return num_steps * num_envs / (time.perf_counter() - started)
 
     return rate
 
@@ -166,9 +170,10 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--popgym_python")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(flags)
-    unknown = sorted(set(options.tasks) - set(TASKS))
+    known = [*TASKS, *(popgym.HOST_PREFIX + name for name in popgym.TASKS)]
+    unknown = sorted(set(options.tasks) - set(known))
     if unknown:
-        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
+        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(known)}")
     console = Console(stderr=options.json)
     figures = measure(options.tasks, options.batches, options.repeats, console)
     if options.popgym_python:

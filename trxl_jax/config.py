@@ -102,7 +102,7 @@ class Config:
 
     env_id: str = "MortarMayhem-Grid-v0"
     """a Gymnasium id or module:id, which imports the module first (stepped on the host); on the device: jax/<id of
-    Memory Gym, MiniGrid-Memory or TMaze> or gymnax/<id>"""
+    Memory Gym, MiniGrid-Memory or TMaze>, popgym/<id of POPGym> or gymnax/<id>"""
     env_options: JsonObject = dataclasses.field(default_factory=dict, hash=False)
     """JSON object: reset options of a Gymnasium or Memory Gym task, options of other jax/ tasks, parameter fields of a
     gymnax one"""

@@ -51,6 +51,9 @@ DISTRIBUTIONS = ("tests/agent/test_distributions.py",)
 ACTIONS = ("tests/envs/test_actions.py",)
 MINIGRID = ("tests/envs/minigrid/test_memory.py",)
 T_MAZE = ("tests/envs/test_t_maze.py",)
+POPGYM = ("tests/envs/popgym/test_replays.py",)
+POPGYM_DRAWS = ("tests/envs/popgym/test_distributions.py",)
+POPGYM_RESETS = ("tests/envs/popgym/test_contract.py",)
 
 MUTANTS = [
     # The update.
@@ -881,5 +884,118 @@ MUTANTS = [
         "(x < time - params.start)",
         "(x < time)",
         T_MAZE,
+    ),
+    # POPGym.
+    Mutant(
+        "POPGym: the card one step earlier",
+        "envs/tasks/popgym/repeat_previous.py",
+        "        asked = state.time + 1 - params.k\n",
+        "        asked = state.time - params.k\n",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: questions before k cards were seen",
+        "envs/tasks/popgym/repeat_previous.py",
+        "jnp.where(asked < 0, 0,",
+        "jnp.where(asked < -1, 0,",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: the last card is to be watched too",
+        "envs/tasks/popgym/autoencode.py",
+        "(state.time < last).astype",
+        "(state.time <= last).astype",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: answers in the order of dealing",
+        "envs/tasks/popgym/autoencode.py",
+        "return 2 * self.num_cards - 2 - state.time",
+        "return jnp.where(state.time < self.num_cards - 1, self.num_cards, state.time - self.num_cards + 1)",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: counts leave out the current card",
+        "envs/tasks/popgym/count_recall.py",
+        "counts=self._is_kind(layout.values[0]))",
+        "counts=0 * self._is_kind(layout.values[0]))",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: an equal rank is a wrong guess",
+        "envs/tasks/popgym/higher_lower.py",
+        "jnp.where(change == 0, 0,",
+        "jnp.where(change == 99, 0,",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: a card is a pair with itself",
+        "envs/tasks/popgym/concentration.py",
+        " & (first != action)",
+        "",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: a try goes on after a card that was found",
+        "envs/tasks/popgym/concentration.py",
+        "trying=~second & ~found_before",
+        "trying=~second",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: an arm wins above its chance",
+        "envs/tasks/popgym/multiarmed_bandit.py",
+        "won = draw < chances[action]",
+        "won = draw > chances[action]",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: a visit twice is worth a new one",
+        "envs/tasks/popgym/mine_sweeper.py",
+        "jnp.where(again, params.again_reward, params.new_reward)",
+        "params.new_reward",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: squares under a mine are left to visit",
+        "envs/tasks/popgym/mine_sweeper.py",
+        "(state.visited | state.mines).all()",
+        "state.visited.all()",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: a ship is hit again",
+        "envs/tasks/popgym/battleship.py",
+        " & ~state.shot[row, column]",
+        "",
+        POPGYM,
+    ),
+    Mutant(
+        "POPGym: ships may cross",
+        "envs/tasks/popgym/battleship.py",
+        " & ~(ship & ships).any()",
+        "",
+        POPGYM_DRAWS,
+    ),
+    Mutant(
+        "POPGym: mines are drawn with replacement",
+        "envs/tasks/popgym/mine_sweeper.py",
+        "jnp.where(mines[square], otherwise, square)",
+        "square",
+        POPGYM_DRAWS,
+    ),
+    Mutant(
+        "POPGym: cards are put back",
+        "envs/tasks/popgym/deck.py",
+        "jax.random.permutation(key, DECK_SIZE * num_decks)",
+        "jax.random.randint(key, (DECK_SIZE * num_decks,), 0, 52)",
+        POPGYM_DRAWS,
+    ),
+    Mutant(
+        "POPGym: every step starts a new episode",
+        "envs/tasks/popgym/environment.py",
+        "(self._start)(terminated | truncated,",
+        "(self._start)(terminated | True,",
+        POPGYM_RESETS,
     ),
 ]

@@ -9,7 +9,7 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.episode import EpisodeRules
 from trxl_jax.envs.host.factory import AS_IT_IS, Presentation, find_gymnasium, make_presented
 from trxl_jax.envs.near_names import near_names
-from trxl_jax.envs.tasks import memory_gym, minigrid, t_maze
+from trxl_jax.envs.tasks import memory_gym, minigrid, popgym, t_maze
 from trxl_jax.errors import ConfigError, brief
 from trxl_jax.values import like
 
@@ -17,7 +17,10 @@ DEVICE_PREFIX = "gymnax/"
 JAX_PREFIX = "jax/"
 """Prefix of tasks that this project has on the device; without it an id is that of the package, on the host."""
 
-_DEVICE_PREFIXES = (DEVICE_PREFIX, JAX_PREFIX)
+POPGYM_PREFIX = "popgym/"
+"""Prefix of POPGym's tasks on the device; the released package's ids begin with `popgym-`."""
+
+_DEVICE_PREFIXES = (DEVICE_PREFIX, JAX_PREFIX, POPGYM_PREFIX)
 _FAMILIES = (memory_gym, minigrid, t_maze)
 
 CUSTOM_PREFIX = "custom/"
@@ -96,6 +99,8 @@ def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Cal
         return _find_gymnax(env_id.removeprefix(DEVICE_PREFIX))
     if env is None and env_id.startswith(JAX_PREFIX):
         return _find_own(env_id.removeprefix(JAX_PREFIX))
+    if env is None and env_id.startswith(POPGYM_PREFIX):
+        return _find_popgym(env_id.removeprefix(POPGYM_PREFIX))
     if env is None:
         return find_gymnasium(env_id, kwargs, presentation)
     inner = env[0] if isinstance(env, tuple) and env else env
@@ -155,6 +160,7 @@ def _twins() -> dict[str, str]:
     from trxl_jax.envs.tasks.t_maze.host import ENV_ID as T_MAZE
 
     packages = {name: JAX_PREFIX + name for name in (*memory_gym.NAMES, *minigrid.NAMES)}
+    packages |= {popgym.HOST_PREFIX + name: POPGYM_PREFIX + name for name in popgym.TASKS}
     return {ENV_ID: DEVICE_PREFIX + ENV_ID, T_MAZE: JAX_PREFIX + t_maze.NAMES[0]} | packages
 
 
@@ -249,3 +255,11 @@ def _find_own(name: str) -> tuple[Any, Any]:
             return tuple(family.find_task(name).from_options({}))
     near = near_names(name, [known for family in _FAMILIES for known in family.NAMES], JAX_PREFIX)
     raise ConfigError(f"--env_id: unknown environment {brief(JAX_PREFIX + name)}; {near}")
+
+
+def _find_popgym(name: str) -> tuple[Any, Any]:
+    if name not in popgym.TASKS:
+        near = near_names(name, list(popgym.TASKS), POPGYM_PREFIX)
+        raise ConfigError(f"--env_id: unknown environment {brief(POPGYM_PREFIX + name)}; {near}")
+    task = popgym.TASKS[name]()
+    return task, task.default_params

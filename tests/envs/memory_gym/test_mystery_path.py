@@ -17,12 +17,12 @@ from scipy import stats
 
 from tests.support.replay import EPISODES, SEED, record, replay
 from trxl_jax.envs.device.environment import DeviceEnvironment
+from trxl_jax.envs.tasks.batching import GROUP_SIZE, only_where_needed
 from trxl_jax.envs.tasks.memory_gym import path_search
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path import EndlessMysteryPath
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import EndlessMysteryPathLayout
 from trxl_jax.envs.tasks.memory_gym.mystery_path import MysteryPath, MysteryPathGrid
 from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import MysteryPathLayout
-from trxl_jax.envs.tasks.memory_gym.path_batch import GROUP_SIZE, only_where_needed
 from trxl_jax.errors import ConfigError
 
 pytestmark = pytest.mark.optimised

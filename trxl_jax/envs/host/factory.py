@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from trxl_jax.envs.host.episode import is_interrupt
 from trxl_jax.envs.near_names import near_names
-from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.envs.tasks import memory_gym, popgym
 from trxl_jax.envs.tasks.minigrid.host import is_minigrid, make_minigrid
+from trxl_jax.envs.tasks.popgym.host import is_popgym, make_popgym, register_popgym
 from trxl_jax.errors import ConfigError, brief
 from trxl_jax.own_modules import import_own
 
@@ -58,11 +59,14 @@ def find_gymnasium(
     import trxl_jax.envs.tasks.t_maze.host  # noqa: F401 - registers its task, as the other one does
 
     _register_memory_gym(env_id)
+    if is_popgym(env_id):
+        register_popgym(env_id)
     module, _, name = env_id.rpartition(":")
     if module:
         import_own(module, f"--env_id {env_id}", _MODULE_ID)
     if name not in gymnasium.registry:
-        near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES}))
+        popgym_ids = (popgym.HOST_PREFIX + task for task in popgym.TASKS)
+        near = near_names(name, sorted({*gymnasium.registry, *memory_gym.NAMES, *popgym_ids}))
         own = f"{module} does not register it" if module else _MODULE_ID
         raise ConfigError(f"--env_id: unknown environment {brief(env_id)}; {near}; {own}")
     if presentation[1:] != AS_IT_IS[1:] and not is_minigrid(env_id):
@@ -123,6 +127,8 @@ def _make(env_id: str, presentation: Presentation, **kwargs: Any) -> Any:
     try:
         if is_minigrid(env_id):
             return make_minigrid(env_id, presentation.minigrid_view, presentation.minigrid_mission, **kwargs)
+        if is_popgym(env_id):
+            return make_popgym(env_id, **kwargs)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except ConfigError:
         raise

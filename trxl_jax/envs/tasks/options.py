@@ -20,7 +20,7 @@ class Options:
     """The options of one task. Each is checked when it is read.
 
     Args:
-        given: options by name, as for Memory Gym's `reset`.
+        given: options by name.
         defaults: all options of the task with their defaults.
 
     Raises:
@@ -81,6 +81,13 @@ class Options:
         if not _is_whole(value) or not (1 <= value <= MAX_INT or value == -1):
             raise self.invalid(name, f"a whole number{_limits(1, MAX_INT)}, or -1 for no limit")
         return int(value)
+
+    def choice(self, name: str, *allowed: str) -> str:
+        """Reads one of the allowed words."""
+        value = self._values[name]
+        if value not in allowed:
+            raise self.invalid(name, "one of " + ", ".join(allowed))
+        return str(value)
 
     def integer_list(self, name: str, low: int, high: int) -> list[int]:
         """Reads a list of whole numbers from `low` to `high`, from which each reset samples uniformly."""

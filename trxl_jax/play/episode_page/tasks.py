@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from trxl_jax.play.record import ActionNames
 
 _MEMORY_GYM = ("MortarMayhem", "MysteryPath", "SearingSpotlights")
+_ASKING_FOR_SUITS = ("RepeatPrevious", "RepeatFirst", "Autoencode")
 
 _MOVE = (("horizontal", ("stay", "left", "right")), ("vertical", ("stay", "up", "down")))
 _TURN = (("action", ("stay", "turn left", "turn right", "forward")),)
@@ -12,6 +13,8 @@ _PATH = (("action", ("stay", "right", "up", "down")),)
 _MINIGRID = (("action", ("turn left", "turn right", "forward", "pick up", "drop", "toggle", "done")),)
 _CORRIDOR = (("action", ("left", "right")),)
 _T_MAZE = (("action", ("right", "up", "left", "down")),)
+_SUITS = (("suit", ("spade", "diamond", "club", "heart")),)
+_GUESS = (("guess", ("higher", "lower")),)
 
 Branches = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -45,6 +48,10 @@ def branches(
         known = _CORRIDOR
     elif "TMaze" in env_id:
         known = _T_MAZE
+    elif any(name in env_id for name in _ASKING_FOR_SUITS):
+        known = _SUITS
+    elif "HigherLower" in env_id:
+        known = _GUESS
     else:
         known = ()
     if [len(choices) for _, choices in known] == list(action_nvec):

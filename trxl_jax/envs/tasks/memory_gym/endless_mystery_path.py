@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
+from trxl_jax.envs.tasks.batching import only_where_needed
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_drawing import COLUMNS, EndlessDrawing, Scene
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import (
     EndlessMysteryPathLayout,
@@ -22,7 +23,6 @@ from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import (
 from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW, MemoryGymEnvironment
 from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE
 from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import RADIUS
-from trxl_jax.envs.tasks.memory_gym.path_batch import only_where_needed
 from trxl_jax.envs.tasks.memory_gym.path_search import GRID_SIZE, NUM_WORDS, find_path, path_draws
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 from trxl_jax.envs.tasks.options import Options

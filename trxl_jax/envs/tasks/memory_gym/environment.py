@@ -12,6 +12,7 @@ from gymnax.environments import spaces as gymnax_spaces
 
 from trxl_jax.envs.tasks.layouts import LayoutEnvironment
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
+from trxl_jax.envs.tasks.spaces import MultiDiscrete
 
 OVERFLOW = "overflow"
 """Entry of infos: whether the episode was truncated because a fixed-size table was full."""
@@ -39,27 +40,6 @@ def next_rotation(rotation: jax.Array, action: jax.Array) -> jax.Array:
     """Rotation i32[] of the agent after an action i32[2] of `FREE_NVEC`."""
     turned = jnp.asarray(_ROTATIONS)[action[0], action[1]]
     return jnp.where(turned < 0, rotation, turned)
-
-
-class MultiDiscrete(gymnax_spaces.Space):
-    """Space of several discrete choices, which gymnax lacks.
-
-    Args:
-        nvec: number of choices of each branch. Samples are i32[branches] with `0 <= sample < nvec`.
-    """
-
-    def __init__(self, *nvec: int) -> None:
-        self.nvec = np.asarray(nvec)
-        self.shape = self.nvec.shape
-        self.dtype = jnp.int32
-
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Samples uniformly, i32[branches]."""
-        return jax.random.randint(key, self.shape, 0, self.nvec, self.dtype)
-
-    def contains(self, x: jax.Array) -> jax.Array:
-        """Whether every choice is valid, bool[]."""
-        return jnp.all((x >= 0) & (x < self.nvec))
 
 
 class MemoryGymEnvironment(LayoutEnvironment):

@@ -15,10 +15,10 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from trxl_jax.envs.tasks.batching import only_where_needed
 from trxl_jax.envs.tasks.memory_gym import drawing, sprites
 from trxl_jax.envs.tasks.memory_gym.environment import MemoryGymEnvironment
 from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE, TILE_OF_PIXEL, draw_agent, to_rgb
-from trxl_jax.envs.tasks.memory_gym.path_batch import only_where_needed
 from trxl_jax.envs.tasks.memory_gym.path_search import GRID_SIZE, NUM_WORDS, find_path, path_draws
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 from trxl_jax.envs.tasks.options import Options

@@ -24,17 +24,34 @@ def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         work: pure function of one environment's arrays that closes over no traced values.
     """
+    replaced = replaced_where_needed(work)
+
+    def one(needed: jax.Array, *args: Any) -> Any:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(work, *args))
+        return replaced(needed, zeros, *args)
+
+    return one
+
+
+def replaced_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function conditional: the result takes two additional first arguments, `needed`, bool[], and `old`.
+
+    It returns `work(*args)` where `needed` is true, and `old`, a pytree of the same arrays, elsewhere. The costs are
+    those of `only_where_needed`.
+
+    Args:
+        work: as for `only_where_needed`.
+    """
 
     @custom_vmap
-    def one(needed: jax.Array, *args: Any) -> Any:
-        results = _zeros(jax.eval_shape(work, *args))
-        return jax.lax.while_loop(lambda x: x[0], lambda x: (jnp.bool_(False), work(*args)), (needed, results))[1]
+    def one(needed: jax.Array, old: Any, *args: Any) -> Any:
+        return jax.lax.while_loop(lambda x: x[0], lambda x: (jnp.bool_(False), work(*args)), (needed, old))[1]
 
     @one.def_vmap
-    def batch(size: int, batched: list[Any], needed: jax.Array, *args: Any) -> tuple[Any, Any]:
-        needed, *args = jax.tree.map(
+    def batch(size: int, batched: list[Any], needed: jax.Array, old: Any, *args: Any) -> tuple[Any, Any]:
+        needed, old, *args = jax.tree.map(
             lambda x, has_batch: x if has_batch else jnp.broadcast_to(x, (size, *jnp.shape(x))),
-            (needed, *args),
+            (needed, old, *args),
             (*batched,),
         )
         group_size = min(GROUP_SIZE, size)
@@ -47,12 +64,7 @@ def only_where_needed(work: Callable[..., Any]) -> Callable[..., Any]:
             results = jax.tree.map(lambda x, values: x.at[chosen].set(values, mode="drop"), results, worked)
             return waiting.at[chosen].set(False, mode="drop"), results
 
-        results = _zeros(jax.eval_shape(jax.vmap(work), *args))
-        results = jax.lax.while_loop(lambda carry: carry[0].any(), group, (needed, results))[1]
+        results = jax.lax.while_loop(lambda carry: carry[0].any(), group, (needed, old))[1]
         return results, jax.tree.map(lambda _: True, results)
 
-    return lambda needed, *args: one(jnp.asarray(needed), *args)
-
-
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return lambda needed, old, *args: one(jnp.asarray(needed), old, *args)
