@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trxl_jax.cli import run_command
 from trxl_jax.envs.registry import make_single
-from trxl_jax.envs.tasks.popgym import HOST_PREFIX, TASKS
+from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
 from trxl_jax.errors import ConfigError
 
 
@@ -215,7 +215,7 @@ def summary(returns: Any) -> Returns:
 
 def measure(name: str, episodes: int, host_episodes: int, seed: int) -> dict[str, Returns]:
     """Mean returns by player."""
-    task = TASKS[name]()
+    task = GAMES[name]()
     kind = type(task).__name__
     keys = jax.random.split(jax.random.key(seed), 4)
 
@@ -245,14 +245,14 @@ def show(name: str, row: dict[str, Returns], *, heading: bool) -> None:
 def main(flags: Sequence[str]) -> int:
     """Measures and prints a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("tasks", nargs="*", default=list(GAMES))
     parser.add_argument("--episodes", type=int, default=4000)
     parser.add_argument("--host_episodes", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(flags)
-    unknown = sorted(set(options.tasks) - set(TASKS))
+    unknown = sorted(set(options.tasks) - set(GAMES))
     if unknown:
-        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
+        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(GAMES)}")
     for name in options.tasks:
         show(
             name,

@@ -14,7 +14,7 @@ import numpy as np
 from tests.support.paths import ROOT
 from tests.support.popgym import PLAYERS, Episodes, record
 from trxl_jax.envs.registry import make_single
-from trxl_jax.envs.tasks.popgym import HOST_PREFIX, TASKS
+from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
 
 FOLDER = ROOT / "tests" / "golden" / "popgym"
 _SEED = 1000
@@ -48,5 +48,5 @@ def read(name: str, task: Any) -> Episodes:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for task in TASKS:
+    for task in GAMES:
         write(task)

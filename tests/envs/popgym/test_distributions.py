@@ -12,7 +12,7 @@ from scipy import stats
 
 from tests.support.paths import ROOT
 from trxl_jax.envs.registry import make_single
-from trxl_jax.envs.tasks.popgym import HOST_PREFIX, TASKS
+from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
 from trxl_jax.envs.tasks.popgym.host import INSTALL
 
 pytestmark = pytest.mark.optimised
@@ -32,7 +32,7 @@ def returns() -> Any:
 
 
 def layouts(name: str, num: int = NUM) -> Any:
-    task = TASKS[name]()
+    task = GAMES[name]()
     draw = jax.jit(jax.vmap(task.init_layout, (0, None)))
     return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(7), num), task.default_params))
 
@@ -75,7 +75,7 @@ def test_chances_of_arms_are_uniform() -> None:
 
 
 def test_arms_win_as_often_as_their_chances_say() -> None:
-    task = TASKS["MultiarmedBanditEasy-v0"]()
+    task = GAMES["MultiarmedBanditEasy-v0"]()
     params = task.default_params
     _, state = task.reset_env(jax.random.key(0), params)
     chances = np.array([0, 0.02, 0.25, 0.5, 0.97, 1, 0.6, 0.7, 0.8, 0.9], np.float32)
@@ -170,9 +170,9 @@ def test_perfect_play_is_best_and_play_without_memory_worse(name: str, returns: 
 
 @needs_popgym
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_random_play_has_the_packages_returns(name: str, returns: Any) -> None:
     theirs = returns.host_returns(name, 400, 1)
-    ours = np.asarray(returns.play(TASKS[name](), returns.RANDOM, jax.random.key(1), 4000)[0].sum(axis=1), float)
+    ours = np.asarray(returns.play(GAMES[name](), returns.RANDOM, jax.random.key(1), 4000)[0].sum(axis=1), float)
     assert stats.ttest_ind(ours, theirs, equal_var=False).pvalue > P_VALUE
     assert stats.ks_2samp(ours.round(4), theirs.round(4)).pvalue > P_VALUE

@@ -10,7 +10,7 @@ import pytest
 from tests.support.popgym import EPISODES, PLAYERS, SEED, Episodes, assert_equal, record
 from tests.support.popgym_golden import read
 from trxl_jax.envs.registry import make_single
-from trxl_jax.envs.tasks.popgym import HOST_PREFIX, TASKS
+from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
 from trxl_jax.envs.tasks.popgym.host import INSTALL
 
 needs_popgym = pytest.mark.skipif(find_spec("popgym") is None, reason=f"needs the released package: {INSTALL}")
@@ -30,20 +30,20 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 @cache
 def golden(name: str) -> Episodes:
-    return read(name, TASKS[name]())
+    return read(name, GAMES[name]())
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_recorded_episodes_are_equal(name: str) -> None:
     assert len(golden(name).length) == len(PLAYERS)
-    assert_equal(TASKS[name](), golden(name))
+    assert_equal(GAMES[name](), golden(name))
 
 
 @needs_popgym
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_episodes_are_equal(name: str) -> None:
     episodes = record(make_single(HOST_PREFIX + name).unwrapped, EPISODES, SEED)
-    assert_equal(TASKS[name](), episodes)
+    assert_equal(GAMES[name](), episodes)
     # For the table in docs/environments.md; shown by pytest -s.
     print(f"\n{name}: {EPISODES} episodes, {episodes.length.sum()} steps")
 
@@ -54,14 +54,14 @@ def test_options_have_the_packages_effects(family: str, options: dict[str, Any])
     import popgym.envs
 
     env = getattr(popgym.envs, family)(**options)
-    task, _ = TASKS[f"{family}Easy-v0"]().from_options(options)
+    task, _ = GAMES[f"{family}Easy-v0"]().from_options(options)
     assert_equal(task, record(env, max(3, EPISODES // 5), SEED))
 
 
 @needs_popgym
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_spaces_and_lengths_are_the_packages(name: str) -> None:
-    task, env = TASKS[name](), make_single(HOST_PREFIX + name)
+    task, env = GAMES[name](), make_single(HOST_PREFIX + name)
 
     def described(space: Any) -> Any:
         if hasattr(space, "spaces"):
@@ -75,7 +75,7 @@ def test_spaces_and_lengths_are_the_packages(name: str) -> None:
 
 def rewards_of(name: str) -> set[float]:
     """All rewards that a task can give, as its parameters say."""
-    params = TASKS[name]().default_params
+    params = GAMES[name]().default_params
     match name.partition("-")[0][:8]:
         case "MineSwee":
             return {params.new_reward, params.again_reward, params.mine_reward}
@@ -88,21 +88,21 @@ def rewards_of(name: str) -> set[float]:
     return {params.reward, -params.reward}
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_recorded_episodes_have_every_reward(name: str) -> None:
     episodes = golden(name)
     given = np.concatenate([reward[:length] for reward, length in zip(episodes.reward, episodes.length)])
     assert set(given.tolist()) == {float(reward) for reward in rewards_of(name)}
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_recorded_episodes_end_in_every_way(name: str) -> None:
     episodes = golden(name)
     assert episodes.terminated.any() != name.startswith("Multiarmed")
     assert episodes.truncated.any() == name.startswith(("Concentration", "Multiarmed", "MineSweeper", "Battleship"))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GAMES)
 def test_perfect_play_is_worth_1_where_luck_has_no_part(name: str) -> None:
     episodes = golden(name)
     best = episodes.reward[1, : episodes.length[1]].astype(float).sum()

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from trxl_jax.envs.tasks.popgym.control_names import CONTROL_TASKS
+
 HOST_PREFIX = "popgym-"
 """What the released package puts before the names of its tasks, as in `popgym-RepeatPreviousEasy-v0`."""
 
@@ -14,7 +16,7 @@ def _task(where: str, **settings: Any) -> Callable[[], Any]:
     return lambda: getattr(import_module(f"{__name__}.{module}"), kind)(**settings)
 
 
-TASKS: dict[str, Callable[[], Any]] = {
+GAMES: dict[str, Callable[[], Any]] = {
     "RepeatPreviousEasy-v0": _task("repeat_previous:RepeatPrevious", num_decks=1, k=4),
     "RepeatPreviousMedium-v0": _task("repeat_previous:RepeatPrevious", num_decks=2, k=32),
     "RepeatPreviousHard-v0": _task("repeat_previous:RepeatPrevious", num_decks=3, k=64),
@@ -43,4 +45,9 @@ TASKS: dict[str, Callable[[], Any]] = {
     "BattleshipMedium-v0": _task("battleship:Battleship", board_size=10),
     "BattleshipHard-v0": _task("battleship:Battleship", board_size=12),
 }
+CONTROL: dict[str, Callable[[], Any]] = {
+    name: _task(f"control:{kind}", **settings) for name, (kind, settings) in CONTROL_TASKS.items()
+}
+
+TASKS = GAMES | CONTROL
 """A function that makes the task, by its name in the released package without `HOST_PREFIX`."""
