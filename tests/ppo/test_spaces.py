@@ -47,8 +47,9 @@ def test_single_arrays(kind: str, tmp_path: Path) -> None:
     assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=20) >= 0.95
 
 
+@pytest.mark.slow
 def test_everything_at_once_on_the_host(tmp_path: Path) -> None:
-    assert learned(tmp_path / "run", lambda: Repeating(EVERYTHING)) >= 0.95
+    assert learned(tmp_path / "run", lambda: Repeating(EVERYTHING), iterations=20) >= 0.95
 
 
 def test_nested_spaces_on_the_device(tmp_path: Path) -> None:
