@@ -6,13 +6,16 @@
 A preset has a row for its task on the host and, if there is one, another for its task on the device ("-device"); both
 are compared with the same runs of the original. DIR is a checkout of CleanRL, PYTHON an interpreter whose environment
 can run its `ppo_trxl.py`. Programs take turns: in each round first ours, on the host and on the device, then the
-original, each in a process of its own. The first round of ours compiles everything, later ones read the cache. Figures
-are medians over rounds; a row that is measured replaces that of an earlier call. Writes OUT.json and OUT.md.
+original, each in a process of its own. The first round of ours compiles everything; after the last one more process of
+each kind compiles with the cache that they have filled. Figures are medians over rounds; a row that is measured replaces
+that of an earlier call. Writes OUT.json and OUT.md.
 
 - *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them, as many as make up
   16,384 steps unless K says otherwise. The original prints a line an iteration; with more than one, the time between
   lines counts, otherwise the speed that it prints.
 - *floor* is that of `floors.py`, in steps per second.
+
+The original takes no `env_kwargs`; presets with some are measured without it.
 """
 
 import argparse
@@ -74,7 +77,7 @@ def rows() -> dict[str, Config]:
 
 
 def measure_ours(name: str, iterations: int, cache: Path) -> dict[str, float]:
-    """Figures of a row in a process of its own."""
+    """Figures of a row in a process of its own; without iterations only the time of compiling."""
     flags = [name.removesuffix(DEVICE), *(["--backend", "device"] if name.endswith(DEVICE) else [])]
     command = [sys.executable, str(_HERE / "throughput.py"), *flags, "--iterations", str(iterations), "--json"]
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
@@ -82,11 +85,13 @@ def measure_ours(name: str, iterations: int, cache: Path) -> dict[str, float]:
     if ran.returncode:
         raise UserError(f"{name}: {ran.stderr.strip()[-300:]}")
     figures = json.loads(ran.stdout.splitlines()[-1])
-    return {
+    compiling = {"compile_seconds": figures["compile_seconds"]["rollout and update"]}
+    if not iterations:
+        return compiling
+    return compiling | {
         "steps_per_second": figures["steps_per_second"],
         "rollout_seconds": figures["rollout_seconds"],
         "update_seconds": figures["update_seconds"],
-        "compile_seconds": figures["compile_seconds"]["rollout and update"],
         "peak_bytes": figures["peak_rss_bytes"],
     }
 
@@ -138,18 +143,23 @@ def measure(
             for name in names:
                 ours[name].append(measure_ours(name, iterations, Path(cache) / name))
                 print(f"{name}, round {i + 1}: {ours[name][-1]['steps_per_second']:,.0f} steps/s", flush=True)
-            if original is not None and i < original_rounds:
+            if original is not None and i < original_rounds and not rows()[preset].env_kwargs:
                 theirs.append(measure_original(rows()[preset], iterations, original))
                 print(f"{preset}, round {i + 1}, original: {theirs[-1]['steps_per_second']:,.0f} steps/s", flush=True)
-    return {name: _row(name, figures, theirs, iterations) for name, figures in ours.items()}
+        cached = {name: measure_ours(name, 0, Path(cache) / name)["compile_seconds"] for name in names}
+    return {name: _row(name, ours[name], theirs, iterations, cached[name]) for name in names}
 
 
 def _row(
-    name: str, ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]], iterations: int
+    name: str,
+    ours: Sequence[dict[str, float]],
+    theirs: Sequence[dict[str, float]],
+    iterations: int,
+    cached_compile_seconds: float,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"rounds": len(ours), "iterations": iterations, "ours": _medians(ours)}
     row["ours"]["compile_seconds"] = ours[0]["compile_seconds"]
-    row["ours"]["cached_compile_seconds"] = ours[-1]["compile_seconds"] if len(ours) > 1 else None
+    row["ours"]["cached_compile_seconds"] = cached_compile_seconds
     if theirs:
         row["original"] = _medians(theirs) | {"rounds": len(theirs)}
         row["ratio"] = row["ours"]["steps_per_second"] / row["original"]["steps_per_second"]

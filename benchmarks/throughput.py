@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [PRESET] [--iterations 5] [--json] [--flags of train.py]
 
 Whole iterations are timed after one warm-up iteration; results are medians. Rollout and update are timed as two
-programs, as they run with host environments; with device environments the joint program is timed as well.
+programs, as they run with host environments; with device environments the joint program is timed as well. With
+`--iterations 0` nothing is run, only compiled.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def _measure(config: Config, env: Environment, iterations: int) -> dict[str, Any
         return program
 
     collect, learn = compiled("rollout and update", compile_collect_and_learn)
+    if not iterations:
+        return {"env_id": config.env_id, "compile_seconds": compile_seconds}
     seconds: dict[str, list[float]] = {"rollout": [], "update": [], "iteration": []}
     for i in range(iterations + 1):
         started = time.perf_counter()
@@ -126,7 +129,7 @@ def main(flags: Sequence[str]) -> int:
     if not {"-h", "--help"}.isdisjoint(rest):
         own.print_help()
     figures = measure(parse(rest).config, options.iterations)
-    if options.json:
+    if options.json or not options.iterations:
         print(json.dumps(figures))
     else:
         show(figures)
