@@ -23,7 +23,7 @@ from trxl_jax.envs.observations import PICTURE_84, numbers
 from trxl_jax.envs.registry import make_env
 from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.minibatch import forward_minibatch
-from trxl_jax.ppo.observations import PlainArray, RolloutObservations
+from trxl_jax.ppo.observations import MinibatchObservations, PlainArray
 from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
 from trxl_jax.ppo.update import Minibatch, ppo_loss
@@ -59,7 +59,7 @@ def make_batch(spec: EnvSpec) -> Minibatch:
     shape = (N, Q, *spec.obs.arrays[""].shape)
     obs = rng.integers(0, 256, shape) if spec.has_pictures else rng.normal(size=shape)
     return Minibatch(
-        observations=RolloutObservations({"": PlainArray(jnp.asarray(obs, spec.obs.arrays[""].dtype))}),
+        observations=MinibatchObservations({"": PlainArray(jnp.asarray(obs, spec.obs.arrays[""].dtype))}),
         action=jnp.asarray(rng.integers(0, 2, (N, Q, branches)), jnp.int32),
         log_prob=jnp.asarray(-1 - rng.random((N, Q, branches)) / 10, jnp.float32),
         value=jnp.asarray(rng.normal(size=(N, Q)), jnp.float32),
