@@ -52,7 +52,7 @@ def test_the_best_action_is_learned(side: str, kind: str, tmp_path: Path) -> Non
     train(CONFIG.replace(run_dir=str(run_dir)), env=env)
     policy = trxl_jax.load(run_dir)
     result = trxl_jax.evaluate(policy, 50, env=env, deterministic=True)
-    assert result.means["r"] >= 0.95 * 8
+    assert result.means["r"] >= 0.9 * 8
 
 
 def test_pendulum_is_the_same_task_on_host_and_device() -> None:

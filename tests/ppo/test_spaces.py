@@ -44,18 +44,18 @@ SIMPLE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SIMPLE)
 def test_single_arrays(kind: str, tmp_path: Path) -> None:
-    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=20) >= 0.95
+    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=20) >= 0.9
 
 
 @pytest.mark.slow
 def test_everything_at_once_on_the_host(tmp_path: Path) -> None:
-    assert learned(tmp_path / "run", lambda: Repeating(EVERYTHING), iterations=20) >= 0.95
+    assert learned(tmp_path / "run", lambda: Repeating(EVERYTHING), iterations=30) >= 0.9
 
 
 def test_nested_spaces_on_the_device(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    assert learned(run_dir, Showing()) >= 0.95
-    assert evaluate(load(run_dir), 8, env=Showing()).means["r"] >= 0.95
+    assert learned(run_dir, Showing()) >= 0.9
+    assert evaluate(load(run_dir), 8, env=Showing()).means["r"] >= 0.9
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_worker_processes_and_reconstruction(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     changes = {"async_envs": True, "reconstruction_coef": 0.1, "num_envs": 4}
     space = spaces.Dict({"picture": spaces.Box(0, 255, (36, 36, 1), np.uint8), "cells": spaces.Discrete(3)})
-    assert learned(run_dir, lambda: Repeating(space), **changes) >= 0.95
+    assert learned(run_dir, lambda: Repeating(space), **changes) >= 0.9
 
 
 def test_a_policy_takes_the_arrays_by_name(tmp_path: Path) -> None:
