@@ -6,8 +6,8 @@
 A preset has a row for its task on the host and, if there is one, another for its task on the device ("-device"); both
 are compared with the same runs of the original. DIR is a checkout of CleanRL, PYTHON an interpreter whose environment
 can run its `ppo_trxl.py`. Programs take turns: in each round first ours, on the host and on the device, then the
-original, each in a process of its own. The first round of ours compiles everything; after the last one more process of
-each kind compiles with the cache that they have filled. Figures are medians over rounds; a row that is measured replaces
+original, each in a process of its own. The first round of ours compiles everything; in the end one more process
+of each kind compiles with the cache that they filled. Figures are medians over rounds; a row that is measured replaces
 that of an earlier call. Writes OUT.json and OUT.md.
 
 - *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them, as many as make up
