@@ -64,11 +64,10 @@ class Restricted(gymnasium.Env):
 
 @struct.dataclass
 class RestrictedState(gymnax_environment.EnvState):
-    """time i32[]; mask bool[4]; broken bool[], whether an invalid action was taken."""
+    """time i32[]; mask bool[4]."""
 
     time: Any
     mask: jax.Array
-    broken: jax.Array
 
 
 class DeviceRestricted(gymnax_environment.Environment[RestrictedState, gymnax_environment.EnvParams]):
@@ -87,12 +86,12 @@ class DeviceRestricted(gymnax_environment.Environment[RestrictedState, gymnax_en
         return jax.random.permutation(key, jnp.arange(CHOICES) < 2)
 
     def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, RestrictedState]:
-        return jnp.zeros(1), RestrictedState(time=jnp.int32(0), mask=self._draw(key), broken=jnp.bool_(False))
+        return jnp.zeros(1), RestrictedState(time=jnp.int32(0), mask=self._draw(key))
 
     def step_env(self, key: jax.Array, state: RestrictedState, action: Any, params: Any) -> tuple:
         lowest = jnp.argmax(state.mask)
         reward = jnp.where(state.mask[action], (action == lowest).astype(jnp.float32), -100.0)
-        state = RestrictedState(time=state.time + 1, mask=self._draw(key), broken=~state.mask[action])
+        state = RestrictedState(time=state.time + 1, mask=self._draw(key))
         return jnp.zeros(1), state, reward, jnp.bool_(False), {}
 
     def observation_space(self, params: Any) -> gymnax_spaces.Box:

@@ -242,8 +242,7 @@ def make_distribution(
 
 def count_empty(mask: jax.Array, action: ActionSpace) -> jax.Array:
     """In how many steps of a mask bool[..., sum(nvec)] a branch has no valid choice, f32[]."""
-    nvec = [n for part in action.parts if isinstance(part, DiscreteActions) for n in part.nvec]
-    branches = jnp.split(mask, np.cumsum(nvec)[:-1], axis=-1)
+    branches = jnp.split(mask, np.cumsum(action.nvec)[:-1], axis=-1)
     return (~jnp.stack([branch.any(axis=-1) for branch in branches]).all(axis=0)).sum().astype(jnp.float32)
 
 

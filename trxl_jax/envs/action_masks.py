@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trxl_jax.envs.actions import ActionSpace, DiscreteActions
+from trxl_jax.envs.actions import ActionSpace
 from trxl_jax.envs.observations import ArraySpace, DictSpace, ObservationSpace, arrays_of
 from trxl_jax.envs.space_kinds import kinds
 from trxl_jax.errors import ConfigError
@@ -49,10 +49,9 @@ def nvec_to_mask(action: ActionSpace, key: str, env_name: str) -> tuple[int, ...
     Raises:
         ConfigError: there is none.
     """
-    nvec = tuple(n for part in action.parts if isinstance(part, DiscreteActions) for n in part.nvec)
-    if not nvec:
+    if not action.nvec:
         raise ConfigError(f"--action_mask_key {key}: {env_name} has no discrete actions; leave it out")
-    return nvec
+    return action.nvec
 
 
 def read_mask(value: Any, nvec: Sequence[int]) -> np.ndarray:

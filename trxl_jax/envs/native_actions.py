@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trxl_jax.envs.actions import ActionSpace, BoxActions, DiscreteActions, MixedActions
-from trxl_jax.envs.space_kinds import describe, kinds
+from trxl_jax.envs.space_kinds import OWN_ID, describe, kinds
 from trxl_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     import jax
 
     Array = jax.Array | np.ndarray
-
-_OWN_ID = "register the result as an id of your own (--env_id module:id) or pass it to trxl_jax.train as `env`"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +92,7 @@ class NativeActions:
             raise ConfigError(
                 f"--env_id {name}: actions {describe(space)} are not supported, only Discrete, MultiDiscrete, "
                 "MultiBinary and Box ones of floats, and Tuple or Dict of these; make a wrapper that maps such actions "
-                f"to them, and {_OWN_ID}"
+                f"to them, and {OWN_ID}"
             )
         is_nested = not isinstance(tree, _Leaf)
         return cls(_joined([leaf.space for _, leaf in leaves]), _names(leaves) if is_nested else None, tree)

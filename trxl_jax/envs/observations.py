@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trxl_jax.envs.space_kinds import describe, kinds
+from trxl_jax.envs.space_kinds import OWN_ID, describe, kinds
 from trxl_jax.errors import ConfigError, brief
 
 Path = tuple[str | int, ...]
@@ -19,7 +19,6 @@ Path = tuple[str | int, ...]
 _KINDS = ("picture", "numbers", "choices", "mask")
 _MAX_NUMBERS = 2**20
 _MAX_CHOICES = 2**16
-_OWN_ID = "register the result as an id of your own (--env_id module:id) or pass it to trxl_jax.train as `env`"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +150,7 @@ class Place(NamedTuple):
         path: keys and indices that lead to it.
         array: what the agent gets.
         start: the lowest of an environment's own choices, which become 0; otherwise 0.
-        low: the least of the numbers, of the array's shape; None of pictures and choices.
+        low: the least of the values that the agent gets, of the array's shape; None of pictures.
         high: the largest.
     """
 
@@ -197,10 +196,8 @@ class ObservationReader:
 
     def bounds(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Lowest and highest values [*shape] of the arrays of numbers, by name."""
-        named = zip(self.space.arrays, self.places, strict=True)
-        return {
-            name: (place.low, place.high) for name, place in named if place.low is not None and place.high is not None
-        }
+        numbers = [pair for pair in zip(self.space.arrays, self.places, strict=True) if pair[1].array.kind == "numbers"]
+        return {name: (np.asarray(place.low), np.asarray(place.high)) for name, place in numbers}
 
 
 def read_observation_space(name: str, space: Any) -> ObservationReader:
@@ -251,7 +248,7 @@ def _place(name: str, path: Path, space: Any, whole: Any) -> Place:
             raise ConfigError(f"{refused}: {nvec.sum():,} choices are too many; {_advice()}")
         start = np.asarray(0 if getattr(space, "start", None) is None else space.start)
         array = choices(nvec.reshape(-1).tolist(), nvec.shape)
-        return Place(path, array, start if start.any() else 0)
+        return Place(path, array, start if start.any() else 0, np.zeros_like(nvec), nvec - 1)
     if "MultiBinary" in found and math.prod(shape) > 0:
         return Place(path, numbers(*shape), 0, np.zeros(shape), np.ones(shape))
     if "Box" not in found or math.prod(shape) == 0:
@@ -268,7 +265,7 @@ def _place(name: str, path: Path, space: Any, whole: Any) -> Place:
 
 
 def _advice() -> str:
-    return f"make such of them in a wrapper, and {_OWN_ID}"
+    return f"make such of them in a wrapper, and {OWN_ID}"
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -304,8 +301,7 @@ def _checked(place: Place, what: str, value: Any) -> np.ndarray:
         raise ValueError(f"{what} of {found.dtype} in a space of {'whole ' * (array.kind == 'choices')}numbers")
     if array.kind == "choices":
         cast = np.asarray(found - place.start)
-        outside = (cast < 0) | (cast >= np.reshape(array.nvec, array.shape))
-        if outside.any():
+        if (cast < place.low).any() or (cast > place.high).any():
             raise ValueError(f"{what} is {brief(found.tolist())}, which its space does not contain")
         return cast.astype(np.int32)
     if found.dtype == np.float32:

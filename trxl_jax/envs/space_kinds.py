@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+OWN_ID = "register the result as an id of your own (--env_id module:id) or pass it to trxl_jax.train as `env`"
+"""What to do with an environment that was wrapped because the agent can't take its spaces."""
+
 
 def kinds(space: Any) -> set[str]:
     """Names of a space's class and its bases: suites with gymnax's interface bring classes of their own."""

@@ -136,7 +136,8 @@ class Policy:
             output, memory = self.decide(_batch_of_one(obs), memory.unsqueeze(), reward)
             return jax.tree.map(lambda x: jnp.squeeze(x, axis=0), output), memory.squeeze()
         time = memory.steps, memory.episode_step
-        x, mask = self._read(obs, memory, reward), self.agent.mask_of(self._own_arrays(obs))
+        obs = self._own_arrays(obs)
+        x, mask = self._read(obs, memory, reward), self.agent.mask_of(obs)
         output, entry = self.agent.apply(self.params, x, memory.core, *time, mask, method="decide")
         core = self.agent.apply(self.params, memory.core, entry, *time, method="write")
         return output, PolicyMemory(core, memory.steps + 1, memory.episode_step + 1, memory.previous)
@@ -159,7 +160,7 @@ class Policy:
         if memory.is_single:
             reward = None if reward is None else jnp.asarray(reward)[None]
             return self.attention(_batch_of_one(obs), memory.unsqueeze(), reward)[0]
-        inputs = self._read(obs, memory, reward), memory.core, memory.steps, memory.episode_step
+        inputs = self._read(self._own_arrays(obs), memory, reward), memory.core, memory.steps, memory.episode_step
         _, sown = self.agent.apply(self.params, *inputs, method="decide", mutable="intermediates")
         return core.weights_by_age(sown["intermediates"], memory.steps)
 
@@ -187,13 +188,13 @@ class Policy:
         return {name: jnp.asarray(obs[name]) for name in space.arrays}
 
     def _read(self, obs: Any, memory: PolicyMemory, reward: Any) -> jax.Array:
-        """What the core gets, f32[N, D]."""
+        """What the core gets, f32[N, D], of the agent's own arrays."""
         previous, reads = memory.previous, self.agent.previous
         if reads is not None and reads.reward and reward is None:
             raise ValueError("this agent reads the reward of the step before; give it as `reward`")
         if previous is not None and reward is not None:
             previous = previous._replace(reward=jnp.asarray(reward, jnp.float32))
-        encoded = self.agent.apply(self.params, self._own_arrays(obs), method="encode")
+        encoded = self.agent.apply(self.params, obs, method="encode")
         return self.agent.apply(self.params, encoded, previous, memory.episode_step, method="join")
 
 
