@@ -88,8 +88,8 @@ def count_cards(task: Any, state: Any, key: jax.Array) -> jax.Array:
     """HigherLower: guesses what is likelier with the cards that are left."""
     place = jnp.arange(task.num_cards)
     left = place > state.time
-    now = state.ranks[state.time]
-    return jnp.where((left & (state.ranks > now)).sum() >= (left & (state.ranks < now)).sum(), 0, 1)
+    now = state.cards[state.time]
+    return jnp.where((left & (state.cards > now)).sum() >= (left & (state.cards < now)).sum(), 0, 1)
 
 
 def best_mean(task: Any, record: jax.Array, state: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -105,11 +105,11 @@ def best_mean(task: Any, record: jax.Array, state: Any, key: jax.Array) -> tuple
 
 
 BEST = {
-    "RepeatPrevious": fixed(lambda task, state, key: state.suits[state.time + 1 - task.settings["k"]]),
-    "RepeatFirst": fixed(lambda task, state, key: state.suits[0]),
-    "Autoencode": fixed(lambda task, state, key: state.suits[2 * task.num_cards - 2 - state.time]),
+    "RepeatPrevious": fixed(lambda task, state, key: state.cards[state.time + 1 - task.settings["k"]]),
+    "RepeatFirst": fixed(lambda task, state, key: state.cards[0]),
+    "Autoencode": fixed(lambda task, state, key: state.cards[2 * task.num_cards - 2 - state.time]),
     "CountRecall": fixed(lambda task, state, key: state.counts[state.layout.queries[state.time]]),
-    "HigherLower": fixed(lambda task, state, key: 1 - (state.ranks[state.time + 1] > state.ranks[state.time])),
+    "HigherLower": fixed(lambda task, state, key: 1 - (state.cards[state.time + 1] > state.cards[state.time])),
     "Concentration": fixed(find_pairs),
     "MultiarmedBandit": fixed(lambda task, state, key: state.layout.chances.argmax()),
     "MineSweeper": fixed(lambda task, state, key: square(task, ~(state.mines | state.visited))),

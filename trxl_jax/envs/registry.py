@@ -118,9 +118,7 @@ def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Cal
             f"env must be a function that makes a Gymnasium environment or a gymnax one, not {brief(env)}"
         )
     if presentation[1:] != AS_IT_IS[1:]:
-        raise ConfigError(
-            "--minigrid_view: an environment that is passed as an object has its own view"
-        )
+        raise ConfigError("--minigrid_view: an environment that is passed as an object has its own view")
     return partial(make_presented, env, presentation) if presentation.wrapper else env
 
 

@@ -4,14 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from gymnax.wrappers import LogWrapper
 from gymnax.wrappers.gym import GymnaxToGymWrapper
 
+from tests.support.gymnax_interface import shapes_of_steps
 from trxl_jax import Config, load, make_env
 from trxl_jax.envs.device.environment import DeviceEnvironment
 from trxl_jax.envs.registry import on_backend
@@ -138,20 +137,7 @@ def test_final_observations_are_those_before_the_reset() -> None:
 def test_tasks_follow_gymnaxs_interface(name: str, bits: int) -> None:
     with jax.enable_x64(bits == 64):
         task, params = memory_gym.find_task(name).from_options({})
-        wrapped = LogWrapper(task)
-
-        def play(key: jax.Array) -> Any:
-            obs, state = wrapped.reset(key, params)
-
-            # A scan requires the same types of states from reset and step.
-            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
-                action = task.action_space(params).sample(key)
-                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
-                return (obs, state), (reward, terminated, truncated, info)
-
-            return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
-
-        (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
+        obs, _, (reward, terminated, truncated, info) = shapes_of_steps(task, params)
     space = task.observation_space(params)
     assert task.name == name
     assert (obs.shape, obs.dtype) == (space.shape, space.dtype)

@@ -1,13 +1,12 @@
 """MiniGrid's Memory tasks in JAX as users use them: presets, options, gymnax's interface."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from gymnax.wrappers import LogWrapper
 
+from tests.support.gymnax_interface import shapes_of_steps
 from trxl_jax import PRESETS, Config, make_env
 from trxl_jax.commands import train
 from trxl_jax.envs.registry import make_single, move_to_backend, on_backend
@@ -94,20 +93,7 @@ def test_people_see_the_whole_grid() -> None:
 def test_tasks_follow_gymnaxs_interface(name: str, symbolic: bool, bits: int) -> None:
     with jax.enable_x64(bits == 64):
         task, params = find_task(name).from_options({"symbolic": symbolic})
-        wrapped = LogWrapper(task)
-
-        def play(key: jax.Array) -> Any:
-            obs, state = wrapped.reset(key, params)
-
-            # A scan requires the same types of states from reset and step.
-            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
-                action = task.action_space(params).sample(key)
-                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
-                return (obs, state), (reward, terminated, truncated, info)
-
-            return jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
-
-        (obs, _), (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
+        obs, _, (reward, terminated, truncated, info) = shapes_of_steps(task, params)
     space = task.observation_space(params)
     assert task.name == name
     assert (obs.shape, obs.dtype) == (space.shape, space.dtype)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.wrappers import LogWrapper
 
 from tests.support.command import ROOT
+from tests.support.gymnax_interface import shapes_of_steps
 from trxl_jax.config import Config
 from trxl_jax.envs.registry import find_env, make_env, on_backend
 from trxl_jax.envs.tasks.batching import replaced_where_needed
@@ -90,21 +90,7 @@ def test_tasks_follow_gymnaxs_interface(name: str, bits: int) -> None:
     with jax.enable_x64(bits == 64):
         task = TASKS[name]()
         params = task.default_params
-        wrapped = LogWrapper(task)
-
-        def play(key: jax.Array) -> Any:
-            obs, state = wrapped.reset(key, params)
-
-            # A scan requires the same types of states from reset and step.
-            def step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
-                action = task.action_space(params).sample(key)
-                obs, state, reward, terminated, truncated, info = wrapped.step(key, carry[1], action, params)
-                return (obs, state), (reward, terminated, truncated, info)
-
-            (obs, state), outputs = jax.lax.scan(step, (obs, state), jax.random.split(key, 3))
-            return obs, state.env_state, outputs
-
-        obs, state, (reward, terminated, truncated, info) = jax.eval_shape(play, jax.random.key(0))
+        obs, state, (reward, terminated, truncated, info) = shapes_of_steps(task, params)
     assert jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), obs) == shapes(task.observation_space(params))
     assert {str(x.dtype) for x in jax.tree.leaves(state)} <= {"int32", "float32", "bool"}
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.bool_, np.bool_)
@@ -170,7 +156,7 @@ def test_parameters_may_differ_between_environments() -> None:
     step = jax.jit(jax.vmap(task.transition, (None, 0, 0, axes)))
     rewards = []
     for t in range(6):
-        right = states.suits[jnp.arange(3), jnp.maximum(t + 1 - params.k, 0)]
+        right = states.cards[jnp.arange(3), jnp.maximum(t + 1 - params.k, 0)]
         states, reward, _, _ = step(jax.random.key(0), states, right, params)
         rewards.append(np.asarray(reward) > 0)
     np.testing.assert_array_equal(np.sum(rewards, axis=0), [6, 5, 2])

@@ -5,26 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment as gymnax_environment
 from gymnax.environments import spaces as gymnax_spaces
 
 from trxl_jax.envs.tasks.options import Options
 from trxl_jax.envs.tasks.popgym import deck
+from trxl_jax.envs.tasks.popgym.dealing import DealingTask, DealtState
 from trxl_jax.envs.tasks.popgym.drawing import draw_cards
-from trxl_jax.envs.tasks.popgym.environment import POPGymEnvironment, RewardParams, share
-
-
-@struct.dataclass
-class RepeatPreviousState(gymnax_environment.EnvState):
-    """State of one episode.
-
-    Fields:
-        time: i32[], steps so far.
-        suits: i32[N], of all cards, in the order in which they are dealt.
-    """
-
-    time: Any
-    suits: jax.Array
+from trxl_jax.envs.tasks.popgym.environment import RewardParams, share
 
 
 @struct.dataclass
@@ -39,7 +26,7 @@ class RepeatPreviousParams(RewardParams):
     k: int = 1
 
 
-class RepeatPrevious(POPGymEnvironment):
+class RepeatPrevious(DealingTask):
     """The task.
 
     Args:
@@ -48,8 +35,7 @@ class RepeatPrevious(POPGymEnvironment):
     """
 
     def __init__(self, num_decks: int = 1, k: int = 4) -> None:
-        super().__init__(num_decks=num_decks, k=k)
-        self.num_cards = deck.DECK_SIZE * num_decks
+        super().__init__(num_decks, k=k)
 
     def read_options(self, read: Options) -> dict[str, Any]:
         """See `POPGymEnvironment`."""
@@ -62,27 +48,15 @@ class RepeatPrevious(POPGymEnvironment):
         k = self.settings["k"]
         return RepeatPreviousParams(self.num_cards - 1, share(1, self.num_cards - k), k)
 
-    def init_layout(self, key: jax.Array, params: RepeatPreviousParams) -> jax.Array:
-        """Suits i32[N] of the shuffled cards."""
-        return deck.shuffled(key, self.settings["num_decks"], "suits")
-
-    def reset_from_layout(self, layout: jax.Array, params: RepeatPreviousParams) -> RepeatPreviousState:
-        """The state with suits i32[N], after the first card was dealt."""
-        return RepeatPreviousState(time=jnp.int32(0), suits=layout)
-
     def transition(
-        self, key: jax.Array, state: RepeatPreviousState, action: jax.Array, params: RepeatPreviousParams
-    ) -> tuple[RepeatPreviousState, jax.Array, jax.Array, jax.Array]:
+        self, key: jax.Array, state: DealtState, action: jax.Array, params: RepeatPreviousParams
+    ) -> tuple[DealtState, jax.Array, jax.Array, jax.Array]:
         """See `POPGymEnvironment`; action i32[], a suit."""
         asked = state.time + 1 - params.k
-        right = action == state.suits[asked]
+        right = action == state.cards[asked]
         reward = jnp.where(asked < 0, 0, jnp.where(right, params.reward, -params.reward)).astype(jnp.float32)
         state = state.replace(time=state.time + 1)
         return state, reward, state.time == self.num_cards - 1, jnp.bool_(False)
-
-    def observation(self, state: RepeatPreviousState) -> jax.Array:
-        """The suit i32[] of the card that was dealt last."""
-        return state.suits[state.time]
 
     def action_space(self, params: Any = None) -> gymnax_spaces.Discrete:
         """A suit."""
@@ -92,8 +66,8 @@ class RepeatPrevious(POPGymEnvironment):
         """A suit."""
         return gymnax_spaces.Discrete(deck.NUM_SUITS)
 
-    def render_debug(self, state: RepeatPreviousState, params: RepeatPreviousParams) -> jax.Array:
+    def render_debug(self, state: DealtState, params: RepeatPreviousParams) -> jax.Array:
         """A picture u8[height, width, 3] of all cards; see `draw_cards`."""
         place = jnp.arange(self.num_cards)
         asked = place == state.time + 1 - params.k
-        return draw_cards(state.suits, deck.NUM_SUITS, place <= state.time, place == state.time, asked)
+        return draw_cards(state.cards, deck.NUM_SUITS, place <= state.time, place == state.time, asked)
