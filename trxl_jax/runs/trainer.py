@@ -21,14 +21,12 @@ from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
 from trxl_jax.ppo.rollout import init_rollout_state
 from trxl_jax.ppo.train_step import (
-    EMPTY_MASKS,
     TrainStep,
     compile_train_step,
     init_states,
     iteration_keys,
     make_collect_and_learn,
 )
-from trxl_jax.ppo.update import Metrics
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.best import BestCheckpoint
 from trxl_jax.runs.debug import checked_train_step, write_rollout
@@ -37,6 +35,7 @@ from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
 from trxl_jax.runs.progress import opening_lines
 from trxl_jax.runs.recent_episodes import RecentEpisodes
+from trxl_jax.runs.update_checks import check_update
 from trxl_jax.signals import StopSignals, stop_signals
 
 # Of an update; `--debug` raises the last two. The state with which it began is worth keeping, even that of the start.
@@ -266,8 +265,7 @@ class _Run:
             with original_errors(self.env):
                 states = train_step(self.train_state, self.rollout_state, self.key)
                 train_state, rollout_state, output = jax.block_until_ready(states)
-            self._require_valid_actions(output.metrics)
-            _check_finite(output.metrics, train_state.params, self.iteration + 1)
+            check_update(output.metrics, train_state.params, self.iteration + 1, self.config)
         except Divergence as error:
             raise Divergence(f"{error}; {self._write_rollout()}") from None
         self.train_state, self.rollout_state = train_state, rollout_state
@@ -325,15 +323,6 @@ class _Run:
             return f"and {failed}"
         return f"the state before it is in {self.checkpoints / str(self.iteration)}"
 
-    def _require_valid_actions(self, metrics: Metrics) -> None:
-        """On the host the environments themselves are asked in each step."""
-        empty = int(metrics.get(EMPTY_MASKS, 0))
-        if empty:
-            raise EnvironmentFailure(
-                f"environment {self.config.env_id} allowed no action in {empty} of {self.config.batch_size} steps of "
-                f"update {self.iteration + 1}; a mask must have a valid action in each step"
-            )
-
     def _write_rollout(self) -> str:
         """Collects the rollout of a failed update a second time; returns a clause that names its file."""
         path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
@@ -366,20 +355,6 @@ def num_cores() -> int:
 
 def _blank(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def _check_finite(metrics: Metrics, params: Any, iteration: int) -> None:
-    for name in ("losses/loss", "losses/grad_norm"):
-        if not np.isfinite(metrics[name]):
-            found = f"{name} is {float(metrics[name])}"
-            raise Divergence(f"{found} in update {iteration}: training has diverged; lower --init_lr")
-    if not _all_finite(params):
-        raise Divergence(f"parameters are not finite after update {iteration}: training has diverged; lower --init_lr")
-
-
-@jax.jit
-def _all_finite(params: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
 def _check_same_run(config: Config, old: Config, resume: Path) -> None:
