@@ -2,11 +2,15 @@
 
 - CHANGELOG.md and CONTRIBUTING.md, at the top of the repository, become pages.
 - Notebooks become pages: text, code and the outputs that are stored in them.
+- The page of settings gets a table of `Config`'s fields, read from its source.
 - Links from pages to files outside `docs/` lead to pages with these files, so that the site needs no code host.
 """
 
+import ast
 import base64
+import itertools
 import json
+import math
 import os
 import posixpath
 import re
@@ -23,6 +27,9 @@ DOCS = ROOT / "docs"
 TOP_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
 SOURCE = "source"
 """Folder of the pages with files from outside `docs/`."""
+
+SETTINGS = "<!-- settings -->"
+"""Where a page has the table of all settings."""
 
 _LANGUAGES = {".py": "python", ".pyi": "python", ".toml": "toml", ".sh": "bash", ".json": "json", ".yml": "yaml"}
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
@@ -59,6 +66,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turns links to files of the repository into links to their pages."""
     origin = origin_of(page.file.src_uri)
+    if SETTINGS in markdown:
+        markdown = markdown.replace(SETTINGS, settings())
 
     def rewrite(match: re.Match[str]) -> str:
         anchor = match[2].partition("#")[2]
@@ -174,3 +183,52 @@ def _output(output: dict[str, Any], picture: Callable[[bytes, str], str]) -> str
             return f"![output of the code above]({picture(content, suffix)})"
     text = "".join(data.get("text/plain", "")).rstrip()
     return f'<div class="notebook-output" markdown>\n\n```text\n{text}\n```\n\n</div>'
+
+
+def settings() -> str:
+    """Tables of the configuration's fields, in the groups of the command line's help."""
+    config = ast.parse((ROOT / "trxl_jax" / "config.py").read_text())
+    flags = ast.parse((ROOT / "trxl_jax" / "commands" / "config_flags.py").read_text())
+    groups: dict[str, str] = ast.literal_eval(_value_of(flags, "_FIRST_FIELDS"))
+    [fields] = [node.body for node in config.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
+    lines = []
+    for field, docstring in itertools.pairwise(fields):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value):
+            continue
+        kind = ast.unparse(field.annotation)
+        if "Suppress" in kind:
+            continue
+        name = field.target.id
+        if name in groups:
+            head = groups[name].replace("_", " ").capitalize()
+            lines += ["", f"## {head}", "", "| setting | values | default | meaning |", "|---|---|---|---|"]
+        assert isinstance(docstring, ast.Expr)
+        meaning = " ".join(ast.literal_eval(docstring.value).split()).replace("|", "\\|").replace("<", "&lt;")
+        default = "{}" if "field(" in ast.unparse(field.value) else _plain(field.value)
+        lines.append(f"| `{name}` | {_values(config, field.annotation)} | `{default}` | {meaning} |")
+    return "\n".join(lines)
+
+
+def _value_of(module: ast.Module, name: str) -> ast.expr:
+    [value] = [
+        node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]
+    ]
+    return value
+
+
+def _plain(value: ast.expr) -> str:
+    """A default as one types it: products multiplied."""
+    number = ast.unparse(value)
+    return f"{math.prod(int(part) for part in number.split(' * ')):_}" if " * " in number else number.strip("'")
+
+
+def _values(module: ast.Module, annotation: ast.expr) -> str:
+    kind = ast.unparse(annotation)
+    if kind.endswith("Name"):
+        return _values(module, _value_of(module, kind))
+    if kind.startswith("Literal["):
+        return ", ".join(f"`{name}`" for name in re.findall(r"'([^']+)'", kind))
+    names = {"bool": "yes or no", "int": "whole number", "float": "number", "str": "text", "JsonObject": "JSON"}
+    return names[kind.removesuffix(" | None")]
