@@ -93,6 +93,7 @@ def page_of(path: Path) -> str:
     name = path.relative_to(ROOT).as_posix()
     if name in TOP_PAGES:
         return TOP_PAGES[name]
+    name = re.sub(r"(^|/)\.", r"\1dot-", name)  # MkDocs leaves hidden files out
     if path.is_dir() or path.name == "README.md":
         return f"{SOURCE}/{name.removesuffix('/README.md')}/index.md"
     return f"{SOURCE}/{name}" if path.suffix == ".md" else f"{SOURCE}/{name}.md"
