@@ -56,7 +56,7 @@ def tidy(notebook: Any) -> dict[str, Any]:
     for number, cell in enumerate(notebook.cells):
         kept: dict[str, Any] = {"cell_type": cell.cell_type, "id": f"cell-{number}", "metadata": {}}
         if cell.cell_type == "code":
-            outputs = [_tidy_output(output) for output in cell.outputs if _is_kept(output)]
+            outputs = _joined([_tidy_output(output) for output in cell.outputs if _is_kept(output)])
             kept |= {"execution_count": cell.execution_count, "outputs": outputs}
         cells.append(kept | {"source": cell.source.splitlines(keepends=True)})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -82,6 +82,17 @@ def _tidy_output(output: Any) -> dict[str, Any]:
     }
     extra = {"execution_count": output.execution_count} if output.output_type == "execute_result" else {}
     return {"data": kept, "metadata": {}, "output_type": output.output_type} | extra
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With neighbouring pieces of standard output as one: where they are cut is a matter of time."""
+    found: list[dict[str, Any]] = []
+    for output in outputs:
+        if found and output["output_type"] == found[-1]["output_type"] == "stream":
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    return found
 
 
 def main(names: Sequence[str]) -> int:
