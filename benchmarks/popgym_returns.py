@@ -5,8 +5,8 @@
 Players: `best` knows what is hidden, which bounds every agent. `memory` remembers all that was shown and plays by a
 simple rule. `memoryless` sees the last observation only: where actions don't change observations it is the best of all
 such players, measured on other episodes than it was found on; in Concentration it turns any card that it sees face
-down; in the labyrinths it goes any way but that by which it came; in the others it is random play. `package` is random play in the released package, and needs popgym. After ± is
-half of an interval that holds the mean with 95%.
+down; in the labyrinths it goes any way but that by which it came; in the others it is random play. `package` is random
+play in the released package, and needs popgym. After ± is half of an interval that holds the mean with 95%.
 """
 
 import argparse

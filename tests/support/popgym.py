@@ -128,7 +128,7 @@ def direction_in_maze(env: Any) -> int:
             depth[parents[place]] = max(depth[parents[place]], depth[place] + 1)
         branches = [p for p in ordered[1:] if parents[p] == here and not env.explored[p]]
         chosen = min(branches, key=depth.__getitem__, default=chosen)
-    return int((STEPS == np.subtract(chosen, here)).all(axis=1).argmax())
+    return int((np.subtract(chosen, here) == STEPS).all(axis=1).argmax())
 
 
 def random_player(env: Any, rng: np.random.Generator) -> Any:

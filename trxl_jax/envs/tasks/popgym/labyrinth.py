@@ -182,6 +182,7 @@ class LabyrinthEscape(Labyrinth):
         return state, reward.astype(jnp.float32), escaped, truncated
 
     def open_places(self, maze: Maze) -> jax.Array:
+        """See `Labyrinth`."""
         return ~maze.walls.at[maze.end[0], maze.end[1]].set(False)
 
     def _show_end(self, kinds: jax.Array, is_end: jax.Array) -> jax.Array:
