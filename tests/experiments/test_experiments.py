@@ -169,6 +169,12 @@ def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pyte
         '[a]\ndescription = "d"\ntrain = "it\'s"',
         '[a]\ndescription = "d"\ntrain = ""\ntrian = ""',
         '["a/b"]\ndescription = "d"\ntrain = ""',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = {}',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = []',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{}]',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{ x = 1 }]',
+        '[a]\ndescription = "d"\nvary = [{ x = "" }]',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{ b = "" }]\n[a-b]\ndescription = "d"\ntrain = ""',
     ],
 )
 def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +182,29 @@ def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsy
     path.write_text(text)
     assert command("list", "--file", path) == 2
     assert f"--file {path}" in error_line(capsys)
+
+
+def test_a_table_that_varies_is_one_experiment_for_each_combination(tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(
+        '[a]\ndescription = "tasks"\ntrain = "--gamma 0.9"\n'
+        'vary = [{ x = "--env_id X", y = "--env_id Y" }, { gru = "--core gru", trxl = "" }]\n'
+    )
+    found = read_experiments(path)
+    assert list(found) == ["a-x-gru", "a-x-trxl", "a-y-gru", "a-y-trxl"]
+    assert found["a-x-gru"].train == ("--gamma", "0.9", "--env_id", "X", "--core", "gru")
+    assert found["a-y-trxl"].train == ("--gamma", "0.9", "--env_id", "Y")
+    assert found["a-y-trxl"].description == "tasks: y, trxl"
+
+
+def test_patterns_name_all_experiments_that_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(
+        f'[a]\ndescription = "d"\ntrain = "{shlex.join(DEVICE)}"\nvary = [{{ x = "", y = "" }}, {{ z = "", u = "" }}]\n'
+    )
+    flags = ["--file", path, "--dir", tmp_path, "--print", "--seeds", 1]
+    started = [Path(line[line.index("--run_dir") + 1]).name for line in printed(capsys, "a-x-z", "a-?-z", *flags)]
+    assert started == ["a-x-z__1", "a-y-z__1"]
 
 
 def test_the_published_experiments_are_configurations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- TRAINING 
 """
 
 import dataclasses
+import fnmatch
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class RunArguments:
     """Command-line flags of `run`."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """experiments to run; `list` shows their names"""
+    """experiments to run; `list` shows their names; patterns such as 'memory-chain-*' name all that match"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """seeds of each experiment"""
     dir: Path = Path("runs")
@@ -82,12 +83,15 @@ def _list(given: ListArguments) -> int:
 def _run(flags: Sequence[str]) -> int:
     given, extra = _parse_run(flags)
     experiments = read_experiments(given.file)
-    for name in given.names:
-        if name not in experiments:
-            raise ConfigError(f"no experiment {brief(name)} in {given.file}; there are {', '.join(experiments)}")
+    chosen: list[str] = []
+    for pattern in given.names:
+        matching = fnmatch.filter(experiments, pattern)
+        if not matching:
+            raise ConfigError(f"no experiment {brief(pattern)} in {given.file}; there are {', '.join(experiments)}")
+        chosen += matching
     runs = [
         make_run(experiments[name], seed, given.dir, extra)
-        for name in dict.fromkeys(given.names)
+        for name in dict.fromkeys(chosen)
         for seed in dict.fromkeys(given.seeds)
     ]
     unfinished = []

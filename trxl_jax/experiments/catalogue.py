@@ -1,9 +1,11 @@
 """Reads experiments from a TOML file and builds the training runs of each.
 
 Each table of the file is an experiment with the keys `description`, `train` (arguments of train.py) and, optionally,
-`published`.
+`published`. With the key `vary`, a list of tables, it is one experiment for every way to take one entry of each of them:
+the entry's name is joined to the experiment's, and its flags follow those of `train`.
 """
 
+import itertools
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -65,13 +67,40 @@ def read_experiments(path: Path) -> dict[str, Experiment]:
         raise ConfigError(f"--file {path}: {error.strerror}; give a TOML file of experiments") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--file {path}: it is not TOML ({error})") from None
-    return {name: _experiment(path, name, table) for name, table in tables.items()}
+    found = [experiment for name, table in tables.items() for experiment in _variants(path, name, table)]
+    if len({experiment.name for experiment in found}) < len(found):
+        raise ConfigError(f"--file {path}: two experiments have the same name; rename an entry of vary")
+    return {experiment.name: experiment for experiment in found}
+
+
+def _variants(path: Path, name: str, table: Any) -> list[Experiment]:
+    """All experiments of a table."""
+    if not isinstance(table, dict) or "vary" not in table:
+        return [_experiment(path, name, table)]
+    vary, common = table["vary"], {key: value for key, value in table.items() if key != "vary"}
+    if not isinstance(vary, list) or not vary or not all(isinstance(entry, dict) and entry for entry in vary):
+        raise ConfigError(f"--file {path}: [{name}]: vary must be a list of tables, each with names and flags")
+    if not all(isinstance(flags, str) for entry in vary for flags in entry.values()):
+        raise ConfigError(f"--file {path}: [{name}]: in vary, the flags of each name must be a string")
+    _experiment(path, name, common)
+    return [
+        _experiment(
+            path,
+            "-".join([name, *(chosen for chosen, _ in choice)]),
+            common
+            | {"description": f"{common['description']}: {', '.join(chosen for chosen, _ in choice)}"}
+            | {"train": " ".join([common["train"], *(flags for _, flags in choice)])},
+        )
+        for choice in itertools.product(*(entry.items() for entry in vary))
+    ]
 
 
 def _experiment(path: Path, name: str, table: Any) -> Experiment:
     texts = {"description", "train", "published"}
     if not isinstance(table, dict) or not {"description", "train"} <= set(table) <= texts:
-        raise ConfigError(f"--file {path}: [{name}] needs description and train; published is optional; no other keys")
+        raise ConfigError(
+            f"--file {path}: [{name}] needs description and train; published and vary are optional; no other keys"
+        )
     if not all(isinstance(value, str) for value in table.values()):
         raise ConfigError(f"--file {path}: [{name}]: description, train and published must be strings")
     if not name or "/" in name or name.startswith("."):

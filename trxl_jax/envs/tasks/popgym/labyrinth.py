@@ -110,8 +110,8 @@ class Labyrinth(POPGymEnvironment):
     def observation(self, state: LabyrinthState) -> jax.Array:
         """What nine places show, by rows, and the last action, i32[10].
 
-        At the upper and left borders the places start with the agent's own and end with two walls, as in the package,
-        which cuts out what there is and fills up with walls at the end.
+        As in the package, a window that sticks out of the maze is cut, and filled up with walls below and to the right:
+        at the upper and left borders the agent isn't in its centre.
         """
         first = jnp.maximum(state.position - 1, 0)
         shown = jax.lax.dynamic_slice(jnp.pad(state.maze.walls, ((0, 2), (0, 2)), constant_values=True), first, (3, 3))
