@@ -1,8 +1,8 @@
 """Reads experiments from a TOML file and builds the training runs of each.
 
 Each table of the file is an experiment with the keys `description`, `train` (arguments of train.py) and, optionally,
-`published`. With the key `vary`, a list of tables, it is one experiment for every way to take one entry of each of them:
-the entry's name is joined to the experiment's, and its flags follow those of `train`.
+`published`. With the key `vary`, a list of tables, it is one experiment for every way to take one entry of each: the
+entry's name is joined to the experiment's, and its flags follow those of `train`.
 """
 
 import itertools
