@@ -130,8 +130,8 @@ class MiniGridMemory(LayoutEnvironment):
         """Creates the task with other options, and its parameters.
 
         Args:
-            options: `num_actions`, 1 to 7, `symbolic`, and `in_sight`: the agent always starts where it sees the object,
-                in the first column, which MiniGrid doesn't offer.
+            options: `num_actions`, 1 to 7, `symbolic`, and `in_sight`: the agent always starts where it sees the
+                object, in the first column, which MiniGrid doesn't offer.
 
         Raises:
             ConfigError: an option is unknown or has an invalid value.
