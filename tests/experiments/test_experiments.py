@@ -20,7 +20,7 @@ from trxl_jax.config import Config
 from trxl_jax.errors import UserError
 from trxl_jax.experiments import __main__ as experiments
 from trxl_jax.experiments.catalogue import PUBLISHED, make_run, read_experiments
-from trxl_jax.experiments.jobs import Job, run_all
+from trxl_jax.experiments.jobs import Job, core_sets, run_all
 from trxl_jax.runs import checkpoint
 
 MEMORY_GYM = [name for name, config in PRESETS.items() if "Memory" not in config.env_id]
@@ -142,6 +142,8 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
         (["run"], ["give at least one"]),
         (["run", "no-such"], ["no-such", "mortar-mayhem-grid"]),
         (["run", "mystery-path", "--jobs", "0"], ["--jobs 0", "at least 1"]),
+        (["run", "mystery-path", "--cores_per_run", "0"], ["--cores_per_run 0", "at least 1"]),
+        (["run", "mystery-path", "--cores_per_run", "9999"], ["--cores_per_run 9999", "--jobs"]),
         (["run", "mystery-path", "--seeds", "x"], ["--seeds", "x"]),
         (["run", "mystery-path", "--seeds"], ["--seeds"]),
         (["run", "mystery-path", "--", "--seed", "9"], ["--seed 9", "--seeds"]),
@@ -256,6 +258,16 @@ def test_no_more_runs_at_once_than_asked_for(tmp_path: Path) -> None:
     spans = [tuple(map(float, job.log.read_text().split())) for job in jobs]
     at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
     assert max(at_once) == 2
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores")
+def test_runs_may_have_cores_of_their_own(tmp_path: Path) -> None:
+    code = "import os, time; time.sleep(0.5); print(*os.sched_getaffinity(0))"
+    jobs = [python(tmp_path, str(i), code) for i in range(4)]
+    assert run_all(jobs, 2, core_sets(2, 1)) == 0
+    cores = [job.log.read_text().strip() for job in jobs]
+    assert cores[0] != cores[1]
+    assert set(cores[2:]) == set(cores[:2]) == {str(core) for core in sorted(os.sched_getaffinity(0))[:2]}
 
 
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import tyro
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, brief, disk_errors
 from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
-from trxl_jax.experiments.jobs import Job, default_jobs, run_all
+from trxl_jax.experiments.jobs import Job, core_sets, default_jobs, run_all
 
 TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
 
@@ -46,6 +46,9 @@ class RunArguments:
     """print the commands, one per line, instead of running them"""
     jobs: int | None = None
     """number of runs at the same time; None: half the number of cores"""
+    cores_per_run: int | None = None
+    """bind each run to as many cores of its own, so that small runs don't wait for each other (Linux); None: all share
+    all cores"""
 
 
 DESCRIPTION = """Trains named experiments with several seeds.
@@ -106,10 +109,12 @@ def _run(flags: Sequence[str]) -> int:
     if not unfinished:
         return 0
 
+    at_once = given.jobs or default_jobs()
+    cores = core_sets(at_once, given.cores_per_run) if given.cores_per_run else ()
     with disk_errors(given.dir, "--dir"):
         given.dir.mkdir(parents=True, exist_ok=True)
     jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in unfinished]
-    return run_all(jobs, given.jobs or default_jobs())
+    return run_all(jobs, at_once, cores)
 
 
 def _process(run: Run) -> list[str] | None:
@@ -128,8 +133,10 @@ def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
         raise ConfigError(f"give at least one experiment; {prog} list shows their names")
     if not given.seeds:
         raise ConfigError("--seeds: give at least one")
-    if given.jobs is not None and given.jobs < 1:
-        raise ConfigError(f"--jobs {given.jobs}: must be at least 1")
+    for name in ("jobs", "cores_per_run"):
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} {value}: must be at least 1")
     return given, list(flags[split + 1 :])
 
 
