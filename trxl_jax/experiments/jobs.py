@@ -64,10 +64,8 @@ def core_sets(at_once: int, cores_per_run: int) -> list[set[int]]:
         raise ConfigError("--cores_per_run: this system can't bind processes to cores; leave it out")
     cores = sorted(os.sched_getaffinity(0))
     if at_once * cores_per_run > len(cores):
-        raise ConfigError(
-            f"--cores_per_run {cores_per_run}: {at_once} runs at the same time need {at_once * cores_per_run} cores, and "
-            f"there are {len(cores)}; lower it or --jobs"
-        )
+        wanted = f"{at_once} runs at the same time need {at_once * cores_per_run} cores, and there are {len(cores)}"
+        raise ConfigError(f"--cores_per_run {cores_per_run}: {wanted}; lower it or --jobs")
     return [set(cores[i * cores_per_run : (i + 1) * cores_per_run]) for i in range(at_once)]
 
 
