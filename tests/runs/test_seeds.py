@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,7 +69,8 @@ def state_of(run_dir: Path) -> Any:
     """Train state and rollout state in the newest checkpoint, as NumPy arrays."""
     config = load_config(run_dir / "config.json")
     env = make_env(config)
-    like = jax.jit(lambda key: init_states(config, env, make_agent(config, env.spec), key))(jax.random.key(0))
+    shapes = jax.eval_shape(lambda: init_states(config, env, make_agent(config, env.spec), jax.random.key(0)))
+    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     newest = checkpoint.latest(run_dir / "checkpoints")
     assert newest is not None
     states, _ = checkpoint.restore(newest, like)
@@ -76,7 +78,7 @@ def state_of(run_dir: Path) -> Any:
 
 
 def is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def assert_rows_close(ours: Path, theirs: Path, tolerance: float = 1e-5) -> None:
@@ -108,13 +110,29 @@ def test_each_seed_computes_what_it_does_alone(group: Path, solo: Path) -> None:
     assert rows(group / "run__6")[-1]["losses/loss"] != pytest.approx(rows(solo)[-1]["losses/loss"], rel=1e-3)
 
 
-def test_a_resumed_group_repeats_every_digit(
+def test_auto_resumes_what_is_there_and_repeats_every_digit(
     copied: list[Path], group: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if it was killed between the checkpoints of two seeds, and whatever the order of the directories."""
-    for run_dir, lost in zip(copied, ([8], [6, 8], [8]), strict=True):
-        for iteration in lost:
-            shutil.rmtree(run_dir / "checkpoints" / str(iteration))
+    """One seed is finished, one was killed some updates ago, one was never started."""
+    shutil.rmtree(copied[1])
+    for iteration in (6, 8):
+        shutil.rmtree(copied[2] / "checkpoints" / str(iteration))
+    base = copied[0].with_name("run")
+    assert run(*TOGETHER, "--run_dir", base, "--resume", "auto") == 0
+    printed = capsys.readouterr().out
+    assert [f"resumed from {run_dir}" in printed for run_dir in copied] == [True, False, True]
+    assert "warning" not in printed
+    for ours, theirs in zip(copied, directories(group / "run"), strict=True):
+        assert rows(ours) == rows(theirs)
+        jax.tree.map(np.testing.assert_array_equal, state_of(ours), state_of(theirs))
+
+
+@pytest.mark.slow
+def test_directories_in_any_order_repeat_every_digit(
+    copied: list[Path], group: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_dir in copied:
+        shutil.rmtree(run_dir / "checkpoints" / "8")
     with (copied[0] / "metrics.jsonl").open("a") as file:
         file.write("{\n")
     assert run("--resume", *reversed(copied)) == 0
@@ -124,22 +142,13 @@ def test_a_resumed_group_repeats_every_digit(
     assert printed.count("warning") == 1
     for ours, theirs in zip(copied, directories(group / "run"), strict=True):
         assert rows(ours) == rows(theirs)
-        jax.tree.map(np.testing.assert_array_equal, state_of(ours), state_of(theirs))
 
 
-def test_auto_starts_the_seeds_that_are_missing(
-    copied: list[Path], group: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.rmtree(copied[1])
-    base = copied[0].with_name("run")
-    assert run(*TOGETHER, "--run_dir", base, "--resume", "auto") == 0
-    printed = capsys.readouterr().out
-    assert [f"resumed from {run_dir}" in printed for run_dir in copied] == [True, False, True]
-    for ours, theirs in zip(copied, directories(group / "run"), strict=True):
-        assert rows(ours) == rows(theirs)
-    assert run(*TOGETHER, "--run_dir", base, "--resume", "auto") == 0
+def test_a_group_that_is_finished_has_nothing_to_do(copied: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*TOGETHER, "--run_dir", copied[0].with_name("run")]
+    assert run(*flags, "--resume", "auto") == 0
     assert "compil" not in capsys.readouterr().out
-    assert run(*TOGETHER, "--run_dir", base) == 2
+    assert run(*flags) == 2
     assert f"--run_dir {copied[0]}: holds a run already" in error_line(capsys)
 
 
@@ -189,6 +198,7 @@ def episodes_of(run_dir: Path) -> list[dict[str, float]]:
     return list(checkpoint.restore_run(newest)["episodes"])
 
 
+@pytest.mark.slow
 def test_a_signal_saves_all_seeds(tmp_path: Path) -> None:
     run_dirs = [tmp_path / f"run__{seed}" for seed in (1, 2)]
     flags = [*DEVICE, "--num_seeds", 2, "--total_timesteps", 10**7, "--save_every", 0]
@@ -331,6 +341,7 @@ def test_evaluations_videos_and_best_agents_are_each_seeds_own(
     assert [(tmp_path / f"filmed__{seed}" / "videos" / "step_64.mp4").is_file() for seed in (1, 2)] == [True, True]
 
 
+@pytest.mark.slow
 def test_an_environment_object_is_shared(tmp_path: Path) -> None:
     config = Config(num_envs=2, num_steps=16, num_minibatches=2, update_epochs=1, total_timesteps=64, trxl_dim=8,
                     trxl_num_heads=1, trxl_num_layers=1, trxl_memory_length=4)  # fmt: skip
