@@ -11,7 +11,7 @@ from trxl_jax.envs.base import Environment
 from trxl_jax.envs.registry import find_env, on_backend
 from trxl_jax.errors import ConfigError, brief
 
-MOST_SEEDS = 1024
+MOST_SEEDS = 256
 
 Resume = str | Path | Sequence[str | Path] | None
 """Directories of runs to continue, one for each; "auto"; or None."""
