@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import DEVICE, ROOT, environment, error_line, rows, wait_for_rows
+from tests.support.command import DEVICE, HOST, ROOT, environment, error_line, rows, wait_for_rows
 from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS
 from trxl_jax.cli import run_command
@@ -114,6 +114,41 @@ def test_print_starts_resumes_and_skips(file: Path, tmp_path: Path, capsys: pyte
          "--resume", "auto"]
     ]  # fmt: skip
     assert not list(runs.glob("*.log"))
+
+
+def test_together_groups_the_seeds_of_device_tasks_that_follow_each_other(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with file.open("a") as experiments_file:
+        experiments_file.write(f'[on-the-host]\ndescription = "d"\ntrain = "{shlex.join(HOST)}"\n')
+    runs = tmp_path / "runs"
+    fake_run(runs / "tiny__6", 2, seed=6)
+    flags = ["--file", file, "--dir", runs, "--print", "--together", "--seeds", 9, 3, 1, 2, 5, 6, 7, 8]
+    groups = [["1", "--num_seeds", "3"], ["5"], ["7", "--num_seeds", "3"]]
+    alone = [f"tiny__{group[0]}" if len(group) == 1 else "tiny" for group in groups]
+    start = [*DEVICE, "--total_timesteps", "64", "--seed"]
+    assert printed(capsys, "tiny", *flags) == [
+        [*start, *group, "--run_dir", str(runs / name), "--resume", "auto"]
+        for group, name in zip(groups, alone, strict=True)
+    ]
+    found = printed(capsys, "on-the-host", "tiny", *flags[:-8], "--seeds", 1, 2)
+    assert [line[line.index("--seed") + 1 :][:3:2] for line in found] == [
+        ["1", str(runs / "on-the-host__1")], ["2", str(runs / "on-the-host__2")], ["1", "2"]
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_together_trains_a_group_and_skips_it_when_it_is_finished(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["run", "tiny", "--file", file, "--dir", tmp_path, "--seeds", 1, 2, "--together"]
+    assert command(*flags) == 0
+    out = capsys.readouterr().out
+    assert f"tiny__1-2: started, see {tmp_path / 'tiny__1-2.log'}" in out
+    assert "tiny__1-2: done" in out
+    assert [len(rows(tmp_path / f"tiny__{seed}")) for seed in (1, 2)] == [2, 2]
+    assert command(*flags) == 0
+    assert capsys.readouterr().out == "tiny__1: finished already\ntiny__2: finished already\n"
 
 
 def test_a_run_of_another_configuration_is_not_resumed(

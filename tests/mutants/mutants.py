@@ -726,14 +726,14 @@ MUTANTS = [
     # Runs.
     Mutant(
         "SPS divided by 3",
-        "runs/trainer.py",
+        "runs/run.py",
         "self.config.batch_size / seconds",
         "self.config.batch_size / seconds / 3",
         TRAINER,
     ),
     Mutant(
         "t_mean is the time of the rollout",
-        "runs/trainer.py",
+        "runs/run.py",
         "seconds_per_step = seconds / self.config.num_steps",
         "seconds_per_step = seconds",
         TRAINER,
@@ -741,7 +741,7 @@ MUTANTS = [
     Mutant("the last 10 episodes", "runs/recent_episodes.py", "NUM_EPISODES = 100", "NUM_EPISODES = 10", TRAINER),
     Mutant(
         "a resumed run forgets its last episodes",
-        "runs/trainer.py",
+        "runs/run.py",
         'RecentEpisodes(run["episodes"])',
         "RecentEpisodes()",
         RESUME,

@@ -16,7 +16,15 @@ import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, brief, disk_errors
-from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
+from trxl_jax.experiments.catalogue import (
+    PUBLISHED,
+    Run,
+    is_finished,
+    make_run,
+    read_experiments,
+    side_by_side,
+    train_command,
+)
 from trxl_jax.experiments.jobs import Job, core_sets, default_jobs, run_all
 
 TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
@@ -44,8 +52,11 @@ class RunArguments:
     """TOML file of the experiments"""
     print: bool = False
     """print the commands, one per line, instead of running them"""
+    together: bool = False
+    """train seeds that follow each other side by side, in one program, as train.py's num_seeds does (tasks on the
+    device; others train one by one)"""
     jobs: int | None = None
-    """number of runs at the same time; None: half the number of cores"""
+    """number of runs at the same time, or with together of groups of them; None: half the number of cores"""
     cores_per_run: int | None = None
     """bind each run to as many cores of its own, so that small runs don't wait for each other (Linux); None: all share
     all cores"""
@@ -99,27 +110,34 @@ def _run(flags: Sequence[str]) -> int:
     ]
     unfinished = []
     for run in runs:
-        command = train_command(run)
-        if command is None:
+        if is_finished(run):
             print(f"{run.name}: finished already", file=sys.stderr if given.print else sys.stdout)
-        elif given.print:
-            print(shlex.join([*TRAIN, *command]))
         else:
             unfinished.append(run)
-    if not unfinished:
+    groups = side_by_side(unfinished) if given.together else [[run] for run in unfinished]
+    if given.print:
+        for group in groups:
+            print(shlex.join(_process(group) or []))
+        return 0
+    if not groups:
         return 0
 
     at_once = given.jobs or default_jobs()
     cores = core_sets(at_once, given.cores_per_run) if given.cores_per_run else ()
     with disk_errors(given.dir, "--dir"):
         given.dir.mkdir(parents=True, exist_ok=True)
-    jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in unfinished]
-    return run_all(jobs, at_once, cores)
+    return run_all([_job(group) for group in groups], at_once, cores)
 
 
-def _process(run: Run) -> list[str] | None:
-    """Command line that starts or resumes a run, given its current checkpoints; None if it is finished."""
-    command = train_command(run)
+def _job(runs: Sequence[Run]) -> Job:
+    first, last = runs[0], runs[-1]
+    name = first.name if first is last else f"{first.name}-{last.config.seed}"
+    return Job(name, first.directory, first.config.total_timesteps, partial(_process, runs))
+
+
+def _process(runs: Sequence[Run]) -> list[str] | None:
+    """Command line that starts or resumes runs, given their current checkpoints; None if they are finished."""
+    command = train_command(runs)
     return None if command is None else [*TRAIN, *command]
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from trxl_jax.cli import command_line, parse_flags
 from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.envs.registry import is_on_device
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import preset
 
@@ -53,6 +54,11 @@ class Run(NamedTuple):
     def directory(self) -> Path:
         """The run directory."""
         return Path(str(self.config.run_dir))
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment."""
+        return self.name.removesuffix(f"__{self.config.seed}")
 
 
 def read_experiments(path: Path) -> dict[str, Experiment]:
@@ -136,8 +142,22 @@ def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence
     return Run(name, (*train, *extra), config)
 
 
-def train_command(run: Run) -> list[str] | None:
-    """Arguments of train.py that start or resume a run, or None if it is finished.
+def side_by_side(runs: Sequence[Run]) -> list[list[Run]]:
+    """Groups of runs that one program can train: seeds that follow each other, of a task on the device."""
+    names = [run.experiment for run in runs]
+    groups: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: (names.index(run.experiment), run.config.seed)):
+        newest = groups[-1][-1] if groups else run
+        follows = (newest.experiment, newest.config.seed + 1) == (run.experiment, run.config.seed)
+        if follows and is_on_device(run.config.env_id):
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+    return groups
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the newest checkpoint is that of a finished run.
 
     Raises:
         ConfigError: the run directory holds a run with a different configuration.
@@ -145,11 +165,26 @@ def train_command(run: Run) -> list[str] | None:
     from trxl_jax.runs.checkpoint import latest  # imported here because JAX takes seconds to import
 
     newest = latest(run.directory / "checkpoints")
-    if newest is not None:
-        _check_same(run, load_config(run.directory / "config.json"))
-        if int(newest.name) >= run.config.num_iterations:
-            return None
-    return [*run.flags, "--seed", str(run.config.seed), "--run_dir", str(run.directory), "--resume", AUTO]
+    if newest is None:
+        return False
+    _check_same(run, load_config(run.directory / "config.json"))
+    return int(newest.name) >= run.config.num_iterations
+
+
+def train_command(runs: Sequence[Run]) -> list[str] | None:
+    """Arguments of train.py that start or resume a run, or a group of `side_by_side`; None if all are finished.
+
+    Raises:
+        ConfigError: as for `is_finished`.
+    """
+    if all(is_finished(run) for run in runs):
+        return None
+    first, directory = runs[0], runs[0].directory
+    flags = [*first.flags, "--seed", str(first.config.seed)]
+    if len(runs) > 1:
+        flags += ["--num_seeds", str(len(runs))]
+        directory = directory.with_name(first.experiment)  # to which train.py appends the seeds
+    return [*flags, "--run_dir", str(directory), "--resume", AUTO]
 
 
 def _check_same(run: Run, stored: Config) -> None:

@@ -21,11 +21,11 @@ _TAIL_BYTES = 2**16  # bytes read from the end of a file; many times a row of me
 
 
 class Job(NamedTuple):
-    """A training run waiting to be started.
+    """A training run waiting to be started, or several that train side by side.
 
     Fields:
-        name: name used in printed messages.
-        directory: the run directory.
+        name: name used in printed messages, and of the log file.
+        directory: the run directory; that of the first of several.
         total_timesteps: number of steps of the finished run.
         command: returns the process's command line, or None if the run is finished; called when the job starts. May
             raise a `UserError`.
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     @property
     def log(self) -> Path:
         """Log file of the process's output."""
-        return self.directory.with_name(self.directory.name + ".log")
+        return self.directory.with_name(f"{self.name}.log")
 
 
 class _Child(NamedTuple):

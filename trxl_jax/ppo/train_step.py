@@ -3,7 +3,7 @@
 import ctypes
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +41,11 @@ class TrainOutput(NamedTuple):
 CollectFn = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
 LearnFn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
 TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, TrainOutput]]
+SeedsStep = Callable[
+    [Sequence[tuple[TrainState, RolloutState]], Sequence[jax.Array]],
+    Sequence[tuple[TrainState, RolloutState, TrainOutput]],
+]
+"""An iteration of several runs: from the states and the key[] of each to what `TrainStep` returns for each."""
 
 
 def init_states(
@@ -172,6 +177,37 @@ def compile_train_step(
         return chain(*compile_collect_and_learn(config, env, agent, states, key, optimizer))
     train_step = jax.jit(chain(*make_collect_and_learn(config, env, agent, optimizer))).lower(*states, key)
     compiled = train_step.compile(_compiler_options(config, agent))
+    _release_freed_memory()
+    return compiled
+
+
+def compile_seeds_step(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: Sequence[tuple[TrainState, RolloutState]],
+    keys: Sequence[jax.Array],
+) -> SeedsStep:
+    """An iteration of several runs as one program, `make_train_step` vmapped over them.
+
+    Args:
+        config: as for `make_train_step`; it counts for all runs.
+        env: their environments, on the device.
+        agent: their agent.
+        states: of each run, for the shapes.
+        keys: key[] of each run.
+    """
+    train_step = chain(*make_collect_and_learn(config, env, agent))
+
+    def step(
+        states: Sequence[tuple[TrainState, RolloutState]], keys: Sequence[jax.Array]
+    ) -> list[tuple[TrainState, RolloutState, TrainOutput]]:
+        # Stacked inside, so that each run has its own states, as if it were alone; it costs a copy.
+        train_states, rollout_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        results = jax.vmap(train_step)(train_states, rollout_states, jnp.stack(keys))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(keys))]
+
+    compiled = jax.jit(step).lower(states, keys).compile(_compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. `trainer.py` decides what is saved."""
+"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. `run.py` decides what is saved."""
 
 import errno
 import gc
