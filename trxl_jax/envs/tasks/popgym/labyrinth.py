@@ -83,7 +83,7 @@ class Labyrinth(POPGymEnvironment):
         return LabyrinthParams(self.episode_length - 1, step, goal)
 
     def init_layout(self, key: jax.Array, params: LabyrinthParams) -> Maze:
-        """A maze."""
+        """A maze; see `Maze` for shapes."""
         return draw_maze(key, self.height // 2, self.width // 2)
 
     def reset_from_layout(self, layout: Maze, params: LabyrinthParams) -> LabyrinthState:

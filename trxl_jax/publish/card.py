@@ -1,0 +1,109 @@
+"""The model card: what was trained, how well it plays, and how to load it."""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trxl_jax.config import Config
+
+
+class Results(NamedTuple):
+    """How well an agent plays.
+
+    Fields:
+        returns: f64[M], of the episodes of an evaluation.
+        means: means of the task's own numbers over them.
+        seed: of the evaluation.
+        deterministic: whether the most probable actions were taken.
+    """
+
+    returns: np.ndarray
+    means: dict[str, float]
+    seed: int
+    deterministic: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def interval(self) -> float:
+        """Half of the 95% interval of the mean, by the normal distribution; NaN for one episode."""
+        count = len(self.returns)
+        return float(1.96 * self.returns.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+
+
+def text(config: Config, global_step: int, results: Results, repo: str, curve: Path | None, video: Path | None) -> str:
+    """The card in Markdown, with the header that the hub reads.
+
+    Args:
+        config: the run's configuration.
+        global_step: environment steps done.
+        results: how well the agent plays.
+        repo: the repository's name, or the folder's.
+        curve: file of the learning curve in the folder, or None.
+        video: file of a video in the folder, or None.
+    """
+    task = config.env_id
+    core = {"trxl": "Transformer-XL", "gtrxl": "GTrXL"}.get(config.core, config.core)
+    score = f"{results.mean:.3f}" if math.isnan(results.interval) else f"{results.mean:.3f} ± {results.interval:.3f}"
+    rows = [("episodes", str(len(results.returns))), ("mean return, 95% interval", score)]
+    rows += [(f"mean {name}", f"{value:.4g}") for name, value in results.means.items() if name != "r"]
+    actions = "most probable actions" if results.deterministic else "sampled actions"
+    own = {name: value for name, value in vars(config).items() if value != getattr(Config(), name)}
+    pictures = [f"![Learning curve: mean return against environment steps]({curve.name})"] if curve else []
+    if video:
+        pictures.append(
+            f"![An episode]({video.name})" if video.suffix == ".gif" else f"[Video of an episode]({video.name})"
+        )
+    header = {
+        "library_name": "trxl_jax",
+        "tags": ["reinforcement-learning", "deep-reinforcement-learning", "memory", "jax", task],
+        "model-index": [
+            {
+                "name": f"PPO, {core}",
+                "results": [
+                    {
+                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+                        "dataset": {"name": task, "type": task},
+                        "metrics": [{"type": "mean_reward", "value": score.replace("±", "+/-"), "name": "mean_reward"}],
+                    }
+                ],
+            }
+        ],
+    }
+    # JSON is YAML.
+    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
+    lines += [f"# {task}: PPO with {core} as memory", ""]
+    lines += [f"Trained with trxl_jax for {global_step:,} environment steps, seed {config.seed}.", ""]
+    lines += ["| evaluation | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines += [f"New episodes with {actions}, evaluation seed {results.seed}; training never uses their seeds.", ""]
+    lines += [line for picture in pictures for line in (picture, "")]
+    lines += [
+        "## Play it",
+        "",
+        "```bash",
+        f"trxl-enjoy --hub --repo {repo} --render video html  # or: python enjoy.py --hub ...",
+        "```",
+        "",
+        "```python",
+        "from trxl_jax import evaluate, load",
+        "from trxl_jax.hub import download",
+        "",
+        f'policy = load(download("{repo}"))',
+        "print(evaluate(policy, episodes=20).means)",
+        "```",
+        "",
+        "## Settings",
+        "",
+        "All are in `config.json`; these differ from the defaults of `trxl-train`:",
+        "",
+        "```json",
+        json.dumps(own, indent=1),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
