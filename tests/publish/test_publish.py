@@ -7,11 +7,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.command import error_line
 from trxl_jax import evaluate, load
 from trxl_jax.cli import run_command
-from trxl_jax.commands import enjoy
+from trxl_jax.commands import enjoy, train
 from trxl_jax.config import Config
 from trxl_jax.hub import download
 from trxl_jax.publish import __main__ as publish
@@ -48,10 +49,21 @@ def test_the_folder_is_what_a_reader_wants_to_see(published: Path) -> None:
     mean = json.loads((published / "evaluation.json").read_text())["mean_return"]
     assert f"| mean return, 95% interval | {mean:.3f} ± " in card
     assert "![Learning curve" in card
-    assert "![An episode](episode.gif)" in card
-    for name in ("curve.png", "metrics.csv", "episode.gif", "config.json", "spec.json"):
+    for name in ("curve.png", "metrics.csv", "config.json", "spec.json"):
         assert (published / name).stat().st_size > 0
-    assert str(Path.home()) not in card
+    assert "episode.gif" not in card  # the task draws no pictures
+    assert str(published) in card
+
+
+@pytest.mark.slow
+def test_an_episode_is_filmed_where_there_are_pictures(mortar_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("seaborn")
+    folder = tmp_path / "agent"
+    assert command(mortar_run, "--out", folder, "--episodes", 2) == 0
+    assert "![An episode](episode.gif)" in (folder / "README.md").read_text()
+    assert [path.name for path in folder.glob("*.gif")] == ["episode.gif"]
+    with Image.open(folder / "episode.gif") as film:
+        assert getattr(film, "n_frames", 1) > 10
 
 
 @pytest.mark.slow
@@ -60,6 +72,12 @@ def test_a_local_folder_may_stand_for_the_hub(published: Path, capsys: pytest.Ca
     for flags in (["--hub", "--repo", str(published)], [str(published)]):
         assert run_command(enjoy.main, [*flags, "--episodes", "2", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["episodes"]) == 2
+
+
+@pytest.mark.slow
+def test_a_published_agent_is_not_trained_on(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(train.main, ["--resume", str(published), "--total_timesteps", "1e6"]) == 2
+    assert "is a published agent without its training; play it with enjoy.py" in error_line(capsys)
 
 
 def test_a_card_has_the_header_that_the_hub_reads() -> None:

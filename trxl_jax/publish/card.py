@@ -52,9 +52,11 @@ def text(config: Config, global_step: int, results: Results, repo: str, curve: P
     core = {"trxl": "Transformer-XL", "gtrxl": "GTrXL"}.get(config.core, config.core)
     score = f"{results.mean:.3f}" if math.isnan(results.interval) else f"{results.mean:.3f} ± {results.interval:.3f}"
     rows = [("episodes", str(len(results.returns))), ("mean return, 95% interval", score)]
-    rows += [(f"mean {name}", f"{value:.4g}") for name, value in results.means.items() if name != "r"]
+    names = {"l": "length"}
+    rows += [(f"mean {names.get(name, name)}", f"{x:.4g}") for name, x in results.means.items() if name != "r"]
     actions = "most probable actions" if results.deterministic else "sampled actions"
     own = {name: value for name, value in vars(config).items() if value != getattr(Config(), name)}
+    own.pop("run_dir", None)
     pictures = [f"![Learning curve: mean return against environment steps]({curve.name})"] if curve else []
     if video:
         pictures.append(

@@ -139,6 +139,8 @@ class Run:
         return fitted
 
     def _restore(self, newest: Path) -> None:
+        if "iteration" not in checkpoint.restore_run(newest):
+            raise CheckpointError(f"{newest} is a published agent without its training; play it with enjoy.py")
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, self.rollout_state = states
         try:
