@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.support.browser import chromium
 from tests.support.probes import Cued
 from tests.support.random_play import record
 from tests.support.runs import untrained
@@ -23,11 +23,6 @@ from trxl_jax.play.record import EpisodeRecord
 from trxl_jax.play.single_env import make_single_env
 
 MINUS = "\N{MINUS SIGN}"
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,1100"
-)
-
 TRACES = {
     "memory-gym": lambda: record("MortarMayhem-v0", steps=90, window=33, render_mode="debug_rgb_array"),
     "minigrid": lambda: record("MiniGrid-MemoryS9-v0", steps=40, layers=2, heads=2, render_mode="rgb_array"),
@@ -36,19 +31,9 @@ TRACES = {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and chromedriver):
-        pytest.skip("needs chromium and chromedriver on the path (Debian: chromium, chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    yield driver
-    driver.quit()
+def browser() -> Iterator[Any]:
+    with chromium(1280, 1100) as driver:
+        yield driver
 
 
 class Page:

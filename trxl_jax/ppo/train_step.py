@@ -20,7 +20,7 @@ from trxl_jax.ppo.advantages import gae
 from trxl_jax.ppo.moments import split, with_rollout
 from trxl_jax.ppo.refresh import log_staleness
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
-from trxl_jax.ppo.update import Metrics, TrainState, make_optimizer, update
+from trxl_jax.ppo.update import LossFn, Metrics, TrainState, make_optimizer, ppo_loss, update
 
 EMPTY_MASKS = "charts/steps_without_valid_action"
 _SMALL_MINIBATCH = 2**16  # samples times D
@@ -72,7 +72,11 @@ def init_states(
 
 
 def make_collect_and_learn(
-    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    optimizer: optax.GradientTransformation | None = None,
+    loss: LossFn = ppo_loss,
 ) -> tuple[CollectFn, LearnFn]:
     """The two halves of an iteration, not yet compiled: collecting a rollout and learning from it.
 
@@ -81,6 +85,7 @@ def make_collect_and_learn(
         env: N environments.
         agent: the model.
         optimizer: see `make_optimizer`, which is the default.
+        loss: what is minimised, of the form of `ppo_loss`, which is the default.
     """
     optimizer = optimizer or make_optimizer()
 
@@ -104,7 +109,9 @@ def make_collect_and_learn(
         )
         acted = train_state.params
         with agent.numerics.precise():
-            train_state, metrics = update(agent, optimizer, config, train_state, collected, advantage, returns, key)
+            train_state, metrics = update(
+                agent, optimizer, config, train_state, collected, advantage, returns, key, loss
+            )
         train_state = dataclasses.replace(train_state, params=with_rollout(agent, train_state.params, collected))
         if agent.normalization.rewards:
             metrics |= {"charts/reward_scale": reward_scale(acted)}
@@ -126,7 +133,11 @@ def make_collect_and_learn(
 
 
 def make_train_step(
-    config: Config, env: Environment, agent: ActorCritic, optimizer: optax.GradientTransformation | None = None
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    optimizer: optax.GradientTransformation | None = None,
+    loss: LossFn = ppo_loss,
 ) -> TrainStep:
     """One iteration of PPO: a rollout and the update on it; arguments as for `make_collect_and_learn`.
 
@@ -136,7 +147,7 @@ def make_train_step(
     Returns:
         `train_step(train_state, rollout_state, key)`. The key is the run's; each iteration folds its number in.
     """
-    collect, learn = make_collect_and_learn(config, env, agent, optimizer)
+    collect, learn = make_collect_and_learn(config, env, agent, optimizer, loss)
     if env.on_host:
         return chain(jax.jit(collect), jax.jit(learn))
     return jax.jit(chain(collect, learn))

@@ -18,6 +18,8 @@ from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
 Metrics = dict[str, jax.Array]
+LossFn = Callable[[ActorCritic, Any, Minibatch, Any, Config, jax.Array], tuple[jax.Array, Metrics]]
+"""A loss of a minibatch, and metrics; arguments as for `ppo_loss`."""
 
 
 @struct.dataclass
@@ -136,6 +138,7 @@ def update(
     advantage: jax.Array,
     returns: jax.Array,
     key: jax.Array,
+    loss: LossFn = ppo_loss,
 ) -> tuple[TrainState, Metrics]:
     """Epochs of minibatches over one rollout.
 
@@ -148,6 +151,7 @@ def update(
         advantage: f32[T, N].
         returns: f32[T, N].
         key: source of the minibatches.
+        loss: what is minimised; `target_kl` needs its metric `losses/approx_kl`.
 
     Returns:
         The train state one iteration on, with the moments that it had, and means over the minibatches that ran.
@@ -165,7 +169,7 @@ def update(
 
     def loss_fn(params: Any, batch: Minibatch, memory: Any) -> tuple[jax.Array, Metrics]:
         prepared = prepare(params | fixed, memory) if anew else memory
-        return ppo_loss(agent, params | fixed, batch, prepared, config, ent_coef)
+        return loss(agent, params | fixed, batch, prepared, config, ent_coef)
 
     def minibatch_step(memory: Any, learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
         batch = take_minibatch(rollout, advantage, returns, segments)
