@@ -144,6 +144,7 @@ def sketches(mazes: np.ndarray) -> np.ndarray:
 
 
 @needs_mazelib
+@pytest.mark.slow
 def test_mazes_are_drawn_as_in_mazelib() -> None:
     from mazelib.generate.HuntAndKill import HuntAndKill
 
