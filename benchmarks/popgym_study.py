@@ -19,7 +19,7 @@ from trxl_jax.files import write_text_atomically
 from trxl_jax.plot.curves import read_runs
 
 CURVES = Path(__file__).parent.parent / "docs" / "results" / "popgym.csv"
-CORES = ("trxl", "trxl-query", "gtrxl", "gru", "lstm", "lru", "none")
+CORES = ("trxl", "trxl-query", "trxl-relative", "gtrxl", "gru", "lstm", "lru", "none")
 PUBLISHED = {
     "repeat-previous-easy": (1.000, 1.000),
     "repeat-previous-medium": (-0.315, 0.789),
