@@ -1,4 +1,7 @@
-"""Seeds that train side by side: each is the run that it would be alone."""
+"""Seeds that train side by side: each is the run that it would be alone.
+
+On CPUs each has a thread, and the same digits. Vmapped, as on accelerators, are runs with `VMAPPED`, on CPUs too.
+"""
 
 import json
 import re
@@ -20,7 +23,7 @@ from trxl_jax.cli import run_command
 from trxl_jax.commands import enjoy
 from trxl_jax.config import load_config
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence
-from trxl_jax.ppo.train_step import compile_seeds_step, compile_train_step
+from trxl_jax.ppo.train_step import compile_train_step, compile_vmapped_step
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.progress import ProgressLine
 from trxl_jax.runs.run import Run
@@ -30,6 +33,7 @@ from trxl_jax.runs.update_checks import check_update
 SEEDS = (4, 5, 6)
 FLAGS = [*DEVICE, "--total_timesteps", "256", "--save_every", "3"]
 TOGETHER = [*FLAGS, "--seed", "4", "--num_seeds", "3"]
+VMAPPED = ["--compute_dtype", "bfloat16"]  # on CPUs too it is computed as on accelerators
 
 
 def directories(base: Path) -> list[Path]:
@@ -81,11 +85,6 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def assert_rows_close(ours: Path, theirs: Path, tolerance: float = 1e-5) -> None:
-    for row, other in zip(rows(ours), rows(theirs), strict=True):
-        assert row == pytest.approx(other, rel=tolerance, abs=tolerance)
-
-
 def test_each_seed_has_the_files_of_a_run_alone(group: Path, solo: Path) -> None:
     assert sorted(group.iterdir()) == directories(group / "run")
     for seed, run_dir in zip(SEEDS, directories(group / "run"), strict=True):
@@ -98,14 +97,9 @@ def test_each_seed_has_the_files_of_a_run_alone(group: Path, solo: Path) -> None
         assert sorted(path.name for path in (run_dir / "checkpoints").iterdir()) == ["3", "6", "8"]
 
 
-def test_each_seed_computes_what_it_does_alone(group: Path, solo: Path) -> None:
-    ours, theirs = state_of(group / "run__5"), state_of(solo)
-    assert_rows_close(group / "run__5", solo)
-    for ours_, theirs_ in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        if np.issubdtype(theirs_.dtype, np.integer):
-            np.testing.assert_array_equal(ours_, theirs_)  # keys and positions of environments, steps of episodes
-        else:
-            np.testing.assert_allclose(ours_.astype(float), theirs_.astype(float), rtol=1e-2, atol=1e-5)
+def test_each_seed_has_the_digits_that_it_has_alone(group: Path, solo: Path) -> None:
+    assert rows(group / "run__5") == rows(solo)
+    jax.tree.map(np.testing.assert_array_equal, state_of(group / "run__5"), state_of(solo))
     assert rows(group / "run__4") != rows(group / "run__5")
     assert rows(group / "run__6")[-1]["losses/loss"] != pytest.approx(rows(solo)[-1]["losses/loss"], rel=1e-3)
 
@@ -156,28 +150,51 @@ def test_a_group_that_is_finished_has_nothing_to_do(copied: list[Path], capsys: 
 def test_one_seed_goes_on_alone_and_runs_that_were_alone_go_on_side_by_side(
     copied: list[Path], solo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, other = tmp_path / "whole", tmp_path / "other"
+    whole, other, again = (tmp_path / name for name in ("whole", "other", "again"))
     shutil.copytree(solo, whole)
+    shutil.copytree(solo, again)
     assert run(*FLAGS, "--seed", 9, "--run_dir", other) == 0
     assert run("--resume", whole, "--total_timesteps", 384) == 0
-    capsys.readouterr()
     assert run("--resume", copied[1], "--total_timesteps", 384) == 0
-    assert "trained side by side with 2 other seeds and now is trained alone" in capsys.readouterr().out
-    assert_rows_close(copied[1], whole, 1e-4)
-    shutil.copytree(solo, tmp_path / "again")
-    assert run("--resume", tmp_path / "again", other, "--total_timesteps", 384) == 0
-    assert "trained alone and now is trained side by side with 1 other seed," in capsys.readouterr().out
-    assert_rows_close(tmp_path / "again", whole, 1e-4)
+    assert run("--resume", again, other, "--total_timesteps", 384) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert len(rows(whole)) == 12
+    assert rows(copied[1]) == rows(again) == rows(whole)
     assert run_command(enjoy.main, [str(copied[1]), "--episodes", "1"]) == 0
-    assert "error" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_vmapped_seeds_are_close_to_those_alone_and_resume_exactly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*TOGETHER, *VMAPPED, "--run_dir", tmp_path / "run") == 0
+    alone, both = tmp_path / "alone", directories(tmp_path / "run")
+    assert run(*FLAGS, *VMAPPED, "--seed", 5, "--run_dir", alone) == 0
+    for row, other in zip(rows(both[1])[:4], rows(alone)[:4], strict=True):
+        assert row == pytest.approx(other, rel=1e-3, abs=1e-3)
+    (tmp_path / "parted").mkdir()
+    parted = directories(tmp_path / "parted" / "run")
+    for run_dir, copy in zip(both, parted, strict=True):
+        shutil.copytree(run_dir, copy)
+        shutil.rmtree(copy / "checkpoints" / "8")
+    shutil.rmtree(parted[2] / "checkpoints" / "6")
+    capsys.readouterr()
+    assert run("--resume", *parted) == 0
+    assert "warning" not in capsys.readouterr().out
+    for ours, theirs in zip(parted, both, strict=True):
+        assert rows(ours) == rows(theirs)
+    for flags, text in (
+        ([both[1]], "was trained side by side with 2 other seeds and now is alone"),
+        ([alone, both[0]], "was trained alone and now is side by side with 1 other seed,"),
+    ):
+        assert run("--resume", *flags, "--total_timesteps", 288) == 0
+        assert text in capsys.readouterr().out
 
 
 def test_what_is_printed(group: Path, copied: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--resume", *copied) == 0
     *opening, done, first, _, _ = capsys.readouterr().out.splitlines()
-    assert opening[0].endswith(
-        "2 environments on the device for each of 3 seeds, which train side by side in one program"
-    )
+    assert opening[0].endswith("2 environments on the device for each of 3 seeds, which train side by side")
     assert [line for line in opening if line.startswith("run directory")] == [
         f"run directory {path}" for path in copied
     ]
@@ -218,6 +235,7 @@ def test_a_signal_saves_all_seeds(tmp_path: Path) -> None:
         assert checkpoint.latest(run_dir / "checkpoints") == run_dir / "checkpoints" / str(logged[0])
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_ends_and_the_others_go_on(
     group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +348,7 @@ def test_evaluations_videos_and_best_agents_are_each_seeds_own(
     flags = [*FLAGS, "--eval_every", "4", "--eval_episodes", "3", "--keep_best"]
     assert run(*flags, "--seed", 4, "--num_seeds", 2, "--run_dir", tmp_path / "run") == 0
     assert run(*flags, "--seed", 5, "--run_dir", tmp_path / "solo") == 0
-    assert_rows_close(tmp_path / "run__5", tmp_path / "solo")
+    assert rows(tmp_path / "run__5") == rows(tmp_path / "solo")
     evaluated = [row["eval/r_mean"] for row in rows(tmp_path / "run__4") if "eval/r_mean" in row]
     assert len(evaluated) == 2
     assert [len(list((tmp_path / f"run__{seed}" / "best").iterdir())) for seed in (4, 5)] == [1, 1]
@@ -360,12 +378,11 @@ def test_an_environment_object_is_shared(tmp_path: Path) -> None:
         ("popgym/RepeatFirstEasy-v0", {"core": "gru", "segment_length": 8}),
         ("popgym/RepeatFirstEasy-v0", {"refresh_memory": True, "update_epochs": 2}),
         ("jax/MysteryPath-Grid-v0", {}),
-        ("jax/MysteryPath-Grid-v0", {"reconstruction_coef": 0.1}),
         ("jax/MiniGrid-MemoryS7-v0", {"bootstrap_truncated": True}),
     ],
-    ids=["proof of memory", "gru", "trxl", "pictures", "reconstructed pictures", "minigrid"],
+    ids=["proof of memory", "gru", "trxl", "pictures", "minigrid"],
 )
-def test_first_updates_are_those_of_each_seed_alone(env_id: str, changes: dict[str, Any]) -> None:
+def test_vmapped_first_updates_are_those_of_each_seed_alone(env_id: str, changes: dict[str, Any]) -> None:
     sizes = {"num_envs": 4, "num_steps": 32, "num_minibatches": 2, "update_epochs": 1, "total_timesteps": 384,
              "trxl_dim": 16, "trxl_num_heads": 2, "trxl_num_layers": 1, "trxl_memory_length": 8}  # fmt: skip
     config = Config(env_id=env_id, **sizes | changes)
@@ -375,7 +392,7 @@ def test_first_updates_are_those_of_each_seed_alone(env_id: str, changes: dict[s
     init_keys, keys = zip(*(jax.random.split(jax.random.key(seed)) for seed in SEEDS), strict=True)
     alone = together = [init_states(config, env, agent, key) for key in init_keys]
     train_step = compile_train_step(config, env, agent, alone[0], keys[0])
-    seeds_step = compile_seeds_step(config, env, agent, together, list(keys))
+    seeds_step = compile_vmapped_step(config, env, agent, together, list(keys))
     for _ in range(3):
         ours = seeds_step(together, list(keys))
         theirs = [train_step(*states, key) for states, key in zip(alone, keys, strict=True)]
@@ -385,5 +402,6 @@ def test_first_updates_are_those_of_each_seed_alone(env_id: str, changes: dict[s
             np.testing.assert_array_equal(*env_keys)
             metrics = [{name: float(value) for name, value in result[2].metrics.items()} for result in (a, b)]
             assert metrics[0] == pytest.approx(metrics[1], rel=1e-4, abs=1e-5)
-            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), a[0].params, b[0].params)
+            # Where a gradient is nearly 0, AdamW divides rounding by rounding; a step is 2.75e-4.
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=5e-5), a[0].params, b[0].params)
         together, alone = [result[:2] for result in ours], [result[:2] for result in theirs]

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -199,15 +200,38 @@ def compile_seeds_step(
     states: Sequence[tuple[TrainState, RolloutState]],
     keys: Sequence[jax.Array],
 ) -> SeedsStep:
-    """An iteration of several runs as one program, `make_train_step` vmapped over them.
+    """An iteration of several runs at once, compiled now for states and keys like these.
+
+    On accelerators `make_train_step` is vmapped over the runs, in one program. On CPUs each run has a thread, and all
+    threads run the program of one: vmapped, it would take up to 1.6 times as long as one run after another (`python
+    benchmarks/seeds.py`), and a run's digits would not be those that it has alone.
 
     Args:
         config: as for `make_train_step`; it counts for all runs.
         env: their environments, on the device.
         agent: their agent.
-        states: of each run, for the shapes.
+        states: of each run.
         keys: key[] of each run.
     """
+    if agent.numerics.platform != "cpu":
+        return compile_vmapped_step(config, env, agent, states, keys)
+    program = compile_train_step(config, env, agent, states[0], keys[0])
+    pool = ThreadPoolExecutor(len(keys))
+
+    def one(states: tuple[TrainState, RolloutState], key: jax.Array) -> tuple[TrainState, RolloutState, TrainOutput]:
+        return jax.block_until_ready(program(*states, key))
+
+    return lambda states, keys: list(pool.map(one, states, keys))
+
+
+def compile_vmapped_step(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: Sequence[tuple[TrainState, RolloutState]],
+    keys: Sequence[jax.Array],
+) -> SeedsStep:
+    """An iteration of several runs as one program; arguments as for `compile_seeds_step`."""
     train_step = chain(*make_collect_and_learn(config, env, agent))
 
     def step(

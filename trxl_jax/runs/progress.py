@@ -90,7 +90,7 @@ def opening_lines(config: Config, run_dirs: Sequence[Path], params: Any, env: En
     budget += " for each seed" * several
     if steps < config.total_timesteps:
         budget += f" (--total_timesteps {config.total_timesteps:,} is rounded down to whole updates)"
-    together = f" for each of {len(run_dirs)} seeds, which train side by side in one program" * several
+    together = f" for each of {len(run_dirs)} seeds, which train side by side" * several
     return [
         f"{config.env_id}: {config.num_envs} environments on the {place}{together}",
         f"agent of {size:,} parameters on {device.platform} ({device.device_kind})",

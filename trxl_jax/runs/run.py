@@ -61,7 +61,7 @@ class Run:
         run_dir: its directory, which this process owns.
         resumed: whether it continues what is in the directory.
         params: variables of the agent that take the place of fresh ones.
-        num_seeds: runs in the program that trains it; 1 means that it is alone.
+        num_seeds: runs that train side by side; 1 means that it is alone.
 
     Fields:
         config: the configuration, fitted to the task.
@@ -163,7 +163,7 @@ class Run:
                 "it may differ from one that was never interrupted"
             )
         before = run.get("num_seeds", 1)
-        if before != self._num_seeds:
+        if before != self._num_seeds and self.agent.numerics.platform != "cpu":  # see `compile_seeds_step`
             self.notes.append(
                 f"warning: the run was trained {_company(before)} and now is {_company(self._num_seeds)}, so that sums "
                 "may round differently; it may differ from one that was never interrupted"

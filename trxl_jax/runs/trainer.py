@@ -59,10 +59,11 @@ def train(
 def train_seeds(
     configs: Sequence[Config], *, env: Any = None, resume: Resume = None, allow_import: bool = False
 ) -> list[RunResult]:
-    """Trains runs that differ only in their seeds in one program, vmapped over them; each has its own directory.
+    """Trains runs that differ only in their seeds side by side; each has its own directory.
 
-    Each is the run that `train` would make of its configuration, except that sums may round differently. Runs of which
-    some are further than others end when each has done its steps. One that diverges ends, and the others go on.
+    Each is the run that `train` would make of its configuration, except that on accelerators, where one program is
+    vmapped over them, sums may round differently. Runs of which some are further than others end when each has done
+    its steps. One that diverges ends, and the others go on.
 
     Args:
         configs: their configurations, equal except for `seed` and `run_dir`.
