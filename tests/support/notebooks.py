@@ -48,12 +48,12 @@ def printed(notebook: Any) -> str:
 
 
 def tidy(notebook: Any) -> dict[str, Any]:
-    """The notebook as it is committed: no times, no progress on stderr, no pictures but PNG."""
+    """The notebook as it is committed: what cells print, their values and PNG pictures; without progress and times."""
     cells = []
     for number, cell in enumerate(notebook.cells):
         kept: dict[str, Any] = {"cell_type": cell.cell_type, "id": f"cell-{number}", "metadata": {}}
         if cell.cell_type == "code":
-            outputs = [_tidy_output(output) for output in cell.outputs if output.get("name") != "stderr"]
+            outputs = [_tidy_output(output) for output in cell.outputs if _is_kept(output)]
             kept |= {"execution_count": cell.execution_count, "outputs": outputs}
         cells.append(kept | {"source": cell.source.splitlines(keepends=True)})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -63,6 +63,12 @@ def tidy(notebook: Any) -> dict[str, Any]:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
+
+
+def _is_kept(output: Any) -> bool:
+    if output.output_type == "display_data":  # text is progress, which rich shows so
+        return "image/png" in output.data
+    return output.get("name") != "stderr"
 
 
 def _tidy_output(output: Any) -> dict[str, Any]:
