@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.accelerator import folding
+from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.distributions import ActionDistribution, make_distribution, make_heads
+from trxl_jax.agent.encoders import PixelEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.normalization import (
     COLLECTION,
@@ -152,10 +155,34 @@ class ActorCritic(nn.Module):
 
     def heads(self, y: jax.Array, mask: jax.Array | None = None) -> AgentOutput:
         """Everything after the core: f32[..., D] to an output [...], with the valid actions bool[..., sum(nvec)]."""
-        features = nn.relu(self.post_transformer(y))
-        policy = make_distribution(self.spec.action, [head(features) for head in self.actor], mask)
-        value = jnp.squeeze(self.critic(features), axis=-1)
+        weights = None if self.is_initializing() else folding.folded(self)
+        if weights is not None:
+            features, outputs, value = apply_heads(weights, y)
+        else:
+            features = nn.relu(self.post_transformer(y))
+            outputs = [head(features) for head in self.actor]
+            value = jnp.squeeze(self.critic(features), axis=-1)
+        policy = make_distribution(self.spec.action, outputs, mask, one_by_one=self.numerics.accelerator)
         return AgentOutput(policy, value, features)
+
+    def fold(self) -> FoldedHeads | None:
+        """The heads' weights, on GPUs and TPUs; see `folding`."""
+        if not (self.numerics.accelerator and all(isinstance(head, nn.Dense) for head in self.actor)):
+            return None
+        post, *heads = (part.variables["params"] for part in (self.post_transformer, *self.actor, self.critic))
+        return fold_heads(post, heads, self.numerics.dtype)
+
+    def fold_all(self) -> dict[str, Any]:
+        """The collection of what all parts fold."""
+        parts = self.encoder.parts.values() if isinstance(self.encoder, DictEncoder) else [self.encoder]
+        return folding.collect([self, self.core, *(part for part in parts if isinstance(part, PixelEncoder))])
+
+    @nn.nowrap
+    def with_folded(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The variables and what depends on them alone, computed once for many steps; on CPUs nothing is added."""
+        if not self.numerics.accelerator:
+            return variables
+        return {**variables, folding.COLLECTION: self.apply(variables, method="fold_all")}
 
     def reconstruct(self, features: jax.Array, name: str = "") -> jax.Array:
         """f32[..., D] to logits of the pixels of one picture of the observations, f32[..., *shape]."""

@@ -5,6 +5,7 @@ For another kind of action: its space in `envs/actions.py`, how an environment's
 Nothing else in the agent or in PPO knows what an action is, except the inputs of `previous.py`.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from trxl_jax.agent.initializers import ACTOR_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.envs.actions import ActionSpace, BoxActions, DiscreteActions, MixedActions
 
+_MOST_ONE_BY_ONE = 16
 _INVALID = -1e9
 """Logit of an invalid choice. Its probability is 0; minus infinity would make NaN of products with it."""
 
@@ -33,11 +35,13 @@ class MultiCategorical:
         nvec: number of choices of each of the A branches.
         mask: bool[..., sum(nvec)], the valid choices; of the others, `make_distribution` has replaced the logits.
             None: all are valid.
+        one_by_one: few logits are normalised and compared without reductions: no kernels of their own on accelerators.
     """
 
     logits: jax.Array
     nvec: tuple[int, ...] = struct.field(pytree_node=False)
     mask: jax.Array | None = None
+    one_by_one: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def parts(self) -> "list[MultiCategorical]":
@@ -46,18 +50,51 @@ class MultiCategorical:
 
     def branches(self) -> list[jax.Array]:
         """Normalised logits of each branch, f32[..., nvec[a]]."""
-        return [jax.nn.log_softmax(part, axis=-1) for part in self._split(self.logits)]
+        return [self._normalise(part) for part in self._split(self.logits)]
 
     def probabilities(self) -> jax.Array:
         """Of all choices, branches concatenated, f32[..., sum(nvec)]."""
         return jnp.exp(jnp.concatenate(self.branches(), axis=-1))
+
+    def _argmax(self, x: jax.Array) -> jax.Array:
+        if not self._takes_apart(x):
+            return x.argmax(axis=-1)
+        largest, found = x[..., 0], jnp.zeros(x.shape[:-1], jnp.int32)
+        for i in range(1, x.shape[-1]):
+            found = jnp.where(x[..., i] > largest, i, found)
+            largest = jnp.maximum(largest, x[..., i])
+        return found
+
+    def _sum(self, x: jax.Array) -> jax.Array:
+        if not self._takes_apart(x):
+            return x.sum(axis=-1)
+        return functools.reduce(jnp.add, [x[..., i] for i in range(x.shape[-1])])
+
+    def _at(self, x: jax.Array, choice: jax.Array) -> jax.Array:
+        """x[..., choice], f32[..., 1]."""
+        if not self._takes_apart(x):
+            return jnp.take_along_axis(x, choice, axis=-1)
+        # The gradient of a selection is one; that of an index is a scatter.
+        each = [jnp.where(choice == i, x[..., i : i + 1], 0.0) for i in range(x.shape[-1])]
+        return functools.reduce(jnp.add, each)
+
+    def _takes_apart(self, logits: jax.Array) -> bool:
+        return self.one_by_one and logits.shape[-1] <= _MOST_ONE_BY_ONE
+
+    def _normalise(self, logits: jax.Array) -> jax.Array:
+        if not self._takes_apart(logits):
+            return jax.nn.log_softmax(logits, axis=-1)
+        each = [logits[..., i : i + 1] for i in range(logits.shape[-1])]
+        shifted = logits - jax.lax.stop_gradient(functools.reduce(jnp.maximum, each))
+        total = sum(jnp.exp(shifted[..., i : i + 1]) for i in range(len(each)))
+        return shifted - jnp.log(total)
 
     def _split(self, x: jax.Array) -> list[jax.Array]:
         return jnp.split(x, np.cumsum(self.nvec)[:-1], axis=-1)
 
     def sample(self, noise: jax.Array) -> jax.Array:
         """Samples i32[..., A] by the Gumbel-max trick, from `sampling_noise` shaped like the logits."""
-        return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits + noise)], axis=-1)
+        return jnp.stack([self._argmax(part) for part in self._split(self.logits + noise)], axis=-1)
 
     def mode(self) -> jax.Array:
         """The most probable choices, i32[..., A]."""
@@ -66,14 +103,12 @@ class MultiCategorical:
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-probabilities f32[..., A] of actions i32[..., A], one a branch."""
         chex.assert_shape(action, (*self.logits.shape[:-1], len(self.nvec)))
-        branches = [
-            jnp.take_along_axis(branch, action[..., i : i + 1], axis=-1) for i, branch in enumerate(self.branches())
-        ]
+        branches = [self._at(branch, action[..., i : i + 1]) for i, branch in enumerate(self.branches())]
         return jnp.concatenate(branches, axis=-1)
 
     def entropy(self) -> jax.Array:
         """f32[...], summed over branches."""
-        return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
+        return jnp.sum(jnp.stack([-self._sum(jnp.exp(b) * b) for b in self.branches()]), axis=0)
 
     def kl_divergence(self, other: "MultiCategorical") -> jax.Array:
         """KL(self || other), f32[...], summed over branches; choices that are invalid in `self` add nothing."""
@@ -212,7 +247,11 @@ def make_heads(action: ActionSpace, dim: int, numerics: Numerics) -> list[nn.Mod
 
 
 def make_distribution(
-    action: ActionSpace, outputs: Sequence[jax.Array], mask: jax.Array | None = None
+    action: ActionSpace,
+    outputs: Sequence[jax.Array],
+    mask: jax.Array | None = None,
+    *,
+    one_by_one: bool = False,
 ) -> ActionDistribution:
     """The distribution over [...] whose parameters are the outputs of the heads.
 
@@ -222,6 +261,7 @@ def make_distribution(
         mask: bool[..., sum(nvec)], the valid choices of all branches that have choices, at least one of each. Invalid
             ones are never sampled nor the mode, and have no part in log-probabilities, entropy and divergence. None:
             all are valid.
+        one_by_one: see `MultiCategorical`.
     """
     parts: list[MultiCategorical | Gaussian] = []
     branch = choice = 0
@@ -234,7 +274,7 @@ def make_distribution(
                 valid = jnp.broadcast_to(mask[..., choice : choice + sum(part.nvec)], own.shape)
                 own = jnp.where(valid, own, _INVALID)
             choice += sum(part.nvec)
-            parts.append(MultiCategorical(own, part.nvec, valid))
+            parts.append(MultiCategorical(own, part.nvec, valid, one_by_one))
         else:
             parts.append(Gaussian(*jnp.split(own, 2, axis=-1)))
     return Joint(parts, action) if isinstance(action, MixedActions) else parts[0]

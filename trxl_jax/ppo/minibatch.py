@@ -12,6 +12,18 @@ from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
 
 
+class MinibatchSteps(NamedTuple):
+    """A `Minibatch` without its observations."""
+
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    returns: jax.Array
+    queries: Queries
+    previous: Previous | None
+
+
 class Minibatch(NamedTuple):
     """Q steps in each of M rows: of every environment (M = N), or of M environments that were drawn.
 
@@ -87,10 +99,15 @@ def take_minibatch(rollout: Rollout, advantage: jax.Array, returns: jax.Array, s
         returns: f32[T, N].
         segments: which steps.
     """
+    steps = take_steps(rollout, advantage, returns, segments)
+    return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+
+
+def take_steps(rollout: Rollout, advantage: jax.Array, returns: jax.Array, segments: Segments) -> MinibatchSteps:
+    """As for `take_minibatch`."""
     steps, envs = segments.step, segments.envs
     transitions = rollout.transitions
-    return Minibatch(
-        observations=rollout.observations.take(steps, envs),
+    return MinibatchSteps(
         action=transitions.action[steps, envs],
         log_prob=transitions.log_prob[steps, envs],
         value=transitions.value[steps, envs],

@@ -75,6 +75,10 @@ class Core(nn.Module):
         """Whether `weights_by_age` says what a step attends to."""
         return False
 
+    def fold(self) -> Any:
+        """What `step` needs of parameters alone; None: nothing worth it. Computed once a rollout: see `folding`."""
+        return None
+
     @nn.nowrap
     def init_carry(self, num_envs: int) -> Any:
         """The `Carry` of N environments that start their first episodes; no parameters are needed."""

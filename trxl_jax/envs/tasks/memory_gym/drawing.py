@@ -79,14 +79,26 @@ def to_rgb(canvas: jax.Array, indices: Iterable[int], palette: ArrayLike | None 
     Returns:
         u8[84, 84, 3].
     """
-    # Without the barrier XLA recomputes the canvas for each byte.
-    canvas = jax.lax.optimization_barrier(canvas)
     colours = jnp.asarray(load()["palette"] if palette is None else palette, jnp.uint32)
     words = colours[:, 0] | colours[:, 1] << 8 | colours[:, 2] << 16
-    frame = jnp.zeros(canvas.shape, jnp.uint32)
-    for index in sorted({*indices} - {TRANSPARENT}):
-        frame = jnp.where(canvas == index, words[index], frame)
-    return jax.lax.bitcast_convert_type(frame, jnp.uint8)[..., :3]
+    shown = sorted({*indices} - {TRANSPARENT})
+
+    def select(canvas: jax.Array, words: jax.Array) -> jax.Array:
+        frame = jnp.zeros(canvas.shape, jnp.uint32)
+        for index in shown:
+            frame = jnp.where(canvas == index, words[index], frame)
+        return frame
+
+    def bytes_of_words(canvas: jax.Array, words: jax.Array) -> jax.Array:
+        # Without the barrier XLA recomputes the canvas for each byte.
+        frame = select(jax.lax.optimization_barrier(canvas), words)
+        return jax.lax.bitcast_convert_type(frame, jnp.uint8)[..., :3]
+
+    def byte_by_byte(canvas: jax.Array, words: jax.Array) -> jax.Array:
+        # One kernel on GPUs, where launching another one costs more than recomputing the canvas.
+        return (select(canvas, words)[..., None] >> jnp.arange(0, 24, 8, dtype=jnp.uint32)).astype(jnp.uint8)
+
+    return jax.lax.platform_dependent(canvas, words, cpu=bytes_of_words, default=byte_by_byte)
 
 
 def sprite_canvas(sprite: np.ndarray, x: int, y: int) -> np.ndarray:
