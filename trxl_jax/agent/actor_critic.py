@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.accelerator import folding
-from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads
+from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads, post_features
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
@@ -149,6 +149,9 @@ class ActorCritic(nn.Module):
         self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1, mask: jax.Array | None = None
     ) -> AgentOutput:
         """Output [M, Q] for many steps at once; see `Core.learn`. `mask`, bool[M, Q, sum(nvec)]: the valid actions."""
+        features = self._learn_features(x, prepared, queries, segment_length)
+        if features is not None:
+            return self._output(features, *apply_heads(folding.folded(self), features), mask)
         y = self.core.learn(x, prepared, queries, segment_length)
         output = self.heads(y, None if mask is None else mask.reshape(*y.shape[:-1], mask.shape[-1]))
         return jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:-1], *leaf.shape[y.ndim - 1 :]), output)
@@ -157,17 +160,33 @@ class ActorCritic(nn.Module):
         """Everything after the core: f32[..., D] to an output [...], with the valid actions bool[..., sum(nvec)]."""
         weights = None if self.is_initializing() else folding.folded(self)
         if weights is not None:
-            features, outputs, value = apply_heads(weights, y)
-        else:
-            features = nn.relu(self.post_transformer(y))
-            outputs = [head(features) for head in self.actor]
-            value = jnp.squeeze(self.critic(features), axis=-1)
+            features = post_features(weights, y)
+            return self._output(features, *apply_heads(weights, features), mask)
+        features = nn.relu(self.post_transformer(y))
+        outputs = [head(features) for head in self.actor]
+        return self._output(features, outputs, jnp.squeeze(self.critic(features), axis=-1), mask)
+
+    @nn.nowrap
+    def _output(
+        self, features: jax.Array, outputs: list[jax.Array], value: jax.Array, mask: jax.Array | None
+    ) -> AgentOutput:
         policy = make_distribution(self.spec.action, outputs, mask, one_by_one=self.numerics.accelerator)
         return AgentOutput(policy, value, features)
 
+    def _learn_features(self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int) -> jax.Array | None:
+        """What the heads get, f32[M, Q, D], where core and the layer after it are computed together; else None."""
+        if not self._heads_fold:
+            return None
+        post = self.post_transformer.variables["params"]
+        return self.core.learn_through(x, prepared, queries, segment_length, (post["kernel"], post["bias"]))
+
+    @property
+    def _heads_fold(self) -> bool:
+        return self.numerics.accelerator and all(isinstance(head, nn.Dense) for head in self.actor)
+
     def fold(self) -> FoldedHeads | None:
         """The heads' weights, on GPUs and TPUs; see `folding`."""
-        if not (self.numerics.accelerator and all(isinstance(head, nn.Dense) for head in self.actor)):
+        if not self._heads_fold:
             return None
         post, *heads = (part.variables["params"] for part in (self.post_transformer, *self.actor, self.critic))
         return fold_heads(post, heads, self.numerics.dtype)

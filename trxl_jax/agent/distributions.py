@@ -6,6 +6,7 @@ Nothing else in the agent or in PPO knows what an action is, except the inputs o
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -56,6 +57,14 @@ class MultiCategorical:
         """Of all choices, branches concatenated, f32[..., sum(nvec)]."""
         return jnp.exp(jnp.concatenate(self.branches(), axis=-1))
 
+    def _takes_apart(self, logits: jax.Array) -> bool:
+        return self.one_by_one and logits.shape[-1] <= _MOST_ONE_BY_ONE
+
+    def _normalise(self, logits: jax.Array) -> jax.Array:
+        if not self._takes_apart(logits):
+            return jax.nn.log_softmax(logits, axis=-1)
+        return jnp.stack(_normalise_columns([*jnp.moveaxis(logits, -1, 0)]), axis=-1)
+
     def _argmax(self, x: jax.Array) -> jax.Array:
         if not self._takes_apart(x):
             return x.argmax(axis=-1)
@@ -64,30 +73,6 @@ class MultiCategorical:
             found = jnp.where(x[..., i] > largest, i, found)
             largest = jnp.maximum(largest, x[..., i])
         return found
-
-    def _sum(self, x: jax.Array) -> jax.Array:
-        if not self._takes_apart(x):
-            return x.sum(axis=-1)
-        return functools.reduce(jnp.add, [x[..., i] for i in range(x.shape[-1])])
-
-    def _at(self, x: jax.Array, choice: jax.Array) -> jax.Array:
-        """x[..., choice], f32[..., 1]."""
-        if not self._takes_apart(x):
-            return jnp.take_along_axis(x, choice, axis=-1)
-        # The gradient of a selection is one; that of an index is a scatter.
-        each = [jnp.where(choice == i, x[..., i : i + 1], 0.0) for i in range(x.shape[-1])]
-        return functools.reduce(jnp.add, each)
-
-    def _takes_apart(self, logits: jax.Array) -> bool:
-        return self.one_by_one and logits.shape[-1] <= _MOST_ONE_BY_ONE
-
-    def _normalise(self, logits: jax.Array) -> jax.Array:
-        if not self._takes_apart(logits):
-            return jax.nn.log_softmax(logits, axis=-1)
-        each = [logits[..., i : i + 1] for i in range(logits.shape[-1])]
-        shifted = logits - jax.lax.stop_gradient(functools.reduce(jnp.maximum, each))
-        total = sum(jnp.exp(shifted[..., i : i + 1]) for i in range(len(each)))
-        return shifted - jnp.log(total)
 
     def _split(self, x: jax.Array) -> list[jax.Array]:
         return jnp.split(x, np.cumsum(self.nvec)[:-1], axis=-1)
@@ -103,12 +88,20 @@ class MultiCategorical:
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-probabilities f32[..., A] of actions i32[..., A], one a branch."""
         chex.assert_shape(action, (*self.logits.shape[:-1], len(self.nvec)))
-        branches = [self._at(branch, action[..., i : i + 1]) for i, branch in enumerate(self.branches())]
+        branches = [
+            jnp.take_along_axis(branch, action[..., i : i + 1], axis=-1) for i, branch in enumerate(self.branches())
+        ]
         return jnp.concatenate(branches, axis=-1)
 
     def entropy(self) -> jax.Array:
         """f32[...], summed over branches."""
-        return jnp.sum(jnp.stack([-self._sum(jnp.exp(b) * b) for b in self.branches()]), axis=0)
+        return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
+
+    def by_column(self) -> "ColumnCategorical | MultiCategorical":
+        """For losses on accelerators: the same with an array for each logit, if there are few."""
+        if not self._takes_apart(self.logits):
+            return self
+        return ColumnCategorical(tuple(jnp.moveaxis(self.logits, -1, 0)), self.nvec)
 
     def kl_divergence(self, other: "MultiCategorical") -> jax.Array:
         """KL(self || other), f32[...], summed over branches; choices that are invalid in `self` add nothing."""
@@ -121,6 +114,45 @@ class MultiCategorical:
 
         valid = [None] * len(self.nvec) if self.mask is None else self._split(self.mask)
         return jnp.sum(jnp.stack([*map(divergence, self.branches(), other.branches(), valid)]), axis=0)
+
+
+@struct.dataclass
+class ColumnCategorical:
+    """`MultiCategorical` with an array for each logit, for losses on accelerators.
+
+    All its numbers are arrays [...], which one kernel computes; sums over choices and indices would be others.
+
+    Fields:
+        columns: f32[...] each, the logits of all branches.
+        nvec: as in `MultiCategorical`.
+    """
+
+    columns: tuple[jax.Array, ...]
+    nvec: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def _branches(self) -> list[list[jax.Array]]:
+        ends = [0, *np.cumsum(self.nvec)]
+        return [_normalise_columns([*self.columns[a:b]]) for a, b in itertools.pairwise(ends)]
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Log-probabilities f32[..., A] of actions i32[..., A], one a branch."""
+        selected = [
+            functools.reduce(jnp.add, [jnp.where(action[..., i] == choice, x, 0.0) for choice, x in enumerate(branch)])
+            for i, branch in enumerate(self._branches())
+        ]
+        return jnp.stack(selected, axis=-1)
+
+    def entropy(self) -> jax.Array:
+        """f32[...], summed over branches."""
+        return -functools.reduce(jnp.add, [jnp.exp(x) * x for branch in self._branches() for x in branch])
+
+
+def _normalise_columns(columns: list[jax.Array]) -> list[jax.Array]:
+    """Logarithms of probabilities f32[...] from logits."""
+    largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, columns))
+    shifted = [x - largest for x in columns]
+    log_total = jnp.log(functools.reduce(jnp.add, [jnp.exp(x) for x in shifted]))
+    return [x - log_total for x in shifted]
 
 
 @struct.dataclass

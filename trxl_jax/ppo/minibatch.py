@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.cores.base import Queries
 from trxl_jax.agent.previous import Previous
+from trxl_jax.ppo.minibatch_losses import Targets
 from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
 
@@ -46,6 +47,11 @@ class Minibatch(NamedTuple):
     returns: jax.Array
     queries: Queries
     previous: Previous | None = None
+
+    @property
+    def targets(self) -> Targets:
+        """What the agent's output is compared with."""
+        return Targets(self.action, self.log_prob, self.value, self.advantage, self.returns)
 
 
 class Segments(NamedTuple):

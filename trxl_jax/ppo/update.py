@@ -13,7 +13,7 @@ from trxl_jax.agent.accelerator.splitting import one
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
 from trxl_jax.ppo.flat import AsTree, Elementwise, Flat
-from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
+from trxl_jax.ppo.losses import normalise_advantage
 from trxl_jax.ppo.minibatch import (
     Minibatch,
     MinibatchSteps,
@@ -22,6 +22,7 @@ from trxl_jax.ppo.minibatch import (
     minibatch_segments,
     take_steps,
 )
+from trxl_jax.ppo.minibatch_losses import losses, losses_in_few_kernels
 from trxl_jax.ppo.moments import split
 from trxl_jax.ppo.packing import scan_stacked
 from trxl_jax.ppo.refresh import recompute_memory
@@ -79,30 +80,15 @@ def ppo_loss(
         The loss f32[], and metrics f32[] by name.
     """
     output = forward_minibatch(agent, params, batch, prepared, config.segment_length)
-    log_prob = output.policy.log_prob(batch.action)
-
-    policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
-    value = value_loss(output.value, batch.value, batch.returns, config.clip_coef if config.clip_vloss else None)
-    entropy = output.policy.entropy().mean()
-    loss = policy - ent_coef * entropy + config.vf_coef * value
+    if agent.numerics.accelerator:
+        loss, metrics = losses_in_few_kernels(output.policy, output.value, batch.targets, config, ent_coef)
+    else:
+        loss, metrics = losses(output.policy, output.value, batch.targets, config, ent_coef)
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
         reconstruction = batch.observations.reconstruction_loss(agent, params, output.features)
         loss = loss + config.reconstruction_coef * reconstruction
-
-    log_ratio = log_prob - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    return loss, {
-        "losses/policy_loss": policy,
-        "losses/value_loss": value,
-        "losses/entropy": entropy,
-        "losses/reconstruction_loss": reconstruction,
-        "losses/loss": loss,
-        # The estimators k1 and k3 of http://joschu.net/blog/kl-approx.html
-        "losses/old_approx_kl": -log_ratio.mean(),
-        "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
-        "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
-    }
+    return loss, metrics | {"losses/reconstruction_loss": reconstruction, "losses/loss": loss}
 
 
 def apply_gradients(

@@ -42,10 +42,14 @@ def fold_heads(
     )
 
 
-def apply_heads(weights: FoldedHeads, y: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
-    """Features f32[..., D] of the core's result, f32[..., D]; outputs of the actor's heads; values f32[...]."""
-    features = bias_relu((y.astype(weights.post.dtype) @ weights.post).astype(jnp.float32), weights.post_bias)
+def post_features(weights: FoldedHeads, y: jax.Array) -> jax.Array:
+    """Features f32[..., D] of the core's result, f32[..., D]."""
+    return bias_relu((y.astype(weights.post.dtype) @ weights.post).astype(jnp.float32), weights.post_bias)
+
+
+def apply_heads(weights: FoldedHeads, features: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """Outputs of the actor's heads for features f32[..., D], and values f32[...]."""
     outputs = features @ weights.heads + weights.heads_bias
     ends = [sum(weights.sizes[: i + 1]) for i in range(len(weights.sizes) - 1)]
     *logits, value = jnp.split(outputs, ends, axis=-1)
-    return features, logits, value[..., 0]
+    return logits, value[..., 0]

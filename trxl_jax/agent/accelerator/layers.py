@@ -13,7 +13,8 @@ Three things make it few kernels:
 - A query that sees nothing gets the mean of W empty entries, as in the original. Here that mean is one more slot, the
   last, which a query sees if and only if it sees no other: its weight is then 1.
 - The backward pass goes through the layers with the gradient of x only. What parameters need is kept, and at the end
-  the layers' gradients are computed together: one product for all matrices of a shape, one sum for all biases.
+  the layers' gradients are computed together: one product for all matrices of a shape, one sum for all biases. The
+  dense layer that follows the transformer takes part in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class Parameters(NamedTuple):
         values: [L, H, d, d], W_v once a head: otherwise products come out transposed, and are copied.
         out: [L, H, d, D], W_o.
         projection: P of each layer, [D, D].
+        last: kernel [D, D] and bias [D] of a dense layer with ReLU that follows.
     """
 
     vectors: jax.Array
@@ -62,6 +64,7 @@ class Parameters(NamedTuple):
     values: jax.Array
     out: jax.Array
     projection: list[jax.Array]
+    last: tuple[jax.Array, jax.Array]
 
 
 class Folded(NamedTuple):
@@ -80,8 +83,10 @@ class Folded(NamedTuple):
     projection: jax.Array
 
 
-def parameters_of(layers: Sequence[Mapping[str, Any]], num_heads: int) -> Parameters:
-    """Those of `ResidualLayer`s, f32 by name."""
+def parameters_of(
+    layers: Sequence[Mapping[str, Any]], num_heads: int, last: tuple[jax.Array, jax.Array]
+) -> Parameters:
+    """Those of `ResidualLayer`s, f32 by name, and of the dense layer that follows, [D, D] and [D]."""
 
     def vectors(layer: Mapping[str, Any]) -> Vectors:
         attention, query, norm = (layer[name] for name in ("attention", "norm_query", "norm_attention"))
@@ -110,6 +115,7 @@ def parameters_of(layers: Sequence[Mapping[str, Any]], num_heads: int) -> Parame
         values=jnp.broadcast_to(values[:, None], (num_layers, num_heads, head_dim, head_dim)),
         out=out.reshape(num_layers, num_heads, head_dim, dim),
         projection=[layer["projection"]["kernel"] for layer in layers],
+        last=last,
     )
 
 
@@ -184,7 +190,7 @@ def apply(
 
 @jax.custom_vjp
 def learn(weights: Parameters, x: jax.Array, slots: Sequence[jax.Array], visible: jax.Array) -> jax.Array:
-    """`apply`'s first result, f32[N, Q, D], differentiable in weights and x; other arguments as for `apply`."""
+    """The last dense layer's output f32[N, Q, D], differentiable in weights and x; other arguments as for `apply`."""
     return _learn_forward(weights, x, slots, visible)[0]
 
 
@@ -196,7 +202,9 @@ def _learn_forward(weights: Parameters, x: jax.Array, slots: Sequence[jax.Array]
     for layer, layer_slots in zip(folded, slots, strict=True):
         kept.append(_forward_layer(layer, rows, layer_slots, visible))
         rows = _output(layer, kept[-1])
-    return rows.reshape(x.shape), (weights, products, folded, slots, first, kept)
+    kernel, bias = weights.last
+    last = _product("ri,ij->rj", rows.astype(slots[0].dtype), kernel.astype(slots[0].dtype))
+    return jnp.maximum(last + bias, 0).reshape(x.shape), (weights, products, folded, slots, first, kept, last)
 
 
 def _forward_layer(weights: Folded, x: jax.Array, slots: jax.Array, visible: jax.Array) -> _Kept:
@@ -245,17 +253,20 @@ class _Gradients(NamedTuple):
 
 
 def _learn_backward(saved: Any, gradient: jax.Array) -> Any:
-    weights, products, folded, slots, first, kept = saved
+    weights, products, folded, slots, first, kept, last = saved
+    dtype = slots[0].dtype
     # Without the barrier XLA would keep what is computed again from the forward pass, in kernels of their own.
     streams = [(layer.attended, layer.projected) for layer in kept]
-    first, streams, gradient = jax.lax.optimization_barrier((first, streams, gradient))
+    first, streams, last, gradient = jax.lax.optimization_barrier((first, streams, last, gradient))
     kept = [layer._replace(attended=a, projected=p) for layer, (a, p) in zip(kept, streams, strict=True)]
-    inputs = [first, *(_output(*layer) for layer in zip(folded[:-1], kept[:-1], strict=True))]
-    to_x, gradients = gradient.reshape(-1, gradient.shape[-1]), []
-    for layer in reversed([*zip(folded, slots, inputs, kept, strict=True)]):
+    inputs = [first, *(_output(*layer) for layer in zip(folded, kept, strict=True))]
+    kernel, bias = weights.last
+    to_last = jnp.where(last + bias > 0, gradient.reshape(last.shape), 0)
+    to_x, gradients = _product("rj,ij->ri", to_last.astype(dtype), kernel.astype(dtype)), []
+    for layer in reversed([*zip(folded, slots, inputs[:-1], kept, strict=True)]):
         to_x, found = _backward_layer(*layer, to_x)
         gradients.insert(0, found)
-    to_weights = _weight_gradients(weights, products, inputs, kept, gradients, slots[0].dtype)
+    to_weights = _weight_gradients(weights, products, inputs, kept, gradients, to_last, dtype)
     return to_weights, to_x.reshape(gradient.shape), None, None
 
 
@@ -293,20 +304,32 @@ def _weight_gradients(
     inputs: Sequence[jax.Array],
     kept: Sequence[_Kept],
     gradients: Sequence[_Gradients],
+    to_last: jax.Array,
     dtype: DTypeLike,
 ) -> Parameters:
-    """Those of all layers, whose inputs are f32[R, D], together; products f32[L, d, d] as for `_fold`."""
+    """Those of all layers together.
+
+    Args:
+        weights: what they are of.
+        products: f32[L, d, d], as for `_fold`.
+        inputs: f32[R, D] of each layer and of the one that follows.
+        kept: from the forward pass.
+        gradients: of each layer.
+        to_last: f32[R, D], the gradient of the last dense layer's result before ReLU.
+        dtype: of products' factors.
+    """
     num_layers, num_heads, head_dim, dim = weights.out.shape
 
-    # Output and projection have one shape: 2 L products in one.
-    factors = jnp.stack([k.values for k in kept] + [k.normalised for k in kept])
-    results = jnp.stack([g.attended for g in gradients] + [g.update for g in gradients])
+    # Output, projection and the last layer have one shape: 2 L + 1 products in one.
+    factors = jnp.stack([k.values for k in kept] + [k.normalised for k in kept] + [inputs[-1].astype(dtype)])
+    results = jnp.stack([g.attended for g in gradients] + [g.update for g in gradients] + [to_last])
     matrices = _product("lri,lrj->lij", factors, results.astype(dtype))
-    output, projection = matrices[:num_layers].reshape(weights.out.shape), [*matrices[num_layers:]]
-    output_bias, projection_bias = jnp.split(results.sum(axis=1), 2)
+    output, (*projection, last) = matrices[:num_layers].reshape(weights.out.shape), matrices[num_layers:]
+    biases = results.sum(axis=1)
+    output_bias, projection_bias, last_bias = biases[:num_layers], biases[num_layers:-1], biases[-1]
 
     # Gains and biases of layer norms, likewise.
-    normalised = jax.lax.optimization_barrier(normalise(jnp.stack([*inputs, *(k.attended for k in kept)])))
+    normalised = jax.lax.optimization_barrier(normalise(jnp.stack([*inputs[:-1], *(k.attended for k in kept)])))
     affine = jnp.stack([g.queries for g in gradients] + [g.normalised for g in gradients])
     affine = jnp.concatenate([affine * normalised, affine])
     query_gain, norm_gain, query_bias, norm_bias = jnp.split(affine.sum(axis=1), 4)
@@ -331,6 +354,7 @@ def _weight_gradients(
         values=_product("lhik,lhjk->lhij", output, weights.out),
         out=_product("lhij,lhik->lhjk", weights.values, output),
         projection=projection,
+        last=(last, last_bias),
     )
 
 

@@ -148,6 +148,20 @@ class Core(nn.Module):
         """
         raise NotImplementedError
 
+    def learn_through(
+        self,
+        x: jax.Array,
+        prepared: Any,
+        queries: Queries,
+        segment_length: int,
+        last: tuple[jax.Array, jax.Array],
+    ) -> jax.Array | None:
+        """`learn` and the dense layer with ReLU that follows, on accelerators; None: they are computed one by one.
+
+        Arguments as for `learn`, and the layer's kernel [D, D] and bias [D]. Returns f32[M, Q, D].
+        """
+        return None
+
     @nn.nowrap
     def weights_by_age(self, sown: Any, t: jax.Array) -> jax.Array:
         """Attention weights of a call of `step`, from what its modules have sown; only for cores that attend.

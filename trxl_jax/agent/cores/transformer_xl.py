@@ -103,11 +103,14 @@ class TransformerXL(Core):
 
     def fold(self) -> list[folded_layers.Folded] | None:
         """See `Core`."""
-        return folded_layers.fold(self._parameters(), self.numerics.dtype) if self._folds else None
+        if not self._folds:
+            return None
+        unused = jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim)
+        return folded_layers.fold(self._parameters(unused), self.numerics.dtype)
 
-    def _parameters(self) -> folded_layers.Parameters:
+    def _parameters(self, last: tuple[jax.Array, jax.Array]) -> folded_layers.Parameters:
         layers = [layer.variables["params"] for layer in self.layers]
-        return folded_layers.parameters_of(layers, self.options.num_heads)
+        return folded_layers.parameters_of(layers, self.options.num_heads, last)
 
     @nn.nowrap
     def init_carry(self, num_envs: int) -> EpisodicMemory:
@@ -168,8 +171,6 @@ class TransformerXL(Core):
     def learn(self, x: jax.Array, prepared: Slots, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`."""
         if self._folds:
-            if segment_length == 1:
-                return self._learn_folded(x, prepared, queries)
             prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in prepared], axis=1))
         slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
         query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
@@ -180,13 +181,21 @@ class TransformerXL(Core):
         seen = see(query_slot, queries.episode_step, numbers, self.window, segment_length, self.see_self)
         return self(x, slots, seen, queries.episode_step)[0]
 
-    def _learn_folded(self, x: jax.Array, slots: Slots, queries: Queries) -> jax.Array:
-        """`learn` over slots [H, N, S + 1, d] of each layer."""
-        if queries.env is not None:
-            slots = [layer[:, queries.env] for layer in slots]
+    def learn_through(
+        self,
+        x: jax.Array,
+        prepared: Slots,
+        queries: Queries,
+        segment_length: int,
+        last: tuple[jax.Array, jax.Array],
+    ) -> jax.Array | None:
+        """See `Core`; slots are [H, N, S + 1, d] of each layer."""
+        if not self._folds or segment_length > 1:
+            return None
+        slots = prepared if queries.env is None else [layer[:, queries.env] for layer in prepared]
         numbers = jnp.arange(slots[0].shape[2])
         visible = visible_or_empty(self.window + queries.step, queries.episode_step, numbers, self.window)
-        return folded_layers.learn(self._parameters(), x, slots, visible)
+        return folded_layers.learn(self._parameters(last), x, slots, visible)
 
     def _with_empty(self, slots: jax.Array) -> jax.Array:
         """Slots [N, L, H, S, d] and, as the last, what a query that sees nothing reads: [N, L, H, S + 1, d]."""

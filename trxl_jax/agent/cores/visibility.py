@@ -53,9 +53,11 @@ def visible_or_empty(query_slot: jax.Array, episode_step: jax.Array, slots: jax.
     """
     step, query = episode_step[..., None], query_slot[..., None]
     # Not by `visible_slots`: XLA's kernels of attention take in comparisons, but no minimum.
-    visible = (query - step <= slots) & (query - (window - 1) <= slots) & (slots < query)
+    # The barrier: they don't take in what cuts these few numbers out of a larger array either.
+    oldest, query, starts = jax.lax.optimization_barrier((query - step, query, step == 0))
+    visible = (oldest <= slots) & (query - (window - 1) <= slots) & (slots < query)
     is_last = jnp.arange(slots.shape[-1]) == slots.shape[-1] - 1
-    return jnp.where(is_last, step == 0 if window > 1 else True, visible)
+    return jnp.where(is_last, starts if window > 1 else True, visible)
 
 
 def window_slots(query_slot: jax.Array, window: int) -> jax.Array:
