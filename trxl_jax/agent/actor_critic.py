@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.accelerator import folding
-from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads, post_features
+from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads, post_features, split_heads
+from trxl_jax.agent.accelerator.layers import Following
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
@@ -149,9 +150,10 @@ class ActorCritic(nn.Module):
         self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1, mask: jax.Array | None = None
     ) -> AgentOutput:
         """Output [M, Q] for many steps at once; see `Core.learn`. `mask`, bool[M, Q, sum(nvec)]: the valid actions."""
-        features = self._learn_features(x, prepared, queries, segment_length)
-        if features is not None:
-            return self._output(features, *apply_heads(folding.folded(self), features), mask)
+        together = self._learn_through(x, prepared, queries, segment_length)
+        if together is not None:
+            features, outputs = together
+            return self._output(features, *split_heads(folding.folded(self), outputs), mask)
         y = self.core.learn(x, prepared, queries, segment_length)
         output = self.heads(y, None if mask is None else mask.reshape(*y.shape[:-1], mask.shape[-1]))
         return jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:-1], *leaf.shape[y.ndim - 1 :]), output)
@@ -173,12 +175,15 @@ class ActorCritic(nn.Module):
         policy = make_distribution(self.spec.action, outputs, mask, one_by_one=self.numerics.accelerator)
         return AgentOutput(policy, value, features)
 
-    def _learn_features(self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int) -> jax.Array | None:
-        """What the heads get, f32[M, Q, D], where core and the layer after it are computed together; else None."""
+    def _learn_through(
+        self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """What the heads get, f32[M, Q, D], and give, where they are computed with the core; else None."""
         if not self._heads_fold:
             return None
-        post = self.post_transformer.variables["params"]
-        return self.core.learn_through(x, prepared, queries, segment_length, (post["kernel"], post["bias"]))
+        post, heads = self.post_transformer.variables["params"], folding.folded(self)
+        following = Following(post["kernel"], post["bias"], heads.heads, heads.heads_bias)
+        return self.core.learn_through(x, prepared, queries, segment_length, following)
 
     @property
     def _heads_fold(self) -> bool:

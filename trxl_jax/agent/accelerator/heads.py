@@ -49,7 +49,11 @@ def post_features(weights: FoldedHeads, y: jax.Array) -> jax.Array:
 
 def apply_heads(weights: FoldedHeads, features: jax.Array) -> tuple[list[jax.Array], jax.Array]:
     """Outputs of the actor's heads for features f32[..., D], and values f32[...]."""
-    outputs = features @ weights.heads + weights.heads_bias
+    return split_heads(weights, features @ weights.heads + weights.heads_bias)
+
+
+def split_heads(weights: FoldedHeads, outputs: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """What all heads give, f32[..., K], as outputs of the actor's heads, and values f32[...]."""
     ends = [sum(weights.sizes[: i + 1]) for i in range(len(weights.sizes) - 1)]
     *logits, value = jnp.split(outputs, ends, axis=-1)
     return logits, value[..., 0]

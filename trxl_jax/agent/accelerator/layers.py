@@ -13,8 +13,8 @@ Three things make it few kernels:
 - A query that sees nothing gets the mean of W empty entries, as in the original. Here that mean is one more slot, the
   last, which a query sees if and only if it sees no other: its weight is then 1.
 - The backward pass goes through the layers with the gradient of x only. What parameters need is kept, and at the end
-  the layers' gradients are computed together: one product for all matrices of a shape, one sum for all biases. The
-  dense layer that follows the transformer takes part in it.
+  the layers' gradients are computed together: one product for all matrices of a shape, one sum for all biases. What
+  follows the transformer takes part in it: a dense layer and the heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,17 +45,34 @@ class Vectors(NamedTuple):
     projection_bias: jax.Array
 
 
-class Parameters(NamedTuple):
-    """The parameters of L layers, f32; see `parameters_of`.
+class Following(NamedTuple):
+    """The parameters of what follows the transformer, f32: a dense layer with ReLU, and the heads side by side.
 
     Fields:
-        vectors: [8, L, D], in the order of `Vectors`.
+        kernel: [D, D].
+        bias: [D].
+        heads: [D, K], K at most D.
+        heads_bias: [K].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+    heads: jax.Array
+    heads_bias: jax.Array
+
+
+class Parameters(NamedTuple):
+    """The parameters of L layers and of what follows, f32; see `parameters_of`.
+
+    Fields:
+        vectors: [8 L + 2, D], in the order of `Vectors`, and the two biases of `Following`, with zeros after K.
         queries: [L, d, d], W_q.
         keys: [L, d, d], W_k.
         values: [L, H, d, d], W_v once a head: otherwise products come out transposed, and are copied.
         out: [L, H, d, D], W_o.
         projection: P of each layer, [D, D].
-        last: kernel [D, D] and bias [D] of a dense layer with ReLU that follows.
+        last: [D, D], the kernel of the dense layer that follows.
+        heads: [D, K].
     """
 
     vectors: jax.Array
@@ -64,7 +81,13 @@ class Parameters(NamedTuple):
     values: jax.Array
     out: jax.Array
     projection: list[jax.Array]
-    last: tuple[jax.Array, jax.Array]
+    last: jax.Array
+    heads: jax.Array
+
+    @property
+    def of_layers(self) -> Vectors:
+        """The layers' vectors, f32[L, D] each."""
+        return Vectors(*self.vectors[:-2].reshape(len(Vectors._fields), -1, self.vectors.shape[1]))
 
 
 class Folded(NamedTuple):
@@ -83,10 +106,8 @@ class Folded(NamedTuple):
     projection: jax.Array
 
 
-def parameters_of(
-    layers: Sequence[Mapping[str, Any]], num_heads: int, last: tuple[jax.Array, jax.Array]
-) -> Parameters:
-    """Those of `ResidualLayer`s, f32 by name, and of the dense layer that follows, [D, D] and [D]."""
+def parameters_of(layers: Sequence[Mapping[str, Any]], num_heads: int, following: Following) -> Parameters:
+    """Those of `ResidualLayer`s, f32 by name, and of what follows."""
 
     def vectors(layer: Mapping[str, Any]) -> Vectors:
         attention, query, norm = (layer[name] for name in ("attention", "norm_query", "norm_attention"))
@@ -107,15 +128,17 @@ def parameters_of(
     out = jnp.stack([one["out"]["kernel"] for one in attention])
     num_layers, dim, _ = out.shape
     head_dim = dim // num_heads
-    stacked = jnp.stack([vector for same in zip(*by_name, strict=True) for vector in same])
+    heads_bias = jnp.pad(following.heads_bias, (0, dim - following.heads_bias.size))
+    in_order = [vector for same in zip(*by_name, strict=True) for vector in same]
     return Parameters(
-        vectors=stacked.reshape(-1, num_layers, dim),
+        vectors=jnp.stack([*in_order, following.bias, heads_bias]),
         queries=queries,
         keys=keys,
         values=jnp.broadcast_to(values[:, None], (num_layers, num_heads, head_dim, head_dim)),
         out=out.reshape(num_layers, num_heads, head_dim, dim),
         projection=[layer["projection"]["kernel"] for layer in layers],
-        last=last,
+        last=following.kernel,
+        heads=following.heads,
     )
 
 
@@ -134,8 +157,9 @@ def _fold(parameters: Parameters, products: jax.Array, dtype: DTypeLike) -> list
     matrices = jax.lax.optimization_barrier(
         [[m.astype(dtype) for m in each] for each in zip(by_layer, outputs, parameters.projection, strict=True)]
     )
+    vectors = parameters.of_layers
     return [
-        Folded(Vectors(*parameters.vectors[:, i]), keys, output.reshape(projection.shape), projection)
+        Folded(Vectors(*(vector[i] for vector in vectors)), keys, output.reshape(projection.shape), projection)
         for i, (keys, output, projection) in enumerate(matrices)
     ]
 
@@ -143,7 +167,7 @@ def _fold(parameters: Parameters, products: jax.Array, dtype: DTypeLike) -> list
 def _slot_gain(parameters: Parameters) -> jax.Array:
     """g / sqrt(D), f32[L, H, 1, d]."""
     num_layers, num_heads, head_dim, dim = parameters.out.shape
-    gain = Vectors(*parameters.vectors).slot_gain / np.sqrt(dim)
+    gain = parameters.of_layers.slot_gain / np.sqrt(dim)
     return gain.reshape(num_layers, num_heads, 1, head_dim)
 
 
@@ -189,8 +213,13 @@ def apply(
 
 
 @jax.custom_vjp
-def learn(weights: Parameters, x: jax.Array, slots: Sequence[jax.Array], visible: jax.Array) -> jax.Array:
-    """The last dense layer's output f32[N, Q, D], differentiable in weights and x; other arguments as for `apply`."""
+def learn(
+    weights: Parameters, x: jax.Array, slots: Sequence[jax.Array], visible: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the heads get, f32[N, Q, D], and give, f32[N, Q, K]; differentiable in weights and x.
+
+    Other arguments as for `apply`. The heads' products are float32 in any case.
+    """
     return _learn_forward(weights, x, slots, visible)[0]
 
 
@@ -202,9 +231,11 @@ def _learn_forward(weights: Parameters, x: jax.Array, slots: Sequence[jax.Array]
     for layer, layer_slots in zip(folded, slots, strict=True):
         kept.append(_forward_layer(layer, rows, layer_slots, visible))
         rows = _output(layer, kept[-1])
-    kernel, bias = weights.last
-    last = _product("ri,ij->rj", rows.astype(slots[0].dtype), kernel.astype(slots[0].dtype))
-    return jnp.maximum(last + bias, 0).reshape(x.shape), (weights, products, folded, slots, first, kept, last)
+    last = _product("ri,ij->rj", rows.astype(slots[0].dtype), weights.last.astype(slots[0].dtype))
+    features, heads_bias = jnp.maximum(last + weights.vectors[-2], 0), weights.vectors[-1, : weights.heads.shape[1]]
+    outputs = _product("ri,ik->rk", features, weights.heads) + heads_bias
+    results = features.reshape(x.shape), outputs.reshape(*x.shape[:2], -1)
+    return results, (weights, products, folded, slots, first, kept, last)
 
 
 def _forward_layer(weights: Folded, x: jax.Array, slots: jax.Array, visible: jax.Array) -> _Kept:
@@ -252,22 +283,25 @@ class _Gradients(NamedTuple):
     queries: jax.Array
 
 
-def _learn_backward(saved: Any, gradient: jax.Array) -> Any:
+def _learn_backward(saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
     weights, products, folded, slots, first, kept, last = saved
     dtype = slots[0].dtype
     # Without the barrier XLA would keep what is computed again from the forward pass, in kernels of their own.
     streams = [(layer.attended, layer.projected) for layer in kept]
-    first, streams, last, gradient = jax.lax.optimization_barrier((first, streams, last, gradient))
+    first, streams, last, cotangents = jax.lax.optimization_barrier((first, streams, last, cotangents))
+    to_features, to_outputs = (gradient.reshape(-1, gradient.shape[-1]) for gradient in cotangents)
     kept = [layer._replace(attended=a, projected=p) for layer, (a, p) in zip(kept, streams, strict=True)]
     inputs = [first, *(_output(*layer) for layer in zip(folded, kept, strict=True))]
-    kernel, bias = weights.last
-    to_last = jnp.where(last + bias > 0, gradient.reshape(last.shape), 0)
-    to_x, gradients = _product("rj,ij->ri", to_last.astype(dtype), kernel.astype(dtype)), []
+    to_features = to_features + _product("rk,ik->ri", to_outputs, weights.heads)
+    to_last = jnp.where(last + weights.vectors[-2] > 0, to_features, 0)
+    to_x, gradients = _product("rj,ij->ri", to_last.astype(dtype), weights.last.astype(dtype)), []
     for layer in reversed([*zip(folded, slots, inputs[:-1], kept, strict=True)]):
         to_x, found = _backward_layer(*layer, to_x)
         gradients.insert(0, found)
-    to_weights = _weight_gradients(weights, products, inputs, kept, gradients, to_last, dtype)
-    return to_weights, to_x.reshape(gradient.shape), None, None
+    features = jnp.maximum(last + weights.vectors[-2], 0)
+    following = _AfterLayers(inputs[-1], to_last, features, to_outputs)
+    to_weights = _weight_gradients(weights, products, inputs[:-1], kept, gradients, following, dtype)
+    return to_weights, to_x.reshape(*cotangents[0].shape), None, None
 
 
 learn.defvjp(_learn_forward, _learn_backward)
@@ -298,13 +332,29 @@ def _backward_layer(
     return to_x, _Gradients(to_update, to_normalised, to_attended, to_values, to_projected, to_queries)
 
 
+class _AfterLayers(NamedTuple):
+    """What the gradients of `Following` need.
+
+    Fields:
+        y: f32[R, D], the last layer's output.
+        to_last: f32[R, D], the gradient of the dense layer's result before ReLU.
+        features: f32[R, D], what the heads multiply.
+        to_outputs: f32[R, K], the gradient of their result.
+    """
+
+    y: jax.Array
+    to_last: jax.Array
+    features: jax.Array
+    to_outputs: jax.Array
+
+
 def _weight_gradients(
     weights: Parameters,
     products: jax.Array,
     inputs: Sequence[jax.Array],
     kept: Sequence[_Kept],
     gradients: Sequence[_Gradients],
-    to_last: jax.Array,
+    after: _AfterLayers,
     dtype: DTypeLike,
 ) -> Parameters:
     """Those of all layers together.
@@ -312,24 +362,33 @@ def _weight_gradients(
     Args:
         weights: what they are of.
         products: f32[L, d, d], as for `_fold`.
-        inputs: f32[R, D] of each layer and of the one that follows.
+        inputs: f32[R, D] of each layer.
         kept: from the forward pass.
         gradients: of each layer.
-        to_last: f32[R, D], the gradient of the last dense layer's result before ReLU.
+        after: of what follows the layers.
         dtype: of products' factors.
     """
     num_layers, num_heads, head_dim, dim = weights.out.shape
 
-    # Output, projection and the last layer have one shape: 2 L + 1 products in one.
-    factors = jnp.stack([k.values for k in kept] + [k.normalised for k in kept] + [inputs[-1].astype(dtype)])
-    results = jnp.stack([g.attended for g in gradients] + [g.update for g in gradients] + [to_last])
-    matrices = _product("lri,lrj->lij", factors, results.astype(dtype))
-    output, (*projection, last) = matrices[:num_layers].reshape(weights.out.shape), matrices[num_layers:]
-    biases = results.sum(axis=1)
-    output_bias, projection_bias, last_bias = biases[:num_layers], biases[num_layers:-1], biases[-1]
+    # Output, projection and the last layer have one shape, and the heads may: 2 L + 2 products in one.
+    num_outputs = weights.heads.shape[1]
+    padded = jnp.pad(after.to_outputs, ((0, 0), (0, dim - num_outputs)))
+    factors = [k.values for k in kept] + [k.normalised for k in kept] + [after.y.astype(dtype), after.features]
+    results = [g.attended for g in gradients] + [g.update for g in gradients] + [after.to_last, padded]
+    together = len(factors) if after.features.dtype == dtype else len(factors) - 1  # the heads' are float32
+    stacked = jnp.stack(results)
+    matrices = _product("lri,lrj->lij", jnp.stack(factors[:together]), stacked[:together].astype(dtype))
+    output, projection = matrices[:num_layers].reshape(weights.out.shape), matrices[num_layers : 2 * num_layers]
+    heads = (
+        matrices[-1, :, :num_outputs]
+        if together == len(factors)
+        else _product("ri,rk->ik", after.features, after.to_outputs)
+    )
+    biases = stacked.sum(axis=1)
+    output_bias, projection_bias = biases[:num_layers], biases[num_layers : 2 * num_layers]
 
     # Gains and biases of layer norms, likewise.
-    normalised = jax.lax.optimization_barrier(normalise(jnp.stack([*inputs[:-1], *(k.attended for k in kept)])))
+    normalised = jax.lax.optimization_barrier(normalise(jnp.stack([*inputs, *(k.attended for k in kept)])))
     affine = jnp.stack([g.queries for g in gradients] + [g.normalised for g in gradients])
     affine = jnp.concatenate([affine * normalised, affine])
     query_gain, norm_gain, query_bias, norm_bias = jnp.split(affine.sum(axis=1), 4)
@@ -348,13 +407,14 @@ def _weight_gradients(
         projection_bias,
     )  # fmt: skip
     return Parameters(
-        vectors=jnp.stack(vectors),
+        vectors=jnp.concatenate([*vectors, biases[-2:]]),
         queries=_product("lik,lkj->lij", to_product, weights.keys),
         keys=_product("lik,lij->lkj", to_product, weights.queries),
         values=_product("lhik,lhjk->lhij", output, weights.out),
         out=_product("lhij,lhik->lhjk", weights.values, output),
-        projection=projection,
-        last=(last, last_bias),
+        projection=[*projection],
+        last=matrices[2 * num_layers],
+        heads=heads,
     )
 
 

@@ -28,6 +28,8 @@ import flax.linen as nn
 import jax
 from flax import struct
 
+from trxl_jax.agent.accelerator.layers import Following
+
 
 class Queries(NamedTuple):
     """The steps of a rollout that a learning pass computes: segments of G consecutive steps, one after the other.
@@ -154,11 +156,12 @@ class Core(nn.Module):
         prepared: Any,
         queries: Queries,
         segment_length: int,
-        last: tuple[jax.Array, jax.Array],
-    ) -> jax.Array | None:
-        """`learn` and the dense layer with ReLU that follows, on accelerators; None: they are computed one by one.
+        following: Following,
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """`learn` and what follows, on accelerators; None: they are computed one after the other.
 
-        Arguments as for `learn`, and the layer's kernel [D, D] and bias [D]. Returns f32[M, Q, D].
+        Arguments as for `learn`, and the parameters of what follows. Returns what the heads get, f32[M, Q, D], and
+        give, f32[M, Q, K].
         """
         return None
 

@@ -105,12 +105,13 @@ class TransformerXL(Core):
         """See `Core`."""
         if not self._folds:
             return None
-        unused = jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim)
+        square, vector = jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim)
+        unused = folded_layers.Following(square, vector, square, vector)
         return folded_layers.fold(self._parameters(unused), self.numerics.dtype)
 
-    def _parameters(self, last: tuple[jax.Array, jax.Array]) -> folded_layers.Parameters:
+    def _parameters(self, following: folded_layers.Following) -> folded_layers.Parameters:
         layers = [layer.variables["params"] for layer in self.layers]
-        return folded_layers.parameters_of(layers, self.options.num_heads, last)
+        return folded_layers.parameters_of(layers, self.options.num_heads, following)
 
     @nn.nowrap
     def init_carry(self, num_envs: int) -> EpisodicMemory:
@@ -187,15 +188,15 @@ class TransformerXL(Core):
         prepared: Slots,
         queries: Queries,
         segment_length: int,
-        last: tuple[jax.Array, jax.Array],
-    ) -> jax.Array | None:
+        following: folded_layers.Following,
+    ) -> tuple[jax.Array, jax.Array] | None:
         """See `Core`; slots are [H, N, S + 1, d] of each layer."""
-        if not self._folds or segment_length > 1:
+        if not self._folds or segment_length > 1 or following.heads.shape[1] > self.dim:
             return None
         slots = prepared if queries.env is None else [layer[:, queries.env] for layer in prepared]
         numbers = jnp.arange(slots[0].shape[2])
         visible = visible_or_empty(self.window + queries.step, queries.episode_step, numbers, self.window)
-        return folded_layers.learn(self._parameters(last), x, slots, visible)
+        return folded_layers.learn(self._parameters(following), x, slots, visible)
 
     def _with_empty(self, slots: jax.Array) -> jax.Array:
         """Slots [N, L, H, S, d] and, as the last, what a query that sees nothing reads: [N, L, H, S + 1, d]."""
