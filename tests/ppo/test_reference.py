@@ -54,6 +54,12 @@ CASES = {
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
 }  # fmt: skip
+# Every day one of them runs in the formulation for accelerators; all others do, too, where there is time.
+ALSO_FOR_ACCELERATORS = {
+    f"{name}, formulation for accelerators": case._replace(platform="gpu")
+    for name, case in CASES.items()
+    if case.platform == "cpu"
+}
 
 
 class Run(NamedTuple):
@@ -79,9 +85,9 @@ def assert_close(name: str, ours: Any, expected: Any, tolerance: float) -> None:
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 0.1), err_msg=name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *(pytest.param(n, marks=pytest.mark.slow) for n in ALSO_FOR_ACCELERATORS)])
 def test_iterations(name: str) -> None:
-    case = CASES[name]
+    case = (CASES | ALSO_FOR_ACCELERATORS)[name]
     config = BASE.replace(**case.changes)
     first_tolerance = 1e-5 if config.memory_dtype == "float32" else 3e-3
     env, agent, states, reference = start(config, case)

@@ -105,9 +105,16 @@ def make_collect_and_learn(
 
     def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
         steps = collected.transitions
-        advantage, returns = gae(
-            steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
-        )
+        with jax.named_scope("gae"):  # by which benchmarks find its kernels
+            advantage, returns = gae(
+                steps.reward,
+                steps.value,
+                steps.done,
+                collected.last_value,
+                config.gamma,
+                config.gae_lambda,
+                in_parallel=agent.numerics.accelerator,
+            )
         acted = train_state.params
         with agent.numerics.precise():
             train_state, metrics = update(

@@ -9,11 +9,22 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from trxl_jax.agent.accelerator.splitting import one
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
-from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
-from trxl_jax.ppo.minibatch import Minibatch, Segments, forward_minibatch, minibatch_segments, take_minibatch
+from trxl_jax.ppo.flat import AsTree, Elementwise, Flat
+from trxl_jax.ppo.losses import normalise_advantage
+from trxl_jax.ppo.minibatch import (
+    Minibatch,
+    MinibatchSteps,
+    Segments,
+    forward_minibatch,
+    minibatch_segments,
+    take_steps,
+)
+from trxl_jax.ppo.minibatch_losses import losses, losses_in_few_kernels
 from trxl_jax.ppo.moments import split
+from trxl_jax.ppo.packing import scan_stacked
 from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
@@ -39,7 +50,7 @@ class TrainState:
 
 def make_optimizer() -> optax.GradientTransformation:
     """AdamW with PyTorch's defaults and decay on every parameter; `update` multiplies its steps by -learning rate."""
-    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01))
+    return Elementwise(*optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01)))
 
 
 def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,30 +82,15 @@ def ppo_loss(
         The loss f32[], and metrics f32[] by name.
     """
     output = forward_minibatch(agent, params, batch, prepared, config.segment_length)
-    log_prob = output.policy.log_prob(batch.action)
-
-    policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
-    value = value_loss(output.value, batch.value, batch.returns, config.clip_coef if config.clip_vloss else None)
-    entropy = output.policy.entropy().mean()
-    loss = policy - ent_coef * entropy + config.vf_coef * value
+    if agent.numerics.accelerator:
+        loss, metrics = losses_in_few_kernels(output.policy, output.value, batch.targets, config, ent_coef)
+    else:
+        loss, metrics = losses(output.policy, output.value, batch.targets, config, ent_coef)
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
         reconstruction = batch.observations.reconstruction_loss(agent, params, output.features)
         loss = loss + config.reconstruction_coef * reconstruction
-
-    log_ratio = log_prob - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    return loss, {
-        "losses/policy_loss": policy,
-        "losses/value_loss": value,
-        "losses/entropy": entropy,
-        "losses/reconstruction_loss": reconstruction,
-        "losses/loss": loss,
-        # The estimators k1 and k3 of http://joschu.net/blog/kl-approx.html
-        "losses/old_approx_kl": -log_ratio.mean(),
-        "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
-        "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
-    }
+    return loss, metrics | {"losses/reconstruction_loss": reconstruction, "losses/loss": loss}
 
 
 def apply_gradients(
@@ -162,6 +158,10 @@ def update(
     learned, fixed = split(train_state.params)
     anew = agent.core.prepares_with_parameters
     acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
+    on_accelerator = agent.numerics.accelerator
+    form = Flat.of(learned) if on_accelerator and isinstance(optimizer, Elementwise) else AsTree()
+    scan = scan_stacked if on_accelerator else jax.lax.scan
+    unit = one(jnp.asarray(learning_rate)) if on_accelerator else 1.0
 
     def refreshed(params: Any) -> Any:
         memory = recompute_memory(agent, params | fixed, rollout, config)
@@ -171,33 +171,58 @@ def update(
         prepared = prepare(params | fixed, memory) if anew else memory
         return loss(agent, params | fixed, batch, prepared, config, ent_coef)
 
-    def minibatch_step(memory: Any, learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
-        batch = take_minibatch(rollout, advantage, returns, segments)
-        if config.norm_adv:
-            batch = batch._replace(advantage=normalise_advantage(batch.advantage))
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch, memory)
-        params, opt_state, norm = apply_gradients(
-            optimizer, config, learner.params, learner.opt_state, grads, learning_rate
-        )
-        return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
-
     def run_epoch(learner: _Learner, epoch: _Epoch) -> tuple[_Learner, Metrics]:
         memory = acted
         if epoch.number is not None:
-            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(learner.params))
+            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(form.unflatten(learner.params)))
         segments = minibatch_segments(epoch.key, num_envs, num_steps, config.num_minibatches, config.segment_length)
-        learner, metrics = jax.lax.scan(partial(minibatch_step, memory), learner, segments)
+        minibatches, take = _minibatches(agent, config, rollout, advantage, returns, segments)
+
+        def minibatch_step(learner: _Learner, minibatch: Any) -> tuple[_Learner, Metrics]:
+            batch = take(minibatch)
+            grads, metrics = jax.grad(loss_fn, has_aux=True)(form.unflatten(learner.params, unit), batch, memory)
+            params, opt_state, norm = apply_gradients(
+                optimizer, config, learner.params, learner.opt_state, form.flatten(grads), learning_rate
+            )
+            return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
+
+        learner, metrics = scan(minibatch_step, learner, minibatches)
         return learner, jax.tree.map(jnp.mean, metrics)
 
-    start = _Learner(learned, train_state.opt_state)
+    start = _Learner(form.flatten(learned), form.flatten_state(train_state.opt_state))
     epochs = _Epoch(
         key=jax.random.split(key, config.update_epochs),
         number=jnp.arange(config.update_epochs) if config.refresh_memory else None,
     )
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
-    state = TrainState(params=learner.params | fixed, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
-    return state, means
+    opt_state = form.unflatten_state(learner.opt_state, train_state.opt_state)
+    params = form.unflatten(learner.params) | fixed
+    return TrainState(params=params, opt_state=opt_state, iteration=train_state.iteration + 1), means
+
+
+def _minibatches(
+    agent: ActorCritic,
+    config: Config,
+    rollout: Rollout,
+    advantage: jax.Array,
+    returns: jax.Array,
+    segments: Segments,
+) -> tuple[Any, Callable[[Any], Minibatch]]:
+    """What an epoch scans over, arrays [num_minibatches, ...], and what makes a minibatch of one row of it."""
+
+    def steps(segments: Segments) -> MinibatchSteps:
+        taken = take_steps(rollout, advantage, returns, segments)
+        if config.norm_adv:
+            taken = taken._replace(advantage=normalise_advantage(taken.advantage))
+        return taken
+
+    def with_observations(segments: Segments, steps: MinibatchSteps) -> Minibatch:
+        return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+
+    if agent.numerics.accelerator:  # small arrays of all minibatches in few kernels
+        return (segments, jax.vmap(steps)(segments)), lambda row: with_observations(*row)
+    return segments, lambda row: with_observations(row, steps(row))
 
 
 def _run_epochs(
