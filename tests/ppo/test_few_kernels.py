@@ -34,7 +34,8 @@ def test_parallel_advantages_equal_sequential_ones(num_steps: int) -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     before = RNG.normal(size=5).astype(np.float32)
     sequential, parallel = (
-        discounted_returns(jnp.asarray(reward), jnp.asarray(done), before, 0.9, in_parallel=way) for way in (False, True)
+        discounted_returns(jnp.asarray(reward), jnp.asarray(done), before, 0.9, in_parallel=way)
+        for way in (False, True)
     )
     for expected, ours in zip(sequential, parallel, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
