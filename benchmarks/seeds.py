@@ -5,7 +5,8 @@
 Prints a Markdown table: an update of all seeds one after another, side by side as `train.py` does it (on CPUs in
 threads), and vmapped. The three take turns, after one of each that isn't timed; seconds are medians. `--quiet` counts
 only updates during which other processes kept less than a tenth of a core busy, as Linux counts, and goes on until it
-has so many of them, at most ten times as long.
+has so many of them, at most ten times as long. Before the table it prints by how much parameters differ from those
+of the seeds alone, after some of the updates.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -33,6 +36,7 @@ HEADER = (
 )
 MOST_TURNS = 10  # for each update that is to be timed, with `--quiet`
 QUIET = 0.1  # cores
+COMPARED = (1, 2, 5, 10, 20, 50, 100)  # updates
 
 
 class Clock:
@@ -56,6 +60,13 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
+def distance(states: Any, others: Any) -> float:
+    """The largest difference of a parameter between two lists of states."""
+    params, other_params = ([train_state.params for train_state, _ in runs] for runs in (states, others))
+    apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, other_params)
+    return max(jax.tree.leaves(apart))
+
+
 def measure(configs: Sequence[Config], iterations: int, *, quiet: bool) -> list[str]:
     """The table's rows for runs that differ only in their seeds."""
     env = make_env(configs[0])
@@ -70,6 +81,7 @@ def measure(configs: Sequence[Config], iterations: int, *, quiet: bool) -> list[
         "vmapped": compile_vmapped_step(config, env, agent, states, keys),
     }
     newest = dict.fromkeys(ways, states)
+    print("largest difference of a parameter from the seeds alone: side by side, vmapped")
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(1 + iterations * (MOST_TURNS if quiet else 1)):
         for name, way in ways.items():
@@ -79,6 +91,9 @@ def measure(configs: Sequence[Config], iterations: int, *, quiet: bool) -> list[
             if turn and (others < QUIET or not quiet):
                 times[name].append(tuple(taken))
             newest[name] = [result[:2] for result in results]
+        if turn + 1 in COMPARED:
+            alone, *others = (newest[name] for name in ways)
+            print(f"after {turn + 1} updates:", *(f"{distance(alone, other):.1e}" for other in others), flush=True)
         if min(map(len, times.values())) >= iterations:
             break
     if not all(times.values()):
