@@ -51,8 +51,8 @@ class _Flags:
     """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, T-Maze, Proof of Memory); None: as env_id
     says"""
     num_seeds: int = 1
-    """runs that train side by side in one program, with the seeds seed, seed + 1, ... and a directory each: the usual
-    one, or with run_dir DIR the directories DIR__<seed> (tasks on the device only)"""
+    """runs that train side by side, with the seeds seed, seed + 1, ... and a directory each: the usual one, or with
+    run_dir DIR the directories DIR__<seed> (tasks on the device only)"""
     resume: tuple[Path, ...] | None = None
     """directory of a run to continue, or directories of runs to continue side by side; other flags may only extend them
     or change how they are saved and tracked; `auto`: continue what is in run_dir with the same flags if there is

@@ -53,7 +53,7 @@ class RunArguments:
     print: bool = False
     """print the commands, one per line, instead of running them"""
     together: bool = False
-    """train seeds that follow each other side by side, in one program, as train.py's num_seeds does (tasks on the
+    """train seeds that follow each other side by side in one process, as train.py's num_seeds does (tasks on the
     device; others train one by one)"""
     jobs: int | None = None
     """number of runs at the same time, or with together of groups of them; None: half the number of cores"""

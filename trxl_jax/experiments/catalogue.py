@@ -143,7 +143,7 @@ def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence
 
 
 def side_by_side(runs: Sequence[Run]) -> list[list[Run]]:
-    """Groups of runs that one program can train: seeds that follow each other, of a task on the device."""
+    """Groups of runs that can train side by side: seeds that follow each other, of a task on the device."""
     names = [run.experiment for run in runs]
     groups: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: (names.index(run.experiment), run.config.seed)):
