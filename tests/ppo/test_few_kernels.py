@@ -34,7 +34,8 @@ def test_parallel_advantages_equal_sequential_ones(num_steps: int) -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     before = RNG.normal(size=5).astype(np.float32)
     sequential, parallel = (
-        discounted_returns(jnp.asarray(reward), jnp.asarray(done), before, 0.9, in_parallel=way) for way in (False, True)
+        discounted_returns(jnp.asarray(reward), jnp.asarray(done), before, 0.9, in_parallel=way)
+        for way in (False, True)
     )
     for expected, ours in zip(sequential, parallel, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -108,8 +109,10 @@ def assert_same(ours: Any, expected: Any) -> None:
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_array_equal(np.asarray(a).view(np.uint8), np.asarray(b).view(np.uint8))  # bits, NaN's too
+            pair = jax.random.key_data(a), jax.random.key_data(b)
+        else:
+            pair = a, b
+        np.testing.assert_array_equal(*(np.asarray(x).view(np.uint8) for x in pair))  # bits, NaN's too
 
 
 def test_packed_arrays_keep_their_bits() -> None:

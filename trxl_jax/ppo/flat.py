@@ -61,7 +61,6 @@ class Flat(NamedTuple):
         return jax.tree.structure(part) == self.treedef
 
 
-
 def _turn(leaf: jax.Array) -> jax.Array:
     """Kernels of convolutions [h, w, in, out] as GPUs take them, [out, h, w, in]; others as they are."""
     return leaf.transpose(3, 0, 1, 2) if leaf.ndim == 4 else leaf

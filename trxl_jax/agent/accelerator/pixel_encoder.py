@@ -29,10 +29,12 @@ class FoldedEncoder:
     kernels: list[jax.Array]
     biases: list[jax.Array]
 
+    def for_acting(self) -> "FoldedEncoder":
+        """Without what only gradients need."""
+        return FoldedEncoder(self.kernels, [rows[:1] for rows in self.biases])
 
-def fold(
-    weights: Sequence[Mapping[str, jax.Array]], stride: int, white: float, dtype: DTypeLike
-) -> FoldedEncoder:
+
+def fold(weights: Sequence[Mapping[str, jax.Array]], stride: int, white: float, dtype: DTypeLike) -> FoldedEncoder:
     """Prepares "kernel" and "bias" of each layer, f32.
 
     Args:
@@ -65,9 +67,7 @@ def encode(folded: FoldedEncoder, pictures: jax.Array, strides: Sequence[int], p
         x, strides[0] = to_blocks(pictures, strides[0]), 1
     *convolutions, dense = zip(folded.kernels, folded.biases, strict=True)
     for (kernel, bias), stride in zip(convolutions, strides, strict=True):
-        x = jax.lax.conv_general_dilated(
-            x.astype(dtype), kernel, (stride, stride), padding, dimension_numbers=_NHWC
-        )
+        x = jax.lax.conv_general_dilated(x.astype(dtype), kernel, (stride, stride), padding, dimension_numbers=_NHWC)
         x = bias_relu(x, bias)
     kernel, bias = dense
     return bias_relu((x.reshape(x.shape[0], -1) @ kernel).astype(jnp.float32), bias)
