@@ -109,8 +109,10 @@ def assert_same(ours: Any, expected: Any) -> None:
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_array_equal(np.asarray(a).view(np.uint8), np.asarray(b).view(np.uint8))  # bits, NaN's too
+            pair = jax.random.key_data(a), jax.random.key_data(b)
+        else:
+            pair = a, b
+        np.testing.assert_array_equal(*(np.asarray(x).view(np.uint8) for x in pair))  # bits, NaN's too
 
 
 def test_packed_arrays_keep_their_bits() -> None:

@@ -17,7 +17,7 @@ from trxl_jax.presets import PRESETS
 SCRIPT = ROOT / "benchmarks" / "gpu_aot.py"
 HAS_COMPILER = importlib.util.find_spec("jax_cuda12_plugin") is not None
 
-# A program with a loop of 3 rounds around one of 5, a loop whose rounds aren't known, and a branch. Shortened from XLA's.
+# A loop of 3 rounds around one of 5, a loop whose rounds aren't known, and a branch.
 PROGRAM = """HloModule jit_step, is_scheduled=true
 
 %inner_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {

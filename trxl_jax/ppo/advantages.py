@@ -24,8 +24,8 @@ def gae(
         last_value: f32[N], the critic's estimate after the last step.
         gamma: discount factor.
         gae_lambda: decay of the mixture of n-step estimates.
-        in_parallel: in log2(T) rounds over all steps, for accelerators, instead of T steps. Sums have another order: the
-            two differ by some 1e-6 of the largest advantage.
+        in_parallel: in log2(T) rounds over all steps, for accelerators, instead of T steps. Sums have another order:
+            the two differ by some 1e-6 of the largest advantage.
 
     Returns:
         Advantages and returns (advantage + value), each f32[T, N].

@@ -16,6 +16,7 @@ from trxl_jax.ppo.advantages import discounted_returns
 from trxl_jax.ppo.double_buffering import collect_double_buffered
 from trxl_jax.ppo.observations import Recorder, RolloutObservations, make_recorder
 from trxl_jax.ppo.packing import scan_packed
+from trxl_jax.ppo.redrawing import Redrawing
 from trxl_jax.ppo.steps import CollectedSteps
 
 
@@ -193,12 +194,14 @@ def _collect(
 ) -> CollectedSteps:
     """Act, step, observe, T times; noise [T, N, ...]."""
     num_steps = noise.shape[0]
+    redrawing = Redrawing.of(env, env_state) if actor.agent.numerics.accelerator else None
 
     def one_step(
         carry: _Carry, inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[_Carry, tuple[Any, ActorStep, StepResult]]:
         t, step_noise = inputs
         recorded, encoded, obs = recorder.record(carry.recorded, t, 0, carry.state.obs)
+        obs = obs if redrawing is None else redrawing.words(carry.env_state)
         state, actions = actor.act(carry.state, encoded, t, step_noise)
         env_state, step = env.step(carry.env_state, actions.action)
         state, result = actor.observe(state, step, t)
@@ -212,7 +215,7 @@ def _collect(
     return CollectedSteps(
         env_state=carry.env_state,
         state=carry.state,
-        observations=recorder.finish(carry.recorded, obs),
+        observations=recorder.finish(carry.recorded, obs) if redrawing is None else redrawing.observations(obs),
         actions=actions,
         results=results,
         last_value=actor.value(carry.state, jnp.int32(num_steps)),

@@ -27,6 +27,7 @@ def collect(modules: Iterable[nn.Module]) -> dict[str, Any]:
         weights = module.fold()
         if weights is None:
             continue
+        weights = weights.for_acting() if hasattr(weights, "for_acting") else weights
         inner = collection
         for name in module.path:
             inner = inner.setdefault(name, {})

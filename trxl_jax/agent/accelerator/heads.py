@@ -28,6 +28,10 @@ class FoldedHeads:
     heads_bias: jax.Array
     sizes: tuple[int, ...] = struct.field(pytree_node=False)
 
+    def for_acting(self) -> "FoldedHeads":
+        """Without what only gradients need."""
+        return self.replace(post_bias=self.post_bias[:1])  # type: ignore[attr-defined]
+
 
 def fold_heads(
     post: Mapping[str, jax.Array], heads: Sequence[Mapping[str, jax.Array]], dtype: DTypeLike

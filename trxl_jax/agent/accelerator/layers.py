@@ -165,7 +165,7 @@ def _fold(parameters: Parameters, products: jax.Array, dtype: DTypeLike) -> list
 
 
 def _slot_gain(parameters: Parameters) -> jax.Array:
-    """g / sqrt(D), f32[L, H, 1, d]."""
+    """The slots' gain divided by sqrt(D), f32[L, H, 1, d]."""
     num_layers, num_heads, head_dim, dim = parameters.out.shape
     gain = parameters.of_layers.slot_gain / np.sqrt(dim)
     return gain.reshape(num_layers, num_heads, 1, head_dim)

@@ -29,6 +29,10 @@ class FoldedEncoder:
     kernels: list[jax.Array]
     biases: list[jax.Array]
 
+    def for_acting(self) -> "FoldedEncoder":
+        """Without what only gradients need."""
+        return FoldedEncoder(self.kernels, [rows[:1] for rows in self.biases])
+
 
 def fold(weights: Sequence[Mapping[str, jax.Array]], stride: int, white: float, dtype: DTypeLike) -> FoldedEncoder:
     """Prepares "kernel" and "bias" of each layer, f32.

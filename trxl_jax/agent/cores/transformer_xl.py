@@ -195,7 +195,8 @@ class TransformerXL(Core):
             return None
         slots = prepared if queries.env is None else [layer[:, queries.env] for layer in prepared]
         numbers = jnp.arange(slots[0].shape[2])
-        visible = visible_or_empty(self.window + queries.step, queries.episode_step, numbers, self.window)
+        query_slot = self.window + queries.step
+        visible = visible_or_empty(query_slot, queries.episode_step, numbers, self.window, of_minibatch=True)
         return folded_layers.learn(self._parameters(following), x, slots, visible)
 
     def _with_empty(self, slots: jax.Array) -> jax.Array:
