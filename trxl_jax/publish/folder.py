@@ -35,7 +35,7 @@ def write_agent(folder: Path, policy: Policy, iteration: int) -> None:
         write_text_atomically(folder / "config.json", config.to_json())
         write_text_atomically(folder / "spec.json", json.dumps(spec.to_json(), indent=2) + "\n")
     # As the first of the states in a run's checkpoints, so that the same function reads the parameters.
-    checkpoint.save(folder / "checkpoints", iteration, ({"params": policy.params},), {}, keep=None)
+    checkpoint.save(folder / "checkpoints", iteration, ({"params": policy.params},), {"published": True}, keep=None)
 
 
 def write_results(folder: Path, results: Results, episodes: list[EpisodeResult]) -> None:

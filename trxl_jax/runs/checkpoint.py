@@ -214,6 +214,14 @@ def restore_run(path: Path) -> dict[str, Any]:
     return run
 
 
+def is_published(path: Path) -> bool:
+    """Whether a checkpoint is that of a published agent, which has parameters only; a damaged one is none."""
+    try:
+        return bool(restore_run(path).get("published"))
+    except CheckpointError:
+        return False
+
+
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
     """What a call of Orbax returns, or in a line what went wrong: it raises many kinds, which mean the same to users.
 

@@ -139,7 +139,7 @@ class Run:
         return fitted
 
     def _restore(self, newest: Path) -> None:
-        if "iteration" not in checkpoint.restore_run(newest):
+        if checkpoint.is_published(newest):
             raise CheckpointError(f"{newest} is a published agent without its training; play it with enjoy.py")
         states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
         self.train_state, self.rollout_state = states
