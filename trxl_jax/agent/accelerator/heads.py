@@ -36,7 +36,7 @@ class FoldedHeads:
 def fold_heads(
     post: Mapping[str, jax.Array], heads: Sequence[Mapping[str, jax.Array]], dtype: DTypeLike
 ) -> FoldedHeads:
-    """From "kernel" and "bias" of each dense layer, f32; the critic is the last head."""
+    """From "kernel" [in, out] and "bias" [out] of each dense layer, f32; the critic is the last head."""
     return FoldedHeads(
         post=post["kernel"].astype(dtype),
         post_bias=bias_rows([post["bias"]])[0],
