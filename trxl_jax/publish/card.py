@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,44 +48,48 @@ def text(config: Config, global_step: int, results: Results, repo: str, curve: P
         curve: file of the learning curve in the folder, or None.
         video: file of a video in the folder, or None.
     """
-    task = config.env_id
     core = {"trxl": "Transformer-XL", "gtrxl": "GTrXL"}.get(config.core, config.core)
-    score = f"{results.mean:.3f}" if math.isnan(results.interval) else f"{results.mean:.3f} ± {results.interval:.3f}"
-    rows = [("episodes", str(len(results.returns))), ("mean return, 95% interval", score)]
-    names = {"l": "length"}
-    rows += [(f"mean {names.get(name, name)}", f"{x:.4g}") for name, x in results.means.items() if name != "r"]
-    actions = "most probable actions" if results.deterministic else "sampled actions"
-    own = {name: value for name, value in vars(config).items() if value != getattr(Config(), name)}
-    own.pop("run_dir", None)
-    pictures = [f"![Learning curve: mean return against environment steps]({curve.name})"] if curve else []
+    # JSON is YAML.
+    header = [f"{name}: {json.dumps(value)}" for name, value in _header(config, core, results).items()]
+    lines = ["---", *header, "---", "", f"# {config.env_id}: PPO with {core} as memory", ""]
+    lines += [f"Trained with trxl_jax for {global_step:,} environment steps, seed {config.seed}.", ""]
+    lines += _evaluation(results)
+    if curve:
+        lines += [f"![Learning curve: mean return against environment steps]({curve.name})", ""]
     if video:
-        pictures.append(
-            f"![An episode]({video.name})" if video.suffix == ".gif" else f"[Video of an episode]({video.name})"
-        )
-    header = {
+        lines += [f"{'!' * (video.suffix == '.gif')}[An episode]({video.name})", ""]
+    return "\n".join([*lines, *_how_to_play(repo), *_settings(config)]) + "\n"
+
+
+def _header(config: Config, core: str, results: Results) -> dict[str, Any]:
+    task, score = config.env_id, _score(results).replace("±", "+/-")
+    result = {
+        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+        "dataset": {"name": task, "type": task},
+        "metrics": [{"type": "mean_reward", "value": score, "name": "mean_reward"}],
+    }
+    return {
         "library_name": "trxl_jax",
         "tags": ["reinforcement-learning", "deep-reinforcement-learning", "memory", "jax", task],
-        "model-index": [
-            {
-                "name": f"PPO, {core}",
-                "results": [
-                    {
-                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-                        "dataset": {"name": task, "type": task},
-                        "metrics": [{"type": "mean_reward", "value": score.replace("±", "+/-"), "name": "mean_reward"}],
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": f"PPO, {core}", "results": [result]}],
     }
-    # JSON is YAML.
-    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in header.items()), "---", ""]
-    lines += [f"# {task}: PPO with {core} as memory", ""]
-    lines += [f"Trained with trxl_jax for {global_step:,} environment steps, seed {config.seed}.", ""]
-    lines += ["| evaluation | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
-    lines += [f"New episodes with {actions}, evaluation seed {results.seed}; training never uses their seeds.", ""]
-    lines += [line for picture in pictures for line in (picture, "")]
-    lines += [
+
+
+def _score(results: Results) -> str:
+    return f"{results.mean:.3f}" + ("" if math.isnan(results.interval) else f" ± {results.interval:.3f}")
+
+
+def _evaluation(results: Results) -> list[str]:
+    names = {"l": "length"}
+    rows = [("episodes", str(len(results.returns))), ("mean return, 95% interval", _score(results))]
+    rows += [(f"mean {names.get(name, name)}", f"{x:.4g}") for name, x in results.means.items() if name != "r"]
+    actions = "most probable actions" if results.deterministic else "sampled actions"
+    note = f"New episodes with {actions}, evaluation seed {results.seed}; training never uses their seeds."
+    return ["| evaluation | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), "", note, ""]
+
+
+def _how_to_play(repo: str) -> list[str]:
+    return [
         "## Play it",
         "",
         "```bash",
@@ -100,12 +104,11 @@ def text(config: Config, global_step: int, results: Results, repo: str, curve: P
         "print(evaluate(policy, episodes=20).means)",
         "```",
         "",
-        "## Settings",
-        "",
-        "All are in `config.json`; these differ from the defaults of `trxl-train`:",
-        "",
-        "```json",
-        json.dumps(own, indent=1),
-        "```",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _settings(config: Config) -> list[str]:
+    own = {name: value for name, value in vars(config).items() if value != getattr(Config(), name)}
+    own.pop("run_dir", None)
+    introduction = "All are in `config.json`; these differ from the defaults of `trxl-train`:"
+    return ["## Settings", "", introduction, "", "```json", json.dumps(own, indent=1), "```"]

@@ -35,7 +35,7 @@ class _Carving(NamedTuple):
 
 
 def draw_maze(key: jax.Array, num_rows: int, num_columns: int) -> Maze:
-    """Draws a maze of num_rows x num_columns cells with its start and end.
+    """Draws a maze of num_rows x num_columns cells with its start and end; for shapes see `Maze`.
 
     mazelib walks from a cell to random new neighbours until there are none, and then tries random cells until one
     leads to new neighbours, with as many trials in all as there are places. Rarely these are used up before all cells
