@@ -9,7 +9,7 @@ import numpy as np
 
 from trxl_jax.agent.accelerator import folding
 from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads, post_features, split_heads
-from trxl_jax.agent.accelerator.layers import Following
+from trxl_jax.agent.accelerator.layer_weights import Following
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable

@@ -161,6 +161,7 @@ class PixelEncoder(nn.Module):
         return None if self.numerics.cpu_float32 else self._fold_for(255.0)
 
     def _fold_for(self, white: float) -> folded_encoder.FoldedEncoder:
-        stride = convolutions(self.shape).layers[0][2]
+        # Blocks of pixels fit GPUs' libraries; a TPU's compiler makes its own, and its layouts pad channels to 128.
+        stride = convolutions(self.shape).layers[0][2] if self.numerics.platform == "gpu" else 1
         weights = [layer() for layer in self.layers.values()]
         return folded_encoder.fold(weights, stride, white, self.numerics.dtype)

@@ -39,7 +39,7 @@ def fold(weights: Sequence[Mapping[str, jax.Array]], stride: int, white: float, 
 
     Args:
         weights: of the convolutions, kernels [m, m, in, out], and of the dense layer [in, D].
-        stride: of the first convolution.
+        stride: of the first convolution, if it is to be done on blocks of pixels; or 1.
         white: what pictures are divided by.
         dtype: of the products' factors.
     """

@@ -28,7 +28,7 @@ import flax.linen as nn
 import jax
 from flax import struct
 
-from trxl_jax.agent.accelerator.layers import Following
+from trxl_jax.agent.accelerator.layer_weights import Following
 
 
 class Queries(NamedTuple):
