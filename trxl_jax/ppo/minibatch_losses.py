@@ -76,7 +76,8 @@ def losses_in_few_kernels(
         fixed, targets, ent_coef = others
         numbers, rest = iter(learned), iter(fixed)
         leaves = [next(numbers if of_numbers else rest) for of_numbers in is_learned]
-        return jax.vmap(lambda *sample: losses(*sample, config, ent_coef))(*treedef.unflatten(leaves), targets)
+        policy, value = jax.tree.unflatten(treedef, leaves)
+        return jax.vmap(lambda *sample: losses(*sample, config, ent_coef))(policy, value, targets)  # type: ignore[call-arg]
 
     return _means(of_samples, learned, (fixed, samples[2], ent_coef))
 

@@ -125,6 +125,14 @@ class _Epoch(NamedTuple):
     number: jax.Array | None  # None: the memory is not refreshed
 
 
+def _formulation(agent: ActorCritic, optimizer: Any, learned: Any, learning_rate: jax.Array) -> tuple[Any, Any, Any]:
+    """For the agent's platform: how the optimiser sees parameters, how minibatches are scanned, and a 1, see `one`."""
+    if not agent.numerics.accelerator:
+        return AsTree(), jax.lax.scan, 1.0
+    form = Flat.of(learned) if isinstance(optimizer, Elementwise) else AsTree()
+    return form, scan_stacked, one(jnp.asarray(learning_rate))
+
+
 def update(
     agent: ActorCritic,
     optimizer: optax.GradientTransformation,
@@ -158,10 +166,7 @@ def update(
     learned, fixed = split(train_state.params)
     anew = agent.core.prepares_with_parameters
     acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
-    on_accelerator = agent.numerics.accelerator
-    form = Flat.of(learned) if on_accelerator and isinstance(optimizer, Elementwise) else AsTree()
-    scan = scan_stacked if on_accelerator else jax.lax.scan
-    unit = one(jnp.asarray(learning_rate)) if on_accelerator else 1.0
+    form, scan, unit = _formulation(agent, optimizer, learned, learning_rate)
 
     def refreshed(params: Any) -> Any:
         memory = recompute_memory(agent, params | fixed, rollout, config)
@@ -190,10 +195,8 @@ def update(
         return learner, jax.tree.map(jnp.mean, metrics)
 
     start = _Learner(form.flatten(learned), form.flatten_state(train_state.opt_state))
-    epochs = _Epoch(
-        key=jax.random.split(key, config.update_epochs),
-        number=jnp.arange(config.update_epochs) if config.refresh_memory else None,
-    )
+    number = jnp.arange(config.update_epochs) if config.refresh_memory else None
+    epochs = _Epoch(jax.random.split(key, config.update_epochs), number)
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
     opt_state = form.unflatten_state(learner.opt_state, train_state.opt_state)

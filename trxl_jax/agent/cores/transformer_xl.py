@@ -135,7 +135,8 @@ class TransformerXL(Core):
         shown = self.is_initializing() or self.is_mutable_collection("intermediates")
         if self._folds and not shown:
             visible = visible_or_empty(query_slot, step, state.ring.slots(slot), self.window)
-            y, inputs = folded_layers.apply(folded(self), x[:, None], _by_layer(state.ring.layers), visible)
+            by_layer: list[Any] = _by_layer(state.ring.layers)
+            y, inputs = folded_layers.apply(folded(self), x[:, None], by_layer, visible)
             return jnp.squeeze(y, axis=1), jnp.stack(inputs, axis=2)[:, 0]
         slots = self._without_empty(state.ring.layers) if self._folds else state.ring.layers
         seen = see(query_slot, step, state.ring.slots(slot)[: self.window], self.window, 1, self.see_self)
@@ -172,7 +173,8 @@ class TransformerXL(Core):
     def learn(self, x: jax.Array, prepared: Slots, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`."""
         if self._folds:
-            prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in prepared], axis=1))
+            folded_slots: list[Any] = list(prepared)
+            prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in folded_slots], axis=1))
         slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
         query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
         small = gathers_windows(x.shape[0] * x.shape[1], num_slots, self.window, self.dim)
@@ -193,7 +195,8 @@ class TransformerXL(Core):
         """See `Core`; slots are [H, N, S + 1, d] of each layer."""
         if not self._folds or segment_length > 1 or following.heads.shape[1] > self.dim:
             return None
-        slots = prepared if queries.env is None else [layer[:, queries.env] for layer in prepared]
+        folded_slots: list[Any] = list(prepared)
+        slots = folded_slots if queries.env is None else [layer[:, queries.env] for layer in folded_slots]
         numbers = jnp.arange(slots[0].shape[2])
         query_slot = self.window + queries.step
         visible = visible_or_empty(query_slot, queries.episode_step, numbers, self.window, of_minibatch=True)
