@@ -18,6 +18,50 @@ class Elementwise(optax.GradientTransformation):
     """
 
 
+class AdamW(Elementwise):
+    """optax's AdamW as `update.make_optimizer` makes it, whose steps on one array are written out here.
+
+    optax computes the corrections of its moments from a count in each step: two kernels for two numbers. Here those of
+    many steps are computed at once.
+    """
+
+    B1, B2, EPS, DECAY = 0.9, 0.999, 1e-8, 0.01
+
+    @classmethod
+    def make(cls) -> "AdamW":
+        """With PyTorch's defaults and decay on every parameter; steps are to be multiplied by -learning rate."""
+        moments = optax.scale_by_adam(b1=cls.B1, b2=cls.B2, eps=cls.EPS)
+        return cls(*optax.chain(moments, optax.add_decayed_weights(cls.DECAY)))
+
+    def corrections(self, state: Any, num_steps: int) -> jax.Array:
+        """What the moments are divided by in each of the next steps, f32[num_steps, 2]."""
+        count = state[0].count + 1 + jnp.arange(num_steps)
+        return jnp.stack([1 - self.B1**count, 1 - self.B2**count], axis=1)
+
+    def step(
+        self, params: jax.Array, state: Any, grads: jax.Array, learning_rate: jax.Array, corrections: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Parameters f32[P] and state after a step, with its count as it was.
+
+        Args:
+            params: f32[P].
+            state: of parameters in one array.
+            grads: f32[P].
+            learning_rate: f32[].
+            corrections: f32[2], a row of `corrections`.
+        """
+        adam, *rest = state
+        mu = (1 - self.B1) * grads + self.B1 * adam.mu
+        nu = (1 - self.B2) * (grads**2) + self.B2 * adam.nu
+        direction = (mu / corrections[0]) / (jnp.sqrt(nu / corrections[1]) + self.EPS) + self.DECAY * params
+        return params + -learning_rate * direction, (adam._replace(mu=mu, nu=nu), *rest)
+
+    def count(self, state: Any, num_steps: int) -> Any:
+        """The state after so many calls of `step`, with its count i32[] too."""
+        adam, *rest = state
+        return (adam._replace(count=adam.count + num_steps), *rest)
+
+
 class Flat(NamedTuple):
     """How a tree of arrays is one array f32[P].
 
