@@ -150,14 +150,8 @@ MUTANTS = [
         "None",
         REFERENCE,
     ),
-    Mutant(
-        "no weight decay",
-        "ppo/update.py",
-        "optax.add_decayed_weights(0.01)",
-        "optax.add_decayed_weights(0.0)",
-        REFERENCE,
-    ),
-    Mutant("Adam's beta 2", "ppo/update.py", "b2=0.999", "b2=0.99", REFERENCE),
+    Mutant("no weight decay", "ppo/flat.py", "1e-8, 0.01", "1e-8, 0.0", REFERENCE),
+    Mutant("Adam's beta 2", "ppo/flat.py", "0.9, 0.999, 1e-8", "0.9, 0.99, 1e-8", REFERENCE),
     Mutant(
         "the learning rate is not annealed",
         "ppo/update.py",

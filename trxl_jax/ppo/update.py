@@ -139,6 +139,25 @@ def _formulation(agent: ActorCritic, optimizer: Any, learned: Any, learning_rate
     return form, scan_stacked, one(jnp.asarray(learning_rate))
 
 
+def _corrections(optimizer: Any, form: Any, learner: _Learner, num_steps: int) -> jax.Array | None:
+    """What the next steps of AdamW on one array need, see `AdamW`; None: the optimiser's own steps are taken."""
+    if isinstance(form, Flat) and isinstance(optimizer, AdamW):
+        return optimizer.corrections(learner.opt_state, num_steps)
+    return None
+
+
+def _take_step(
+    optimizer: Any, config: Config, learner: _Learner, grads: Any, learning_rate: jax.Array, correction: Any
+) -> tuple[_Learner, jax.Array]:
+    before = learner.params, learner.opt_state
+    if correction is None:
+        params, opt_state, norm = apply_gradients(optimizer, config, *before, grads, learning_rate)
+    else:
+        clipped, norm = clip(config, grads)
+        params, opt_state = optimizer.step(*before, clipped, learning_rate, correction)
+    return _Learner(params, opt_state), norm
+
+
 def update(
     agent: ActorCritic,
     optimizer: optax.GradientTransformation,
@@ -188,24 +207,16 @@ def update(
             memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(form.unflatten(learner.params)))
         segments = minibatch_segments(epoch.key, num_envs, num_steps, config.num_minibatches, config.segment_length)
         minibatches, take = _minibatches(agent, config, rollout, advantage, returns, segments)
-        in_one_array = isinstance(form, Flat) and isinstance(optimizer, AdamW)
-        corrections = optimizer.corrections(learner.opt_state, config.num_minibatches) if in_one_array else None
+        corrections = _corrections(optimizer, form, learner, config.num_minibatches)
 
         def minibatch_step(learner: _Learner, inputs: tuple[Any, Any]) -> tuple[_Learner, Metrics]:
             batch, correction = take(inputs[0]), inputs[1]
             grads, metrics = jax.grad(loss_fn, has_aux=True)(form.unflatten(learner.params, unit), batch, memory)
-            before = learner.params, learner.opt_state
-            if in_one_array:
-                clipped, norm = clip(config, form.flatten(grads))
-                params, opt_state = optimizer.step(*before, clipped, learning_rate, correction)
-            else:
-                params, opt_state, norm = apply_gradients(
-                    optimizer, config, *before, form.flatten(grads), learning_rate
-                )
-            return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
+            learner, norm = _take_step(optimizer, config, learner, form.flatten(grads), learning_rate, correction)
+            return learner, metrics | {"losses/grad_norm": norm}
 
         learner, metrics = scan(minibatch_step, learner, (minibatches, corrections))
-        if in_one_array:
+        if corrections is not None:
             learner = learner._replace(opt_state=optimizer.count(learner.opt_state, config.num_minibatches))
         return learner, jax.tree.map(jnp.mean, metrics)
 
@@ -215,8 +226,7 @@ def update(
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
     opt_state = form.unflatten_state(learner.opt_state, train_state.opt_state)
-    params = form.unflatten(learner.params) | fixed
-    return TrainState(params=params, opt_state=opt_state, iteration=train_state.iteration + 1), means
+    return TrainState(form.unflatten(learner.params) | fixed, opt_state, train_state.iteration + 1), means
 
 
 def _minibatches(
