@@ -213,8 +213,8 @@ MUTANTS = [
     Mutant(
         "the iteration does not advance",
         "ppo/update.py",
-        "iteration=train_state.iteration + 1",
-        "iteration=train_state.iteration",
+        "opt_state, train_state.iteration + 1), means",
+        "opt_state, train_state.iteration), means",
         REFERENCE,
     ),
     # Minibatches.
