@@ -28,7 +28,7 @@ def number(pattern: str, text: str) -> float:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_tutorial_runs(path: Path) -> None:
     started = time.monotonic()
-    text = printed(run(path))
+    text = printed(run(path, seconds=SECONDS))
     assert time.monotonic() - started < SECONDS
     if path.stem == "first_agent":
         assert number(r"100 new episodes: mean return (\S+),", text) > 1.0

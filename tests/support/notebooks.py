@@ -14,15 +14,18 @@ from typing import Any
 from tests.support.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
-SECONDS = 600
-"""After which a cell counts as hanging."""
 
 
-def run(path: Path) -> Any:
+def run(path: Path, seconds: int | None = None) -> Any:
     """The notebook with its outputs.
+
+    Args:
+        path: the notebook.
+        seconds: after which a cell counts as hanging; None: never.
 
     Raises:
         CellExecutionError: a cell raised.
+        CellTimeoutError: a cell hung.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -32,7 +35,7 @@ def run(path: Path) -> Any:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))  # of the kernel
     try:
         with tempfile.TemporaryDirectory() as folder:
-            NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
+            NotebookClient(notebook, timeout=seconds, resources={"metadata": {"path": folder}}).execute()
     finally:
         if before is None:
             del os.environ["PYTHONPATH"]
