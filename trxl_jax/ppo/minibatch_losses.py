@@ -66,7 +66,8 @@ def losses_in_few_kernels(
     """
     apart = policy.by_column() if isinstance(policy, MultiCategorical) else policy
     samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[value.ndim :]), (apart, value, targets))
-    outputs, treedef = jax.tree.flatten(samples[:2])
+    outputs, structure = jax.tree.flatten(samples[:2])
+    treedef: Any = structure
     is_learned = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in outputs]  # masks aren't
     learned = [leaf for leaf, of_numbers in zip(outputs, is_learned, strict=True) if of_numbers]
     fixed = [leaf for leaf, of_numbers in zip(outputs, is_learned, strict=True) if not of_numbers]
@@ -76,7 +77,12 @@ def losses_in_few_kernels(
         fixed, targets, ent_coef = others
         numbers, rest = iter(learned), iter(fixed)
         leaves = [next(numbers if of_numbers else rest) for of_numbers in is_learned]
-        return jax.vmap(lambda *sample: losses(*sample, config, ent_coef))(*treedef.unflatten(leaves), targets)
+
+        def of_sample(policy: Any, value: jax.Array, targets: Targets) -> tuple[jax.Array, Metrics]:
+            return losses(policy, value, targets, config, ent_coef)
+
+        batched: Any = jax.vmap(of_sample)
+        return batched(*treedef.unflatten(leaves), targets)
 
     return _means(of_samples, learned, (fixed, samples[2], ent_coef))
 

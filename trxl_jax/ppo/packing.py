@@ -42,7 +42,7 @@ class Packing(NamedTuple):
         leaves, treedef = jax.tree.flatten(tree)
         first, packed = 0, []
         for leaf in leaves:
-            is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             data, impl = (jax.random.key_data(leaf), jax.random.key_impl(leaf)) if is_key else (leaf, None)
             size = math.prod(data.shape[1:])
             fits = size <= _MOST_WORDS and np.dtype(data.dtype).name in _PACKED
@@ -92,7 +92,8 @@ def scan_packed(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs:
 
     Inputs are arrays [T, ...]; the step gets its number, i32[], and its inputs.
     """
-    carried, recorded = Packing.of(carry), []
+    carried = Packing.of(carry)
+    recorded: list[Packing] = []
 
     def packed_step(state: Any, now: Any) -> tuple[Any, Any]:
         t, packed = state  # carried: from an array of numbers XLA would copy it in every step
@@ -107,7 +108,7 @@ def scan_packed(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs:
 def scan_stacked(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any) -> tuple[Any, Any]:
     """`jax.lax.scan` over T steps whose outputs, a tree of f32[], are recorded in one array; they are f32[T]."""
     shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], inputs))[1]
-    treedef = jax.tree.structure(shapes)
+    treedef: Any = jax.tree.structure(shapes)
 
     def stacked_step(carry: Any, now: Any) -> tuple[Any, jax.Array]:
         carry, outputs = step(carry, now)

@@ -167,9 +167,10 @@ def _learn_backward(saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
     inputs = [first, *(_output(*layer) for layer in zip(folded, kept, strict=True))]
     to_features = to_features + product("rk,ik->ri", to_outputs, weights.heads)
     to_last = jnp.where(last + weights.vectors[-2] > 0, to_features, 0)
-    to_x, gradients = product("rj,ij->ri", to_last.astype(dtype), weights.last.astype(dtype)), []
-    for layer in reversed([*zip(folded, slots, inputs[:-1], kept, strict=True)]):
-        to_x, found = _backward_layer(*layer, to_x)
+    to_x = product("rj,ij->ri", to_last.astype(dtype), weights.last.astype(dtype))
+    gradients: list[_Gradients] = []
+    for layer, own_slots, x, own in reversed([*zip(folded, slots, inputs[:-1], kept, strict=True)]):
+        to_x, found = _backward_layer(layer, own_slots, x, own, to_x)
         gradients.insert(0, found)
     features = jnp.maximum(last + weights.vectors[-2], 0)
     following = _AfterLayers(inputs[-1], to_last, features, to_outputs)

@@ -163,7 +163,7 @@ class TransformerXL(Core):
         """See `Core`: the first W slots, of `episode_step` i32[N]."""
         return EpisodicMemory(episode_step, record.hidden[:, : self.window], record.position[:, : self.window])
 
-    def prepare(self, record: CachedStates) -> Slots:
+    def prepare(self, record: CachedStates) -> Any:
         """See `Core`."""
         if not self._folds:
             return self.encode_slots(record.hidden, record.position)
@@ -172,7 +172,8 @@ class TransformerXL(Core):
     def learn(self, x: jax.Array, prepared: Slots, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`."""
         if self._folds:
-            prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in prepared], axis=1))
+            folded_slots: Any = prepared
+            prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in folded_slots], axis=1))
         slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
         query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
         small = gathers_windows(x.shape[0] * x.shape[1], num_slots, self.window, self.dim)
@@ -185,7 +186,7 @@ class TransformerXL(Core):
     def learn_through(
         self,
         x: jax.Array,
-        prepared: Slots,
+        prepared: Any,
         queries: Queries,
         segment_length: int,
         following: folded_layers.Following,
@@ -193,7 +194,9 @@ class TransformerXL(Core):
         """See `Core`; slots are [H, N, S + 1, d] of each layer."""
         if not self._folds or segment_length > 1 or following.heads.shape[1] > self.dim:
             return None
-        slots = prepared if queries.env is None else [layer[:, queries.env] for layer in prepared]
+        slots: list[jax.Array] = prepared
+        if queries.env is not None:
+            slots = [layer[:, queries.env] for layer in slots]
         numbers = jnp.arange(slots[0].shape[2])
         query_slot = self.window + queries.step
         visible = visible_or_empty(query_slot, queries.episode_step, numbers, self.window, of_minibatch=True)
@@ -280,7 +283,7 @@ class TransformerXL(Core):
         return x, jnp.stack(hidden, axis=2)
 
 
-def _by_layer(slots: jax.Array) -> Slots:
+def _by_layer(slots: jax.Array) -> list[jax.Array]:
     """Slots [N, L, H, S, d] as `accelerator/layers.py` takes them: of each layer [H, N, S, d]."""
     return [jnp.moveaxis(slots[:, layer], 1, 0) for layer in range(slots.shape[1])]
 

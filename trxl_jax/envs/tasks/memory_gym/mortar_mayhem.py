@@ -93,7 +93,8 @@ class _FixedSequence(MortarMayhemTask):
                 inside = inside & (y + down >= 0) & (y + down < self.arena_size)
                 fits.append((inside & (command < allowed)).astype(jnp.int32))
             wanted = random_below(bits[i], sum(fits)) + 1
-            rank, chosen, moved_x, moved_y = 0, 0, x, y
+            rank = chosen = jnp.int32(0)
+            moved_x, moved_y = x, y
             for command, (right, down) in enumerate(MOVES.tolist()):
                 rank = rank + fits[command]
                 here = (fits[command] == 1) & (rank == wanted)
