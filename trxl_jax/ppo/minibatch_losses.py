@@ -66,7 +66,8 @@ def losses_in_few_kernels(
     """
     apart = policy.by_column() if isinstance(policy, MultiCategorical) else policy
     samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[value.ndim :]), (apart, value, targets))
-    outputs, treedef = jax.tree.flatten(samples[:2])
+    outputs, structure = jax.tree.flatten(samples[:2])
+    treedef: Any = structure
     is_learned = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in outputs]  # masks aren't
     learned = [leaf for leaf, of_numbers in zip(outputs, is_learned, strict=True) if of_numbers]
     fixed = [leaf for leaf, of_numbers in zip(outputs, is_learned, strict=True) if not of_numbers]

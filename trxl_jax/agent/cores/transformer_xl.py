@@ -164,7 +164,7 @@ class TransformerXL(Core):
         """See `Core`: the first W slots, of `episode_step` i32[N]."""
         return EpisodicMemory(episode_step, record.hidden[:, : self.window], record.position[:, : self.window])
 
-    def prepare(self, record: CachedStates) -> Slots:
+    def prepare(self, record: CachedStates) -> Any:
         """See `Core`."""
         if not self._folds:
             return self.encode_slots(record.hidden, record.position)
@@ -187,7 +187,7 @@ class TransformerXL(Core):
     def learn_through(
         self,
         x: jax.Array,
-        prepared: Slots,
+        prepared: Any,
         queries: Queries,
         segment_length: int,
         following: folded_layers.Following,
@@ -283,7 +283,7 @@ class TransformerXL(Core):
         return x, jnp.stack(hidden, axis=2)
 
 
-def _by_layer(slots: jax.Array) -> Slots:
+def _by_layer(slots: jax.Array) -> list[jax.Array]:
     """Slots [N, L, H, S, d] as `accelerator/layers.py` takes them: of each layer [H, N, S, d]."""
     return [jnp.moveaxis(slots[:, layer], 1, 0) for layer in range(slots.shape[1])]
 
