@@ -45,7 +45,8 @@ class Packing(NamedTuple):
             is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             data, impl = (jax.random.key_data(leaf), jax.random.key_impl(leaf)) if is_key else (leaf, None)
             size = math.prod(data.shape[1:])
-            fits = size <= _MOST_WORDS and np.dtype(data.dtype).name in _PACKED
+            # A host environment's state is a number without an axis N.
+            fits = data.ndim > 0 and size <= _MOST_WORDS and np.dtype(data.dtype).name in _PACKED
             packed.append(_Leaf(first, data.shape[1:], leaf.dtype, impl) if fits else None)
             first += size if fits else 0
         return cls(treedef, tuple(packed))
