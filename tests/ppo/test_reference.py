@@ -110,9 +110,9 @@ def test_iterations(name: str) -> None:
             assert_close(statistic, getattr(output.episode, statistic) * done, values, 1e-6)
         leaves = jax.tree_util.tree_leaves_with_path(reference.params)
         for (path, value), ours in zip(leaves, jax.tree.leaves(train_state.params["params"]), strict=True):
-            # AdamW turns rounding errors of the smallest gradients into fractions of a step: larger ones on
-            # accelerators, where sums that cancel (of keys with a single slot in sight) are parts of one product.
-            fraction = 0.03 if agent.numerics.platform == "cpu" else 0.3
+            # AdamW turns rounding errors of the smallest gradients into fractions of a step; for accelerators also
+            # those of gradients that are exactly 0 elsewhere.
+            fraction = 0.03 if agent.numerics.platform == "cpu" else 0.2
             allowed = max(tolerance * np.abs(value).max(), fraction * config.init_lr)
             np.testing.assert_allclose(ours, value, rtol=0, atol=allowed, err_msg=jax.tree_util.keystr(path))
         assert_same_place(state, reference, config, tolerance)
