@@ -40,7 +40,7 @@ from trxl_jax.agent.distributions import make_distribution, sampling_noise
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.host.episode import make_wrapped
-from trxl_jax.envs.registry import episode_rules, find_env, on_backend
+from trxl_jax.envs.registry import episode_rules, find_env, move_to_backend
 from trxl_jax.errors import UserError
 
 SIZES = rows() | {"memory-chain": MEMORY_CHAIN}
@@ -100,7 +100,7 @@ def environment_seconds(config: Config, steps: int = 500) -> float | None:
 
 def distinct_frames(config: Config) -> tuple[float, float]:
     """Unique frames as fractions of the frames of a rollout and of a minibatch."""
-    env = make_env(config.replace(env_id=on_backend(config.env_id, "device")))
+    env = make_env(move_to_backend(config, "device"))
 
     def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
         noise = sampling_noise(env.spec.action, key, (config.num_envs,))

@@ -5,8 +5,8 @@
 Players: `best` knows what is hidden, which bounds every agent. `memory` remembers all that was shown and plays by a
 simple rule. `memoryless` sees the last observation only: where actions don't change observations it is the best of all
 such players, measured on other episodes than it was found on; in Concentration it turns any card that it sees face
-down; in the others it is random play. `package` is random play in the released package, and needs popgym. After ± is
-half of an interval that holds the mean with 95%.
+down; in the labyrinths it goes any way but that by which it came; in the others it is random play. `package` is random
+play in the released package, and needs popgym. After ± is half of an interval that holds the mean with 95%.
 """
 
 import argparse
@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax.cli import run_command
 from trxl_jax.envs.registry import make_single
 from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
+from trxl_jax.envs.tasks.popgym.labyrinth import LabyrinthEscape
+from trxl_jax.envs.tasks.popgym.mazes import STEPS, Maze
 from trxl_jax.errors import ConfigError
 
 
@@ -104,6 +106,73 @@ def best_mean(task: Any, record: jax.Array, state: Any, key: jax.Array) -> tuple
     return record.at[-1, 0].set(arm), arm
 
 
+def depths(maze: Maze) -> np.ndarray:
+    """How many steps each place of a maze is from its start, i64[height, width]; -1 for walls."""
+    steps = np.full(maze.walls.shape, -1)
+    steps[tuple(maze.start)] = 0
+    is_open = ~maze.walls
+    is_open[tuple(maze.end)] = True
+    reached = [tuple(maze.start)]
+    for place in reached:
+        for row, column in np.add(place, STEPS):
+            inside = 0 <= row < steps.shape[0] and 0 <= column < steps.shape[1]
+            if inside and is_open[row, column] and steps[row, column] < 0:
+                steps[row, column] = steps[place] + 1
+                reached.append((row, column))
+    return steps
+
+
+def shortest_ways(task: Any, key: jax.Array, episodes: int) -> np.ndarray:
+    """Returns f64[episodes] of the shortest ways to the end of mazes, or through all of them.
+
+    Mazes are trees. A way through all goes along each passage and back, but for the way to the farthest place.
+    """
+    mazes = jax.vmap(task.init_layout, (0, None))(jax.random.split(key, episodes), task.default_params)
+    returns = []
+    for i in range(episodes):
+        maze = jax.tree.map(lambda x, i=i: np.asarray(x[i]), mazes)
+        steps = depths(maze)
+        if isinstance(task, LabyrinthEscape):
+            paid = steps[tuple(maze.end)]
+        else:
+            steps[tuple(maze.end)] = -1
+            paid = (steps >= 0).sum() - 1 - steps.max()
+        returns.append(1 - paid / task.episode_length)
+    return np.array(returns)
+
+
+def free_directions(state: Any, task: Any) -> tuple[jax.Array, jax.Array]:
+    """Which of the four places around the agent it could go to, bool[4], and those places, i32[4, 2]."""
+    places = state.position + jnp.asarray(STEPS)
+    inside = (places >= 0).all(axis=1) & (places < jnp.array([task.height, task.width])).all(axis=1)
+    return inside & task.open_places(state.maze).at[places[:, 0], places[:, 1]].get(mode="clip"), places
+
+
+def back(action: jax.Array) -> jax.Array:
+    """The direction from which an action came."""
+    return action ^ 1
+
+
+def explore(task: Any, came_from: jax.Array, state: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Labyrinths: goes to new places, or back where there are none; `came_from` i32[height, width]."""
+    row, column = state.position
+    free, places = free_directions(state, task)
+    new = free & ~state.explored[places[:, 0], places[:, 1]]
+    is_first = came_from[row, column] < 0
+    came_from = came_from.at[row, column].set(
+        jnp.where(is_first, back(state.last_action) % len(STEPS), came_from[row, column])
+    )
+    return came_from, jnp.where(new.any(), any_of(new, key).argmax(), came_from[row, column])
+
+
+def go_ahead(task: Any, state: Any, key: jax.Array) -> jax.Array:
+    """Labyrinths, without memory: any way but that by which it came, which the observation shows."""
+    free, _ = free_directions(state, task)
+    ahead = free & (jnp.arange(len(STEPS)) != back(state.last_action))
+    return any_of(jnp.where(ahead.any(), ahead, free), key).argmax()
+
+
+EXPLORE = Player(lambda task: jnp.full((task.height, task.width), -1, jnp.int32), explore)
 BEST = {
     "RepeatPrevious": fixed(lambda task, state, key: state.cards[state.time + 1 - task.settings["k"]]),
     "RepeatFirst": fixed(lambda task, state, key: state.cards[0]),
@@ -122,10 +191,16 @@ MEMORY = {
     "MultiarmedBandit": Player(lambda task: jnp.ones((task.num_arms + 1, 2)).at[-1].set(0), best_mean),
     "MineSweeper": fixed(lambda task, state, key: square(task, any_of(~state.visited, key))),
     "Battleship": fixed(lambda task, state, key: square(task, any_of(~state.shot, key))),
+    "LabyrinthExplore": EXPLORE,
+    "LabyrinthEscape": EXPLORE,
+}
+MEMORYLESS = {
+    "Concentration": fixed(lambda task, state, key: any_of(task.observation(state) == task.num_kinds, key).argmax()),
+    "LabyrinthExplore": fixed(go_ahead),
+    "LabyrinthEscape": fixed(go_ahead),
 }
 RANDOM = fixed(lambda task, state, key: task.action_space(None).sample(key))
 SAME = Player(lambda task: jnp.int32(0), lambda task, action, state, key: (action, action))
-FACE_DOWN = fixed(lambda task, state, key: any_of(task.observation(state) == task.num_kinds, key).argmax())
 PASSIVE = ("RepeatPrevious", "RepeatFirst", "Autoencode", "CountRecall", "HigherLower")
 """Tasks whose observations don't depend on actions."""
 
@@ -222,13 +297,16 @@ def measure(name: str, episodes: int, host_episodes: int, seed: int) -> dict[str
     def played(player: Player, key: jax.Array) -> Returns:
         return summary(play(task, player, key, episodes)[0].sum(axis=1))
 
-    found = {"best": played(BEST[kind], keys[0])}
-    found["memory"] = found["best"] if MEMORY[kind] is BEST[kind] else played(MEMORY[kind], keys[1])
+    if kind in BEST:
+        found = {"best": played(BEST[kind], keys[0])}
+    else:
+        found = {"best": summary(shortest_ways(task, keys[0], episodes))}
+    found["memory"] = found["best"] if MEMORY[kind] is BEST.get(kind) else played(MEMORY[kind], keys[1])
     found["random"] = played(RANDOM, keys[2])
     if kind in PASSIVE:
         found["memoryless"] = summary(memoryless(task, keys[3], min(episodes, 1000)))
     else:
-        found["memoryless"] = played(FACE_DOWN, keys[3]) if kind == "Concentration" else found["random"]
+        found["memoryless"] = played(MEMORYLESS[kind], keys[3]) if kind in MEMORYLESS else found["random"]
     if host_episodes:
         found["package"] = summary(host_returns(name, host_episodes, seed))
     return found

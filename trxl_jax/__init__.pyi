@@ -13,6 +13,7 @@ from .ppo.train_step import init_states as init_states
 from .ppo.train_step import make_train_step as make_train_step
 from .presets import PRESETS as PRESETS
 from .runs.trainer import train as train
+from .runs.trainer import train_seeds as train_seeds
 from .torch_import.checkpoint import load_torch_checkpoint as load_torch_checkpoint
 
 __version__: str

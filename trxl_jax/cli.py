@@ -27,6 +27,7 @@ _MODULES = {
     "experiments": "trxl_jax.experiments",
     "plot": "trxl_jax.plot",
     "import": "trxl_jax.torch_import",
+    "publish": "trxl_jax.publish",
 }
 _SCRIPTS = ("train.py", "enjoy.py")
 _BOX = "─│╭╮╰╯"

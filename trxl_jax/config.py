@@ -208,7 +208,8 @@ class Config:
     memory_dtype: FloatName = "bfloat16"
     """precision of the cached hidden states"""
     compute_dtype: FloatName = "float32"
-    """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs"""
+    """precision of the factors of convolutions and matrix products; bfloat16 is for accelerators, and slow on CPUs.
+    What float32 means on accelerators, matmul_precision says"""
     matmul_precision: PrecisionName = "default"
     """how accelerators multiply float32: default (TPU: as bfloat16, GPU: as TF32), high, or highest (as float32)"""
 

@@ -118,8 +118,9 @@ def test_every_product_with_samples_but_the_heads_takes_bfloat16(case: str) -> N
     pattern = r"stablehlo\.(?:dot_general|convolution)\b.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\)"
     factors = re.findall(pattern, output.lower(params).as_text())
     spec = CASES[case][0]
-    in_float32 = len(spec.action.nvec) + 1 + (not spec.has_pictures)  # branches, critic; the encoder of vectors
-    in_float32 += 2 * Config.trxl_num_layers  # weight matrices multiplied with each other, W_q W_k^T and W_v W_out
+    in_float32 = 1 + (not spec.has_pictures)  # all heads; the encoder of vectors
+    # Weight matrices multiplied with each other, W_q W_k^T and W_v W_out: of all layers at once where they are folded.
+    in_float32 += 2 if CASES[case][1] == "absolute" else 2 * Config.trxl_num_layers
     assert factors.count(("f32", "f32")) == in_float32
     assert factors.count(("bf16", "bf16")) == len(factors) - in_float32
 

@@ -83,9 +83,10 @@ def test_there_are_reference_files() -> None:
     assert FILES
 
 
-def test_forward_advantages_and_update(path: Path) -> None:
-    golden = Golden(path)
-    replay = golden.replay()
+@pytest.mark.parametrize("for_accelerators", [False, pytest.param(True, id="for_accelerators")])
+def test_forward_advantages_and_update(path: Path, for_accelerators: bool) -> None:
+    golden = Golden(path, platform="gpu" if for_accelerators else None)
+    replay = golden.act() if for_accelerators else golden.replay()
     for index, replayed in enumerate(replay):
         data, output = replayed["data"], replayed["output"]
         action = jnp.asarray(data["action"], jnp.int32)
@@ -104,6 +105,7 @@ def test_forward_advantages_and_update(path: Path) -> None:
             replayed["last_value"],
             golden.config.gamma,
             golden.config.gae_lambda,
+            in_parallel=for_accelerators,
         )
         for name, value in (ours | {"advantage": advantage, "return": returns}).items():
             assert_close(f"rollout{index}/{name}", value, data[name], FLOAT32)

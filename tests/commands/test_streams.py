@@ -52,7 +52,7 @@ def test_progress_goes_on_in_silence(lost: Callable[[], TextIO], monkeypatch: py
         progress = ProgressLine(Config(), 0)
         for step in range(3):
             progress.say("hello")
-            progress.show(step, {"charts/SPS": 1.0})
+            progress.show(step, [{"charts/SPS": 1.0}])
         progress.stop()
 
 

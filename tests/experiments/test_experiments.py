@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import DEVICE, ROOT, environment, error_line, rows, wait_for_rows
+from tests.support.command import DEVICE, HOST, ROOT, environment, error_line, rows, wait_for_rows
 from tests.support.time_limits import time_limit
 from trxl_jax import PRESETS
 from trxl_jax.cli import run_command
@@ -20,7 +20,7 @@ from trxl_jax.config import Config
 from trxl_jax.errors import UserError
 from trxl_jax.experiments import __main__ as experiments
 from trxl_jax.experiments.catalogue import PUBLISHED, make_run, read_experiments
-from trxl_jax.experiments.jobs import Job, run_all
+from trxl_jax.experiments.jobs import Job, core_sets, run_all
 from trxl_jax.runs import checkpoint
 
 MEMORY_GYM = [name for name, config in PRESETS.items() if "Memory" not in config.env_id]
@@ -116,6 +116,41 @@ def test_print_starts_resumes_and_skips(file: Path, tmp_path: Path, capsys: pyte
     assert not list(runs.glob("*.log"))
 
 
+def test_together_groups_the_seeds_of_device_tasks_that_follow_each_other(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with file.open("a") as experiments_file:
+        experiments_file.write(f'[on-the-host]\ndescription = "d"\ntrain = "{shlex.join(HOST)}"\n')
+    runs = tmp_path / "runs"
+    fake_run(runs / "tiny__6", 2, seed=6)
+    flags = ["--file", file, "--dir", runs, "--print", "--together", "--seeds", 9, 3, 1, 2, 5, 6, 7, 8]
+    groups = [["1", "--num_seeds", "3"], ["5"], ["7", "--num_seeds", "3"]]
+    alone = [f"tiny__{group[0]}" if len(group) == 1 else "tiny" for group in groups]
+    start = [*DEVICE, "--total_timesteps", "64", "--seed"]
+    assert printed(capsys, "tiny", *flags) == [
+        [*start, *group, "--run_dir", str(runs / name), "--resume", "auto"]
+        for group, name in zip(groups, alone, strict=True)
+    ]
+    found = printed(capsys, "on-the-host", "tiny", *flags[:-8], "--seeds", 1, 2)
+    assert [line[line.index("--seed") + 1 :][:3:2] for line in found] == [
+        ["1", str(runs / "on-the-host__1")], ["2", str(runs / "on-the-host__2")], ["1", "2"]
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_together_trains_a_group_and_skips_it_when_it_is_finished(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["run", "tiny", "--file", file, "--dir", tmp_path, "--seeds", 1, 2, "--together"]
+    assert command(*flags) == 0
+    out = capsys.readouterr().out
+    assert f"tiny__1-2: started, see {tmp_path / 'tiny__1-2.log'}" in out
+    assert "tiny__1-2: done" in out
+    assert [len(rows(tmp_path / f"tiny__{seed}")) for seed in (1, 2)] == [2, 2]
+    assert command(*flags) == 0
+    assert capsys.readouterr().out == "tiny__1: finished already\ntiny__2: finished already\n"
+
+
 def test_a_run_of_another_configuration_is_not_resumed(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +177,8 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
         (["run"], ["give at least one"]),
         (["run", "no-such"], ["no-such", "mortar-mayhem-grid"]),
         (["run", "mystery-path", "--jobs", "0"], ["--jobs 0", "at least 1"]),
+        (["run", "mystery-path", "--cores_per_run", "0"], ["--cores_per_run 0", "at least 1"]),
+        (["run", "mystery-path", "--cores_per_run", "9999"], ["--cores_per_run 9999", "--jobs"]),
         (["run", "mystery-path", "--seeds", "x"], ["--seeds", "x"]),
         (["run", "mystery-path", "--seeds"], ["--seeds"]),
         (["run", "mystery-path", "--", "--seed", "9"], ["--seed 9", "--seeds"]),
@@ -169,6 +206,12 @@ def test_bad_flags_get_one_line(flags: list[str], words: list[str], capsys: pyte
         '[a]\ndescription = "d"\ntrain = "it\'s"',
         '[a]\ndescription = "d"\ntrain = ""\ntrian = ""',
         '["a/b"]\ndescription = "d"\ntrain = ""',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = {}',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = []',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{}]',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{ x = 1 }]',
+        '[a]\ndescription = "d"\nvary = [{ x = "" }]',
+        '[a]\ndescription = "d"\ntrain = ""\nvary = [{ b = "" }]\n[a-b]\ndescription = "d"\ntrain = ""',
     ],
 )
 def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +219,29 @@ def test_a_file_of_something_else_gets_one_line(text: str, tmp_path: Path, capsy
     path.write_text(text)
     assert command("list", "--file", path) == 2
     assert f"--file {path}" in error_line(capsys)
+
+
+def test_a_table_that_varies_is_one_experiment_for_each_combination(tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(
+        '[a]\ndescription = "tasks"\ntrain = "--gamma 0.9"\n'
+        'vary = [{ x = "--env_id X", y = "--env_id Y" }, { gru = "--core gru", trxl = "" }]\n'
+    )
+    found = read_experiments(path)
+    assert list(found) == ["a-x-gru", "a-x-trxl", "a-y-gru", "a-y-trxl"]
+    assert found["a-x-gru"].train == ("--gamma", "0.9", "--env_id", "X", "--core", "gru")
+    assert found["a-y-trxl"].train == ("--gamma", "0.9", "--env_id", "Y")
+    assert found["a-y-trxl"].description == "tasks: y, trxl"
+
+
+def test_patterns_name_all_experiments_that_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(
+        f'[a]\ndescription = "d"\ntrain = "{shlex.join(DEVICE)}"\nvary = [{{ x = "", y = "" }}, {{ z = "", u = "" }}]\n'
+    )
+    flags = ["--file", path, "--dir", tmp_path, "--print", "--seeds", 1]
+    started = [Path(line[line.index("--run_dir") + 1]).name for line in printed(capsys, "a-x-z", "a-?-z", *flags)]
+    assert started == ["a-x-z__1", "a-y-z__1"]
 
 
 def test_the_published_experiments_are_configurations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -227,6 +293,16 @@ def test_no_more_runs_at_once_than_asked_for(tmp_path: Path) -> None:
     spans = [tuple(map(float, job.log.read_text().split())) for job in jobs]
     at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
     assert max(at_once) == 2
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores")
+def test_runs_may_have_cores_of_their_own(tmp_path: Path) -> None:
+    code = "import os, time; time.sleep(0.5); print(*os.sched_getaffinity(0))"
+    jobs = [python(tmp_path, str(i), code) for i in range(4)]
+    assert run_all(jobs, 2, core_sets(2, 1)) == 0
+    cores = [job.log.read_text().strip() for job in jobs]
+    assert cores[0] != cores[1]
+    assert set(cores[2:]) == set(cores[:2]) == {str(core) for core in sorted(os.sched_getaffinity(0))[:2]}
 
 
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ TASKS = {
     "device": DEVICE,
     "host": HOST,
     "workers": [*HOST, "--async_envs"],
+    "seeds": [*DEVICE, "--num_seeds", "2"],
 }
 UPDATES = 40
 FLAGS = ["--total_timesteps", str(32 * UPDATES), "--save_every", "3", "--eval_every", "5", "--eval_episodes", "2"]
@@ -60,7 +61,7 @@ class Kills:
             self._whole[task] = _train_whole(task, directory)
         whole = self._whole[task]
         run_dir = directory / f"{task}_killed"
-        shutil.rmtree(run_dir, ignore_errors=True)
+        _remove(task, run_dir)
         story: list[str] = []
         for _ in range(rng.randint(1, MAX_KILLS)):
             number = rng.choice([signal.SIGKILL, *STOPPING])
@@ -72,20 +73,31 @@ class Kills:
                 (os.killpg if group else os.kill)(process.pid, number)
                 self.count += 1
                 story.append(f"{signal.Signals(number).name}{' to all' if group else ''} after {seconds:.1f} s")
-            _check_end(process, number, run_dir, story)
+            _check_end(process, number, _directories(task, run_dir), story)
         process = _start(task, run_dir)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, f"{story}: {err}"
         assert err == "", f"{story}: {err}"
-        assert rows(run_dir) == rows(whole.run_dir), f"{story}: rows differ in {run_dir}"
-        _assert_same_parameters(run_dir, whole.run_dir, story)
+        for ours, theirs in zip(_directories(task, run_dir), _directories(task, whole.run_dir), strict=True):
+            assert rows(ours) == rows(theirs), f"{story}: rows differ in {ours}"
+            _assert_same_parameters(ours, theirs, story)
         return f"{task}: {', '.join(story)}"
+
+
+def _directories(task: str, run_dir: Path) -> list[Path]:
+    """Those of its runs: seeds side by side have one each."""
+    return [run_dir.with_name(f"{run_dir.name}__{seed}") for seed in (1, 2)] if task == "seeds" else [run_dir]
+
+
+def _remove(task: str, run_dir: Path) -> None:
+    for directory in _directories(task, run_dir):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _train_whole(task: str, directory: Path) -> Whole:
     run_dir = directory / f"{task}_whole"
     for _ in range(2):  # the second one finds its programs in the cache
-        shutil.rmtree(run_dir, ignore_errors=True)
+        _remove(task, run_dir)
         started = time.monotonic()
         process = _start(task, run_dir)
         _, err = process.communicate(timeout=PATIENCE)
@@ -97,7 +109,7 @@ def _start(task: str, run_dir: Path) -> "subprocess.Popen[str]":
     return start(*TASKS[task], *FLAGS, "--run_dir", run_dir, "--resume", "auto", start_new_session=True)
 
 
-def _check_end(process: "subprocess.Popen[str]", number: int, run_dir: Path, story: list[str]) -> None:
+def _check_end(process: "subprocess.Popen[str]", number: int, run_dirs: list[Path], story: list[str]) -> None:
     """Checks status, message and files of a process to which a signal was sent, unless it had ended by itself."""
     _, err = process.communicate(timeout=PATIENCE)
     assert_all_ended(process.pid)
@@ -106,10 +118,11 @@ def _check_end(process: "subprocess.Popen[str]", number: int, run_dir: Path, sto
     assert number == signal.SIGKILL or err in ("", "error: interrupted\n") or process.returncode == -number, (
         f"{story}: {err}"
     )
-    newest = checkpoint.latest(run_dir / "checkpoints")
-    if process.returncode in (0, 128 + number) and err == "" and newest is not None:
-        logged = [row["iteration"] for row in rows(run_dir)]
-        assert (logged or [0])[-1] == int(newest.name), f"{story}: an update was not saved"
+    for run_dir in run_dirs:
+        newest = checkpoint.latest(run_dir / "checkpoints")
+        if process.returncode in (0, 128 + number) and err == "" and newest is not None:
+            logged = [row["iteration"] for row in rows(run_dir)]
+            assert (logged or [0])[-1] == int(newest.name), f"{story}: an update was not saved"
 
 
 def _assert_same_parameters(run_dir: Path, whole: Path, story: list[str]) -> None:

@@ -61,14 +61,14 @@ MUTANTS = [
     Mutant(
         "the memory is never refreshed",
         "ppo/update.py",
-        "lambda: refreshed(learner.params)",
+        "lambda: refreshed(form.unflatten(learner.params))",
         "lambda: acted",
         REFERENCE,
     ),
     Mutant(
         "the memory is refreshed under the parameters of acting",
         "ppo/update.py",
-        "lambda: refreshed(learner.params)",
+        "lambda: refreshed(form.unflatten(learner.params))",
         "lambda: refreshed(train_state.params)",
         REFERENCE,
     ),
@@ -130,34 +130,28 @@ MUTANTS = [
     ),
     Mutant(
         "entropy coefficient 0",
-        "ppo/update.py",
-        "loss = policy - ent_coef * entropy",
-        "loss = policy - 0 * entropy",
+        "ppo/minibatch_losses.py",
+        "loss = of_policy - ent_coef * entropy",
+        "loss = of_policy - 0 * entropy",
         REFERENCE,
     ),
     Mutant(
         "entropy is punished",
-        "ppo/update.py",
-        "loss = policy - ent_coef * entropy",
-        "loss = policy + ent_coef * entropy",
+        "ppo/minibatch_losses.py",
+        "loss = of_policy - ent_coef * entropy",
+        "loss = of_policy + ent_coef * entropy",
         REFERENCE,
     ),
-    Mutant("vf_coef is ignored", "ppo/update.py", "+ config.vf_coef * value", "+ value", REFERENCE),
+    Mutant("vf_coef is ignored", "ppo/minibatch_losses.py", "+ config.vf_coef * of_value", "+ of_value", REFERENCE),
     Mutant(
         "value loss never clipped",
-        "ppo/update.py",
+        "ppo/minibatch_losses.py",
         "config.clip_coef if config.clip_vloss else None",
         "None",
         REFERENCE,
     ),
-    Mutant(
-        "no weight decay",
-        "ppo/update.py",
-        "optax.add_decayed_weights(0.01)",
-        "optax.add_decayed_weights(0.0)",
-        REFERENCE,
-    ),
-    Mutant("Adam's beta 2", "ppo/update.py", "b2=0.999", "b2=0.99", REFERENCE),
+    Mutant("no weight decay", "ppo/flat.py", "1e-8, 0.01", "1e-8, 0.0", REFERENCE),
+    Mutant("Adam's beta 2", "ppo/flat.py", "0.9, 0.999, 1e-8", "0.9, 0.99, 1e-8", REFERENCE),
     Mutant(
         "the learning rate is not annealed",
         "ppo/update.py",
@@ -186,17 +180,17 @@ MUTANTS = [
         "return params, opt_state, norm * shrink",
         REFERENCE,
     ),
-    Mutant("k1 with the wrong sign", "ppo/update.py", "-log_ratio.mean()", "log_ratio.mean()", REFERENCE),
+    Mutant("k1 with the wrong sign", "ppo/minibatch_losses.py", "-log_ratio.mean()", "log_ratio.mean()", REFERENCE),
     Mutant(
         "k3 without its linear part",
-        "ppo/update.py",
+        "ppo/minibatch_losses.py",
         "((ratio - 1) - log_ratio).mean()",
         "(ratio - 1).mean()",
         REFERENCE,
     ),
     Mutant(
         "clipfrac with twice the range",
-        "ppo/update.py",
+        "ppo/minibatch_losses.py",
         "(jnp.abs(ratio - 1) > config.clip_coef)",
         "(jnp.abs(ratio - 1) > 2 * config.clip_coef)",
         REFERENCE,
@@ -219,8 +213,8 @@ MUTANTS = [
     Mutant(
         "the iteration does not advance",
         "ppo/update.py",
-        "iteration=train_state.iteration + 1",
-        "iteration=train_state.iteration",
+        "opt_state, train_state.iteration + 1), means",
+        "opt_state, train_state.iteration), means",
         REFERENCE,
     ),
     # Minibatches.
@@ -242,8 +236,8 @@ MUTANTS = [
     Mutant(
         "gamma and lambda swapped",
         "ppo/train_step.py",
-        "config.gamma, config.gae_lambda",
-        "config.gae_lambda, config.gamma",
+        "config.gamma,\n                config.gae_lambda,",
+        "config.gae_lambda,\n                config.gamma,",
         REFERENCE,
     ),
     Mutant(
@@ -270,8 +264,8 @@ MUTANTS = [
     Mutant(
         "returns without the value",
         "ppo/advantages.py",
-        "return advantage, advantage + value",
-        "return advantage, advantage",
+        "\n    return advantage, advantage + value",
+        "\n    return advantage, advantage",
         LOSSES,
     ),
     Mutant(
@@ -376,7 +370,13 @@ MUTANTS = [
     ),
     Mutant("late observations count twice", "ppo/double_buffering.py", "is_new=t >= late", "is_new=True", ROLLOUT),
     # The memory.
-    Mutant("a query sees itself", "agent/cores/visibility.py", "& (slots < query)", "& (slots <= query)", CACHE),
+    Mutant(
+        "a query sees itself",
+        "agent/cores/visibility.py",
+        "return (query - count <= slots) & (slots < query)",
+        "return (query - count <= slots) & (slots <= query)",
+        CACHE,
+    ),
     Mutant(
         "a query sees the previous episode",
         "agent/cores/visibility.py",
@@ -638,8 +638,8 @@ MUTANTS = [
     ),
     Mutant(
         "pixels are not scaled on accelerators",
-        "agent/encoders.py",
-        "x = x / 255.0",
+        "agent/accelerator/pixel_encoder.py",
+        "kernels[0] = kernels[0] / white",
         "pass",
         ENCODER,
     ),
@@ -726,14 +726,14 @@ MUTANTS = [
     # Runs.
     Mutant(
         "SPS divided by 3",
-        "runs/trainer.py",
+        "runs/run.py",
         "self.config.batch_size / seconds",
         "self.config.batch_size / seconds / 3",
         TRAINER,
     ),
     Mutant(
         "t_mean is the time of the rollout",
-        "runs/trainer.py",
+        "runs/run.py",
         "seconds_per_step = seconds / self.config.num_steps",
         "seconds_per_step = seconds",
         TRAINER,
@@ -741,7 +741,7 @@ MUTANTS = [
     Mutant("the last 10 episodes", "runs/recent_episodes.py", "NUM_EPISODES = 100", "NUM_EPISODES = 10", TRAINER),
     Mutant(
         "a resumed run forgets its last episodes",
-        "runs/trainer.py",
+        "runs/run.py",
         'RecentEpisodes(run["episodes"])',
         "RecentEpisodes()",
         RESUME,

@@ -140,6 +140,17 @@ def test_groups_are_what_differs_within_a_task(tmp_path: Path) -> None:
     ]
 
 
+def test_runs_of_experiments_may_be_grouped_by_name(tmp_path: Path) -> None:
+    for name, seed, dim in (("small", 1, 64), ("small", 12, 64), ("large", 1, 128), ("other", 1, 128)):
+        write_run(tmp_path / f"{name}__{seed}", [0.0], seed=seed, trxl_dim=dim)
+    groups = read_runs([tmp_path], ["experiment"]).groupby("group", observed=True)["run"].agg(list)
+    assert groups.to_dict() == {"large": ["large__1"], "other": ["other__1"], "small": ["small__1", "small__12"]}
+    assert list(read_runs([tmp_path])["group"].cat.categories) == [
+        "ProofofMemory-v0, trxl_dim 64",
+        "ProofofMemory-v0, trxl_dim 128",
+    ]
+
+
 def test_a_plot_its_table_and_the_way_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs"
     for seed in (1, 2):

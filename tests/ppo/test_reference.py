@@ -54,6 +54,12 @@ CASES = {
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
 }  # fmt: skip
+# Every day one of them runs in the formulation for accelerators; all others do, too, where there is time.
+ALSO_FOR_ACCELERATORS = {
+    f"{name}, formulation for accelerators": case._replace(platform="gpu")
+    for name, case in CASES.items()
+    if case.platform == "cpu"
+}
 
 
 class Run(NamedTuple):
@@ -79,9 +85,9 @@ def assert_close(name: str, ours: Any, expected: Any, tolerance: float) -> None:
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 0.1), err_msg=name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *(pytest.param(n, marks=pytest.mark.slow) for n in ALSO_FOR_ACCELERATORS)])
 def test_iterations(name: str) -> None:
-    case = CASES[name]
+    case = (CASES | ALSO_FOR_ACCELERATORS)[name]
     config = BASE.replace(**case.changes)
     first_tolerance = 1e-5 if config.memory_dtype == "float32" else 3e-3
     env, agent, states, reference = start(config, case)
@@ -104,8 +110,10 @@ def test_iterations(name: str) -> None:
             assert_close(statistic, getattr(output.episode, statistic) * done, values, 1e-6)
         leaves = jax.tree_util.tree_leaves_with_path(reference.params)
         for (path, value), ours in zip(leaves, jax.tree.leaves(train_state.params["params"]), strict=True):
-            # AdamW turns rounding errors of the smallest gradients into fractions of a step.
-            allowed = max(tolerance * np.abs(value).max(), 0.03 * config.init_lr)
+            # AdamW turns rounding errors of the smallest gradients into fractions of a step; for accelerators also
+            # those of gradients that are exactly 0 elsewhere.
+            fraction = 0.03 if agent.numerics.platform == "cpu" else 0.2
+            allowed = max(tolerance * np.abs(value).max(), fraction * config.init_lr)
             np.testing.assert_allclose(ours, value, rtol=0, atol=allowed, err_msg=jax.tree_util.keystr(path))
         assert_same_place(state, reference, config, tolerance)
         assert_same_moments(train_state.params.get("normalization"), reference, config)

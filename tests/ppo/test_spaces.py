@@ -44,7 +44,9 @@ SIMPLE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SIMPLE)
 def test_single_arrays(kind: str, tmp_path: Path) -> None:
-    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=20) >= 0.9
+    # On some processors the larger rate ends the convolutions' ReLUs in the first updates.
+    slower = {"init_lr": 1e-3, "final_lr": 1e-3} if kind == "channels first" else {}
+    assert learned(tmp_path / "run", lambda: Repeating(SIMPLE[kind]), iterations=40 if slower else 20, **slower) >= 0.9
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """The numbers in `docs/results.md` are those of the CSV files next to it."""
 
 import re
+import sys
 
 import numpy as np
+import pytest
 
 from tests.support.paths import ROOT
 from trxl_jax.plot.curves import read_runs
@@ -60,6 +62,21 @@ def test_single_runs() -> None:
     runs = final_means("docs/results/mortar_mayhem_one_command.csv")
     shown = [mean for _, _, mean in rows("Mortar Mayhem with one command")[1:]]
     assert shown == [f"{value:.3f}" for (value,) in runs.values()]
-    for path in ("docs/results/minigrid_memory_s9.csv", "docs/results/minigrid_memory_s9_original.csv"):
-        [[value]] = final_means(path).values()
-        assert f"({two_digits(value)} over the last tenth" in " ".join(TEXT.split())
+    names = ("", "_original", "_tuned")
+    for name, before in zip(names, ("(", "(", ": "), strict=True):
+        [[value]] = final_means(f"docs/results/minigrid_memory_s9{name}.csv").values()
+        assert f"{before}{two_digits(value)} over the last tenth" in " ".join(TEXT.split())
+
+
+def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import popgym_study
+
+    assert (ROOT / "benchmarks" / "popgym_study.md").read_text() == popgym_study.table()
+    chosen = {
+        name.removeprefix("tuning-"): value for name, (value,) in final_means("docs/results/popgym_tuning.csv").items()
+    }
+    text = " ".join(TEXT.split())
+    for core in ("lru", "lstm", "gru", "trxl-query", "gtrxl", "trxl", "none"):
+        best = max(value for name, value in chosen.items() if name.rpartition("-lr")[0] == core)
+        assert f"{core} {best:.3f}" in text

@@ -11,8 +11,8 @@ PACKAGE = ROOT / "trxl_jax"
 
 # From the foundation upwards; a room or module imports what comes before it. docs/architecture.md explains it.
 ROOMS = ("errors", "files", "signals", "standard_streams", "values", "own_modules", "config_limits", "config",
-         "presets", "cli", "envs", "agent", "ppo", "play", "runs", "torch_import", "loading", "experiments", "plot",
-         "commands")  # fmt: skip
+         "presets", "cli", "hub", "envs", "agent", "ppo", "play", "runs", "torch_import", "loading", "experiments",
+         "plot", "publish", "commands")  # fmt: skip
 ENVS = (
     "near_names",
     "stats",

@@ -19,8 +19,7 @@ from tests.support.time_limits import time_limit
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
-from trxl_jax.runs import trainer
-from trxl_jax.runs.trainer import num_cores
+from trxl_jax.runs.run import num_cores
 
 MORTAR = ["--env_id", "MortarMayhem-Grid-v0", *TINY, "--env_options", '{"command_count": [1]}']
 MINIGRID = ["--env_id", "MiniGrid-MemoryS9-v0", *TINY]
@@ -151,7 +150,7 @@ def test_another_number_of_cores_is_a_warning(tmp_path: Path, capsys: Any, monke
     assert run(*DEVICE, "--total_timesteps", 32, "--run_dir", tmp_path / "run") == 0
     assert run("--resume", tmp_path / "run") == 0
     assert "warning" not in capsys.readouterr().out
-    monkeypatch.setattr(trainer, "num_cores", lambda: 1000)
+    monkeypatch.setattr("trxl_jax.runs.run.num_cores", lambda: 1000)
     assert run("--resume", tmp_path / "run") == 0
     assert f"warning: the run had {num_cores()} cores and now has 1000" in capsys.readouterr().out
 

@@ -17,16 +17,17 @@ GARBAGE = [b"\x00\xff\xfe", b"", b"{", b"[1, 2]", b"5", b'{"iteration": 3}', b'{
            b"[" * 10**5, b'{"global_step": 1, "iteration": true}', '{"ä'.encode("latin-1")]  # fmt: skip
 
 
-def test_damaged_lines_cost_no_other_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_lines_cost_no_other_row(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps(row).encode() for row in ROWS]
     path.write_bytes(b"\n".join([*lines[:2], *GARBAGE, *lines[2:], lines[0][:10]]))
     found = read_rows(path)
     assert found.rows == ROWS
     assert found.num_damaged == len(GARBAGE)
-    Logger(tmp_path, Config(), iteration=4).close()
+    logger = Logger(tmp_path, Config(), iteration=4)
+    logger.close()
     assert path.read_bytes() == b"".join(line + b"\n" for line in lines[:4])
-    assert f"{len(GARBAGE)} damaged lines of {path} are left out" in capsys.readouterr().out.replace("\n", "")
+    assert logger.warnings == [f"warning: {len(GARBAGE)} damaged lines of {path} are left out"]
 
 
 def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path: Path) -> None:

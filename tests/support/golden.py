@@ -36,9 +36,9 @@ BFLOAT16 = 2**-7
 
 
 class Golden:
-    """One reference file and the agent it was made with."""
+    """One reference file and the agent it was made with, in the formulation for a platform."""
 
-    def __init__(self, path: Path, memory_dtype: str = "float32") -> None:
+    def __init__(self, path: Path, memory_dtype: str = "float32", platform: str | None = None) -> None:
         self.data = dict(np.load(path))
         self.meta = json.loads(bytes(self.data.pop("meta")).decode())
         meta = self.meta
@@ -57,7 +57,7 @@ class Golden:
         )  # fmt: skip
         obs = (picture if len(meta["obs_shape"]) == 3 else numbers)(*meta["obs_shape"])
         self.spec = EnvSpec(obs, DiscreteActions(tuple(meta["actions"])), meta["max_episode_steps"])
-        self.agent: ActorCritic = make_agent(self.config, self.spec)
+        self.agent: ActorCritic = make_agent(self.config, self.spec, platform)
         self.params = self.tree("params")
 
     def tree(self, prefix: str) -> Any:
@@ -70,6 +70,32 @@ class Golden:
     def rollout(self, index: int) -> dict[str, np.ndarray]:
         prefix = f"rollout{index}/"
         return {k.removeprefix(prefix): v for k, v in self.data.items() if k.startswith(prefix)}
+
+    def act(self) -> list[dict[str, Any]]:
+        """`replay` as training acts: what the core remembers is the core's affair, and weights are folded."""
+        config, agent = self.config, self.agent
+        params = agent.with_folded(self.params)
+        memory = agent.core.init_carry(config.num_envs)
+
+        @jax.jit
+        def step(obs: jax.Array, state: Any, t: int, k: jax.Array) -> Any:
+            encoded = agent.apply(params, obs, method="encode")
+            output, hidden = agent.apply(params, encoded, state, jnp.int32(t), k, method="decide")
+            return output, hidden, agent.apply(params, state, hidden, jnp.int32(t), k, method="write")
+
+        acted = []
+        for index in range(self.meta["rollouts"]):
+            data, k, outputs = self.rollout(index), memory.episode_step, []
+            state = agent.apply(params, memory, config.num_steps, method="start")
+            for t in range(config.num_steps):
+                output, hidden, state = step(data["obs"][t], state, t, k)
+                outputs.append((output, hidden))
+                k = jnp.where(data["done"][t], 0, k + 1)
+            last, _, _ = step(data["next_obs"], state, config.num_steps, k)
+            memory, record = agent.core.finish(state, k)
+            output, hidden = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
+            acted.append({"output": output, "hidden": hidden, "last_value": last.value, "memory": record, "data": data})
+        return acted
 
     def replay(self) -> list[dict[str, Any]]:
         """Acts through all rollouts with the file's actions; per rollout the outputs [T, N, ...] and the memory."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from trxl_jax.envs.tasks.popgym.count_recall import CountRecallLayout
+from trxl_jax.envs.tasks.popgym.mazes import STEPS, Maze
 from trxl_jax.envs.tasks.popgym.multiarmed_bandit import MultiarmedBanditLayout
 
 EPISODES = int(os.environ.get("TRXL_REPLAY_EPISODES", "4"))
@@ -56,6 +57,10 @@ def read_layout(env: Any) -> Any:
             return env.hidden_grid == 1
         case "Battleship":
             return env.board == 1
+        case "LabyrinthExplore" | "LabyrinthEscape":
+            walls = env.maze.grid == 1
+            walls[env.maze.end] = True
+            return Maze(walls, np.array(env.maze.start, np.int32), np.array(env.maze.end, np.int32))
     raise AssertionError(family(env))
 
 
@@ -95,7 +100,35 @@ def oracle(env: Any, rng: np.random.Generator) -> Any:
                 hidden &= shows == shows[first]
                 hidden[first] = False
             return hidden.argmax()
+        case "LabyrinthExplore" | "LabyrinthEscape":
+            return direction_in_maze(env)
     raise AssertionError(family(env))
+
+
+def direction_in_maze(env: Any) -> int:
+    """The shortest way to the goal, or through all of the maze: into the longest of new branches last."""
+    grid, start = env.maze.grid, tuple(env.maze.start)
+    parents, ordered = {start: start}, [start]
+    for place in ordered:
+        near = (tuple(np.add(place, step)) for step in STEPS)
+        inside = [p for p in near if 0 <= p[0] < grid.shape[0] and 0 <= p[1] < grid.shape[1]]
+        new = [p for p in inside if p not in parents and grid[p] != 1]
+        parents |= dict.fromkeys(new, place)
+        ordered += new
+    here, chosen = tuple(env.position), parents[tuple(env.position)]
+    if family(env) == "LabyrinthEscape":
+        way = [tuple(env.maze.end)]
+        while way[-1] != start:
+            way.append(parents[way[-1]])
+        if here in way:
+            chosen = way[way.index(here) - 1]
+    else:
+        depth = dict.fromkeys(ordered, 0)
+        for place in reversed(ordered[1:]):
+            depth[parents[place]] = max(depth[parents[place]], depth[place] + 1)
+        branches = [p for p in ordered[1:] if parents[p] == here and not env.explored[p]]
+        chosen = min(branches, key=depth.__getitem__, default=chosen)
+    return int((np.subtract(chosen, here) == STEPS).all(axis=1).argmax())
 
 
 def random_player(env: Any, rng: np.random.Generator) -> Any:
@@ -121,6 +154,8 @@ def repeating_player(env: Any, rng: np.random.Generator) -> Any:
             before = np.argwhere(env.guesses == 1)
         case "Concentration":
             before = [*env.deck["in_play_idx"], *env.deck["face_up_idx"]]
+        case "LabyrinthExplore" | "LabyrinthEscape":
+            before = range(4)
     return before[rng.integers(len(before))] if len(before) > 0 else oracle(env, rng)
 
 

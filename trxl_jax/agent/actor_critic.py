@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.accelerator import folding
+from trxl_jax.agent.accelerator.heads import FoldedHeads, apply_heads, fold_heads, post_features, split_heads
+from trxl_jax.agent.accelerator.layer_weights import Following
 from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.registry import make_core, require_refreshable
 from trxl_jax.agent.decoder import PixelDecoder, require_reconstructable
 from trxl_jax.agent.distributions import ActionDistribution, make_distribution, make_heads
+from trxl_jax.agent.encoders import PixelEncoder
 from trxl_jax.agent.initializers import CRITIC_GAIN, HIDDEN_GAIN, orthogonal_dense
 from trxl_jax.agent.normalization import (
     COLLECTION,
@@ -146,16 +150,63 @@ class ActorCritic(nn.Module):
         self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int = 1, mask: jax.Array | None = None
     ) -> AgentOutput:
         """Output [M, Q] for many steps at once; see `Core.learn`. `mask`, bool[M, Q, sum(nvec)]: the valid actions."""
+        together = self._learn_through(x, prepared, queries, segment_length)
+        if together is not None:
+            features, outputs = together
+            return self._output(features, *split_heads(folding.folded(self), outputs), mask)
         y = self.core.learn(x, prepared, queries, segment_length)
         output = self.heads(y, None if mask is None else mask.reshape(*y.shape[:-1], mask.shape[-1]))
         return jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:-1], *leaf.shape[y.ndim - 1 :]), output)
 
     def heads(self, y: jax.Array, mask: jax.Array | None = None) -> AgentOutput:
         """Everything after the core: f32[..., D] to an output [...], with the valid actions bool[..., sum(nvec)]."""
+        weights = None if self.is_initializing() else folding.folded(self)
+        if weights is not None:
+            features = post_features(weights, y)
+            return self._output(features, *apply_heads(weights, features), mask)
         features = nn.relu(self.post_transformer(y))
-        policy = make_distribution(self.spec.action, [head(features) for head in self.actor], mask)
-        value = jnp.squeeze(self.critic(features), axis=-1)
+        outputs = [head(features) for head in self.actor]
+        return self._output(features, outputs, jnp.squeeze(self.critic(features), axis=-1), mask)
+
+    @nn.nowrap
+    def _output(
+        self, features: jax.Array, outputs: list[jax.Array], value: jax.Array, mask: jax.Array | None
+    ) -> AgentOutput:
+        policy = make_distribution(self.spec.action, outputs, mask, one_by_one=self.numerics.accelerator)
         return AgentOutput(policy, value, features)
+
+    def _learn_through(
+        self, x: jax.Array, prepared: Any, queries: Queries, segment_length: int
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """What the heads get, f32[M, Q, D], and give, where they are computed with the core; else None."""
+        if not self._heads_fold:
+            return None
+        post, heads = self.post_transformer.variables["params"], folding.folded(self)
+        following = Following(post["kernel"], post["bias"], heads.heads, heads.heads_bias)
+        return self.core.learn_through(x, prepared, queries, segment_length, following)
+
+    @property
+    def _heads_fold(self) -> bool:
+        return self.numerics.accelerator and all(isinstance(head, nn.Dense) for head in self.actor)
+
+    def fold(self) -> FoldedHeads | None:
+        """The heads' weights, on GPUs and TPUs; see `folding`."""
+        if not self._heads_fold:
+            return None
+        post, *heads = (part.variables["params"] for part in (self.post_transformer, *self.actor, self.critic))
+        return fold_heads(post, heads, self.numerics.dtype)
+
+    def fold_all(self) -> dict[str, Any]:
+        """The collection of what all parts fold."""
+        parts = self.encoder.parts.values() if isinstance(self.encoder, DictEncoder) else [self.encoder]
+        return folding.collect([self, self.core, *(part for part in parts if isinstance(part, PixelEncoder))])
+
+    @nn.nowrap
+    def with_folded(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The variables and what depends on them alone, computed once for many steps; on CPUs nothing is added."""
+        if not self.numerics.accelerator:
+            return variables
+        return {**variables, folding.COLLECTION: self.apply(variables, method="fold_all")}
 
     def reconstruct(self, features: jax.Array, name: str = "") -> jax.Array:
         """f32[..., D] to logits of the pixels of one picture of the observations, f32[..., *shape]."""

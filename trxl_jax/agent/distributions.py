@@ -5,6 +5,8 @@ For another kind of action: its space in `envs/actions.py`, how an environment's
 Nothing else in the agent or in PPO knows what an action is, except the inputs of `previous.py`.
 """
 
+import functools
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,6 +22,7 @@ from trxl_jax.agent.initializers import ACTOR_GAIN, orthogonal_dense
 from trxl_jax.agent.numerics import Numerics
 from trxl_jax.envs.actions import ActionSpace, BoxActions, DiscreteActions, MixedActions
 
+_MOST_ONE_BY_ONE = 16
 _INVALID = -1e9
 """Logit of an invalid choice. Its probability is 0; minus infinity would make NaN of products with it."""
 
@@ -33,11 +36,13 @@ class MultiCategorical:
         nvec: number of choices of each of the A branches.
         mask: bool[..., sum(nvec)], the valid choices; of the others, `make_distribution` has replaced the logits.
             None: all are valid.
+        one_by_one: few logits are normalised and compared without reductions: no kernels of their own on accelerators.
     """
 
     logits: jax.Array
     nvec: tuple[int, ...] = struct.field(pytree_node=False)
     mask: jax.Array | None = None
+    one_by_one: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def parts(self) -> "list[MultiCategorical]":
@@ -46,18 +51,35 @@ class MultiCategorical:
 
     def branches(self) -> list[jax.Array]:
         """Normalised logits of each branch, f32[..., nvec[a]]."""
-        return [jax.nn.log_softmax(part, axis=-1) for part in self._split(self.logits)]
+        return [self._normalise(part) for part in self._split(self.logits)]
 
     def probabilities(self) -> jax.Array:
         """Of all choices, branches concatenated, f32[..., sum(nvec)]."""
         return jnp.exp(jnp.concatenate(self.branches(), axis=-1))
+
+    def _takes_apart(self, logits: jax.Array) -> bool:
+        return self.one_by_one and logits.shape[-1] <= _MOST_ONE_BY_ONE
+
+    def _normalise(self, logits: jax.Array) -> jax.Array:
+        if not self._takes_apart(logits):
+            return jax.nn.log_softmax(logits, axis=-1)
+        return jnp.stack(_normalise_columns([*jnp.moveaxis(logits, -1, 0)]), axis=-1)
+
+    def _argmax(self, x: jax.Array) -> jax.Array:
+        if not self._takes_apart(x):
+            return x.argmax(axis=-1)
+        largest, found = x[..., 0], jnp.zeros(x.shape[:-1], jnp.int32)
+        for i in range(1, x.shape[-1]):
+            found = jnp.where(x[..., i] > largest, i, found)
+            largest = jnp.maximum(largest, x[..., i])
+        return found
 
     def _split(self, x: jax.Array) -> list[jax.Array]:
         return jnp.split(x, np.cumsum(self.nvec)[:-1], axis=-1)
 
     def sample(self, noise: jax.Array) -> jax.Array:
         """Samples i32[..., A] by the Gumbel-max trick, from `sampling_noise` shaped like the logits."""
-        return jnp.stack([part.argmax(axis=-1) for part in self._split(self.logits + noise)], axis=-1)
+        return jnp.stack([self._argmax(part) for part in self._split(self.logits + noise)], axis=-1)
 
     def mode(self) -> jax.Array:
         """The most probable choices, i32[..., A]."""
@@ -75,6 +97,12 @@ class MultiCategorical:
         """f32[...], summed over branches."""
         return jnp.sum(jnp.stack([-(jnp.exp(b) * b).sum(axis=-1) for b in self.branches()]), axis=0)
 
+    def by_column(self) -> "ColumnCategorical | MultiCategorical":
+        """For losses on accelerators: the same with an array for each logit, if there are few."""
+        if not self._takes_apart(self.logits):
+            return self
+        return ColumnCategorical(tuple(jnp.moveaxis(self.logits, -1, 0)), self.nvec)
+
     def kl_divergence(self, other: "MultiCategorical") -> jax.Array:
         """KL(self || other), f32[...], summed over branches; choices that are invalid in `self` add nothing."""
 
@@ -86,6 +114,45 @@ class MultiCategorical:
 
         valid = [None] * len(self.nvec) if self.mask is None else self._split(self.mask)
         return jnp.sum(jnp.stack([*map(divergence, self.branches(), other.branches(), valid)]), axis=0)
+
+
+@struct.dataclass
+class ColumnCategorical:
+    """`MultiCategorical` with an array for each logit, for losses on accelerators.
+
+    All its numbers are arrays [...], which one kernel computes; sums over choices and indices would be others.
+
+    Fields:
+        columns: f32[...] each, the logits of all branches.
+        nvec: as in `MultiCategorical`.
+    """
+
+    columns: tuple[jax.Array, ...]
+    nvec: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def _branches(self) -> list[list[jax.Array]]:
+        ends = [0, *np.cumsum(self.nvec)]
+        return [_normalise_columns([*self.columns[a:b]]) for a, b in itertools.pairwise(ends)]
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Log-probabilities f32[..., A] of actions i32[..., A], one a branch."""
+        selected = [
+            functools.reduce(jnp.add, [jnp.where(action[..., i] == choice, x, 0.0) for choice, x in enumerate(branch)])
+            for i, branch in enumerate(self._branches())
+        ]
+        return jnp.stack(selected, axis=-1)
+
+    def entropy(self) -> jax.Array:
+        """f32[...], summed over branches."""
+        return -functools.reduce(jnp.add, [jnp.exp(x) * x for branch in self._branches() for x in branch])
+
+
+def _normalise_columns(columns: list[jax.Array]) -> list[jax.Array]:
+    """Logarithms of probabilities f32[...] from logits."""
+    largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, columns))
+    shifted = [x - largest for x in columns]
+    log_total = jnp.log(functools.reduce(jnp.add, [jnp.exp(x) for x in shifted]))
+    return [x - log_total for x in shifted]
 
 
 @struct.dataclass
@@ -212,7 +279,11 @@ def make_heads(action: ActionSpace, dim: int, numerics: Numerics) -> list[nn.Mod
 
 
 def make_distribution(
-    action: ActionSpace, outputs: Sequence[jax.Array], mask: jax.Array | None = None
+    action: ActionSpace,
+    outputs: Sequence[jax.Array],
+    mask: jax.Array | None = None,
+    *,
+    one_by_one: bool = False,
 ) -> ActionDistribution:
     """The distribution over [...] whose parameters are the outputs of the heads.
 
@@ -222,6 +293,7 @@ def make_distribution(
         mask: bool[..., sum(nvec)], the valid choices of all branches that have choices, at least one of each. Invalid
             ones are never sampled nor the mode, and have no part in log-probabilities, entropy and divergence. None:
             all are valid.
+        one_by_one: see `MultiCategorical`.
     """
     parts: list[MultiCategorical | Gaussian] = []
     branch = choice = 0
@@ -234,7 +306,7 @@ def make_distribution(
                 valid = jnp.broadcast_to(mask[..., choice : choice + sum(part.nvec)], own.shape)
                 own = jnp.where(valid, own, _INVALID)
             choice += sum(part.nvec)
-            parts.append(MultiCategorical(own, part.nvec, valid))
+            parts.append(MultiCategorical(own, part.nvec, valid, one_by_one))
         else:
             parts.append(Gaussian(*jnp.split(own, 2, axis=-1)))
     return Joint(parts, action) if isinstance(action, MixedActions) else parts[0]

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from trxl_jax.agent.accelerator import pixel_encoder as folded_encoder
+from trxl_jax.agent.accelerator.folding import folded
 from trxl_jax.agent.cpu import pixel_encoder
 from trxl_jax.agent.initializers import HIDDEN_GAIN, orthogonal, orthogonal_dense, torch_bias
 from trxl_jax.agent.numerics import Numerics
@@ -105,7 +107,8 @@ class PixelEncoder(nn.Module):
 
     Fields:
         dim: D.
-        numerics: platform and precision. In float32 on a CPU `cpu/pixel_encoder.py` does the work.
+        numerics: platform and precision. In float32 on a CPU `cpu/pixel_encoder.py` does the work, otherwise
+            `accelerator/pixel_encoder.py`.
         shape: of one picture, (H, W), (H, W, C) or (C, H, W); see `has_channels_first`.
     """
 
@@ -131,7 +134,10 @@ class PixelEncoder(nn.Module):
         if self.numerics.cpu_float32:
             features = self.encode_at(frames, jnp.arange(frames.shape[0]))
         else:
-            features = self._convolve(as_picture(frames, self.shape))
+            form, is_bytes = convolutions(self.shape), obs.dtype == jnp.uint8
+            weights = folded(self) if is_bytes else self._fold_for(1.0)
+            strides = [stride for _, _, stride in form.layers]
+            features = folded_encoder.encode(weights, as_picture(frames, self.shape), strides, form.padding)
         return features.reshape(*obs.shape[: obs.ndim - len(self.shape)], self.dim)
 
     def encode_at(
@@ -150,17 +156,12 @@ class PixelEncoder(nn.Module):
         pictures = frames if channels_first else as_picture(frames, self.shape)
         return pixel_encoder.encode(weights, pictures, indices, count, chunk, channels_first)
 
-    def _convolve(self, frames: jax.Array) -> jax.Array:
-        """u8 or f32 [B, H, W, C] to f32[B, D]."""
-        form = convolutions(self.shape)
-        x = frames.astype(jnp.float32)
-        if frames.dtype == jnp.uint8:
-            x = x / 255.0
-        for i, (_, _, stride) in enumerate(form.layers):
-            x, kernel, bias = self.numerics.cast_factors(x, **self.layers[f"conv_{i}"]())
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (stride, stride), form.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = nn.relu(x + bias)
-        x, kernel, bias = self.numerics.cast_factors(x.reshape(x.shape[0], -1), **self.layers["dense"]())
-        return nn.relu(x @ kernel + bias)
+    def fold(self) -> folded_encoder.FoldedEncoder | None:
+        """Weights for pictures of bytes, where `accelerator/pixel_encoder.py` does the work; see `folding`."""
+        return None if self.numerics.cpu_float32 else self._fold_for(255.0)
+
+    def _fold_for(self, white: float) -> folded_encoder.FoldedEncoder:
+        # Blocks of pixels fit GPUs' libraries; a TPU's compiler makes its own, and its layouts pad channels to 128.
+        stride = convolutions(self.shape).layers[0][2] if self.numerics.platform == "gpu" else 1
+        weights = [layer() for layer in self.layers.values()]
+        return folded_encoder.fold(weights, stride, white, self.numerics.dtype)

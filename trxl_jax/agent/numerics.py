@@ -40,6 +40,11 @@ class Numerics:
         return self.platform == "cpu" and self.dtype == _FLOAT32
 
     @property
+    def accelerator(self) -> bool:
+        """Whether the formulations of `agent/accelerator` apply: fewer, larger kernels for GPUs and TPUs."""
+        return self.platform != "cpu"
+
+    @property
     def full_precision(self) -> "Numerics":
         """The same platform with float32 factors."""
         return dataclasses.replace(self, dtype=_FLOAT32)

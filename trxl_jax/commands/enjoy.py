@@ -34,9 +34,9 @@ class Arguments:
     best: bool = False
     """play the run's best checkpoint (of a run with --keep_best) instead of its newest"""
     hub: bool = False
-    """RUN is a file on the Hugging Face hub (needs the extra `hub`)"""
+    """RUN is a file on the Hugging Face hub (needs the extra `hub`); without RUN, the agent that `publish` uploaded"""
     repo: str = "LilHairdy/cleanrl_memory_gym"
-    """repository on the hub"""
+    """repository on the hub, or a local folder in its place"""
     episodes: int = 5
     """number of episodes to play"""
     seed: int = 1
@@ -70,8 +70,10 @@ def parse(flags: Sequence[str]) -> Arguments:
     """
     prog = command_line("enjoy")
     given = parse_flags(Arguments, Arguments(), flags, prog=prog, description=DESCRIPTION.format(prog=prog))
-    if bool(given.run) == bool(given.name):
+    if (given.run and given.name) or not (given.run or given.name or given.hub):
         raise ConfigError("give one run directory (RUN, or --name RUN), or with --hub a file on the hub")
+    if given.hub and not (given.run or given.name) and given.repo == Arguments.repo:
+        raise ConfigError(f"--hub: give a file of {given.repo}, or another --repo")
     if given.best and given.hub:
         raise ConfigError("--best: files on the hub have no best checkpoint; leave it out")
     if given.episodes < 1:
@@ -88,15 +90,18 @@ def main(flags: Sequence[str]) -> int:
     driver = os.environ.get("SDL_VIDEODRIVER")  # read first: environments set it
 
     from trxl_jax.envs.registry import move_to_backend, require_no_import
+    from trxl_jax.hub import download
     from trxl_jax.loading import find, load
     from trxl_jax.play.frame_layout import require_pictures
     from trxl_jax.play.show import show_episodes
     from trxl_jax.play.single_env import make_single_env  # imported here because JAX takes seconds to import
-    from trxl_jax.torch_import.hub import download
 
     given = parse(flags)
     if given.hub:
-        source, policy = Path(given.repo, given.run), load(download(given.repo, given.run))
+        source, policy = (
+            Path(given.repo, given.run),
+            load(download(given.repo, given.run), allow_import=given.allow_import),
+        )
     else:
         source = find(Path(given.run, "best") if given.best else Path(given.run))
         policy = load(source, allow_import=given.allow_import)

@@ -15,15 +15,27 @@ from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.registry import move_to_backend
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import PRESETS, preset
+from trxl_jax.runs.seeds import of_directories, with_seeds
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What the command line of `train.py` asks for."""
+    """What the command line of `train.py` asks for.
 
-    config: Config
-    resume: Path | None = None
+    Fields:
+        configs: one of each run; several differ only in seed and directory.
+        resume: the directory of each run to continue, "auto", or None.
+        allow_import: whether a run that is continued may import a module that it names.
+    """
+
+    configs: Sequence[Config]
+    resume: Sequence[Path] | str | None = None
     allow_import: bool = False
+
+    @property
+    def config(self) -> Config:
+        """The configuration, apart from other seeds."""
+        return self.configs[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +50,13 @@ class _Flags:
     backend: Literal["host", "device"] | None = None
     """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, T-Maze, Proof of Memory); None: as env_id
     says"""
-    resume: Path | None = None
-    """directory of a run to continue; other flags may only extend it or change how it is saved and tracked; `auto`:
-    continue the run in run_dir with the same flags if there is one, and else start it"""
+    num_seeds: int = 1
+    """runs that train side by side, with the seeds seed, seed + 1, ... and a directory each: the usual one, or with
+    run_dir DIR the directories DIR__<seed> (tasks on the device only)"""
+    resume: tuple[Path, ...] | None = None
+    """directory of a run to continue, or directories of runs to continue side by side; other flags may only extend them
+    or change how they are saved and tracked; `auto`: continue what is in run_dir with the same flags if there is
+    something, and else start it"""
     allow_import: bool = False
     """with --resume: import the module that the run's env_id names (module:id); only if you trust the run"""
 
@@ -59,19 +75,40 @@ def parse(flags: Sequence[str]) -> Arguments:
     # Twice: the preset or the run to resume, which may stand anywhere, has the defaults of the other flags.
     asks_for_help = not {"-h", "--help"}.isdisjoint(flags)
     given = _parse_with_defaults([flag for flag in flags if flag not in ("-h", "--help")], Config())
-    name, resume = given.preset, given.resume if given.resume != Path(AUTO) else None
-    if name is not None and resume is not None:
-        raise ConfigError(f"give either the preset {name} or --resume {resume}, which has its own configuration")
+    name, directories = given.preset, _directories(given.resume)
+    if name is not None and directories:
+        raise ConfigError(
+            f"give either the preset {name} or --resume {directories[0]}, which has its own configuration"
+        )
     config = Config() if name is None else preset(name)
-    if resume is not None:
-        config = load_config(resume / "config.json")
+    if directories:
+        config = load_config(directories[0] / "config.json")
     given = _parse_with_defaults(["--help"] if asks_for_help else flags, config)
     wanted = config_of(given)
     if given.backend is not None:
         wanted = move_to_backend(wanted, given.backend)
-    if resume is not None and wanted.run_dir != config.run_dir:
-        raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {resume}; leave it out")
-    return Arguments(wanted, given.resume, given.allow_import)
+    if not directories:
+        resume = None if given.resume is None else AUTO
+        return Arguments(with_seeds(wanted, given.num_seeds), resume, given.allow_import)
+    if wanted.run_dir != config.run_dir:
+        raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {directories[0]}; leave it out")
+    if given.num_seeds not in (1, len(directories)):
+        raise ConfigError(
+            f"--num_seeds {given.num_seeds}: --resume names {len(directories)} run{'s' * (len(directories) > 1)}; name "
+            "the directory of each seed"
+        )
+    return Arguments(of_directories(wanted, directories), directories, given.allow_import)
+
+
+def _directories(resume: Sequence[Path] | None) -> Sequence[Path]:
+    """The directories that `--resume` names; none if it isn't given, or is `auto`."""
+    if resume is None or resume == (Path(AUTO),):
+        return ()
+    if not resume:
+        raise ConfigError(f"--resume: name the directory of a run, or {AUTO}")
+    if Path(AUTO) in resume:
+        raise ConfigError(f"--resume {' '.join(map(str, resume))}: {AUTO} stands alone; put a preset before --resume")
+    return resume
 
 
 def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
@@ -83,20 +120,20 @@ def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
 
 def main(flags: Sequence[str]) -> int:
     """Trains; returns 0, or 128 plus the signal number if stopped by a signal."""
-    from trxl_jax.runs.trainer import train  # imported here because JAX takes seconds to import
+    # Imported here because it takes seconds.
+    from trxl_jax.runs.progress import closing_lines
+    from trxl_jax.runs.trainer import train_seeds
 
     arguments = parse(flags)
-    outcome = train(arguments.config, resume=arguments.resume, allow_import=arguments.allow_import)
-    if outcome.signal is not None:
-        resume = f"{command_line('train')} --resume {shlex.quote(str(outcome.run_dir))}"
+    results = train_seeds(arguments.configs, resume=arguments.resume, allow_import=arguments.allow_import)
+    signals = [result.signal for result in results if result.signal is not None]
+    if signals:
+        resume = f"{command_line('train')} --resume {shlex.join(str(result.run_dir) for result in results)}"
         resume += " --allow_import" if arguments.config.names_module else ""
-        print(f"stopped at step {outcome.global_step:,}; continue with: {resume}")
-        return 128 + outcome.signal
-    score = outcome.metrics.get("episode/r_mean")
-    n = outcome.num_episodes
-    over = "1 episode" if n == 1 else f"the last {n} episodes"
-    score_text = ", no episode has ended yet" if score is None else f", mean return {score:.2f} over {over}"
-    print(f"done: {outcome.global_step:,} steps{score_text}; see {outcome.run_dir}")
+        print(f"stopped at step {min(result.global_step for result in results):,}; continue with: {resume}")
+        return 128 + signals[0]
+    for line in closing_lines(results):
+        print(line)
     return 0
 
 

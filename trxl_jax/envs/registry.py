@@ -122,6 +122,11 @@ def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Cal
     return partial(make_presented, env, presentation) if presentation.wrapper else env
 
 
+def is_on_device(env_id: str) -> bool:
+    """Whether an id is that of a task on the device."""
+    return env_id.startswith(_DEVICE_PREFIXES)
+
+
 def on_backend(env_id: str, backend: str) -> str:
     """The id of the same task on a backend, `host` or `device`.
 

@@ -5,6 +5,7 @@ python -m trxl_jax.experiments run NAME... --seeds 1 2 3 [--flags] [-- TRAINING 
 """
 
 import dataclasses
+import fnmatch
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,16 @@ import tyro
 
 from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.errors import ConfigError, brief, disk_errors
-from trxl_jax.experiments.catalogue import PUBLISHED, Run, make_run, read_experiments, train_command
-from trxl_jax.experiments.jobs import Job, default_jobs, run_all
+from trxl_jax.experiments.catalogue import (
+    PUBLISHED,
+    Run,
+    is_finished,
+    make_run,
+    read_experiments,
+    side_by_side,
+    train_command,
+)
+from trxl_jax.experiments.jobs import Job, core_sets, default_jobs, run_all
 
 TRAIN = (sys.executable, "-m", "trxl_jax.commands.train")
 
@@ -34,7 +43,7 @@ class RunArguments:
     """Command-line flags of `run`."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """experiments to run; `list` shows their names"""
+    """experiments to run; `list` shows their names; patterns such as 'memory-chain-*' name all that match"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """seeds of each experiment"""
     dir: Path = Path("runs")
@@ -43,8 +52,14 @@ class RunArguments:
     """TOML file of the experiments"""
     print: bool = False
     """print the commands, one per line, instead of running them"""
+    together: bool = False
+    """train seeds that follow each other side by side in one process, as train.py's num_seeds does (tasks on the
+    device; others train one by one)"""
     jobs: int | None = None
-    """number of runs at the same time; None: half the number of cores"""
+    """number of runs at the same time, or with together of groups of them; None: half the number of cores"""
+    cores_per_run: int | None = None
+    """bind each run to as many cores of its own, so that small runs don't wait for each other (Linux); None: all share
+    all cores"""
 
 
 DESCRIPTION = """Trains named experiments with several seeds.
@@ -82,35 +97,47 @@ def _list(given: ListArguments) -> int:
 def _run(flags: Sequence[str]) -> int:
     given, extra = _parse_run(flags)
     experiments = read_experiments(given.file)
-    for name in given.names:
-        if name not in experiments:
-            raise ConfigError(f"no experiment {brief(name)} in {given.file}; there are {', '.join(experiments)}")
+    chosen: list[str] = []
+    for pattern in given.names:
+        matching = fnmatch.filter(experiments, pattern)
+        if not matching:
+            raise ConfigError(f"no experiment {brief(pattern)} in {given.file}; there are {', '.join(experiments)}")
+        chosen += matching
     runs = [
         make_run(experiments[name], seed, given.dir, extra)
-        for name in dict.fromkeys(given.names)
+        for name in dict.fromkeys(chosen)
         for seed in dict.fromkeys(given.seeds)
     ]
     unfinished = []
     for run in runs:
-        command = train_command(run)
-        if command is None:
+        if is_finished(run):
             print(f"{run.name}: finished already", file=sys.stderr if given.print else sys.stdout)
-        elif given.print:
-            print(shlex.join([*TRAIN, *command]))
         else:
             unfinished.append(run)
-    if not unfinished:
+    groups = side_by_side(unfinished) if given.together else [[run] for run in unfinished]
+    if given.print:
+        for group in groups:
+            print(shlex.join(_process(group) or []))
+        return 0
+    if not groups:
         return 0
 
+    at_once = given.jobs or default_jobs()
+    cores = core_sets(at_once, given.cores_per_run) if given.cores_per_run else ()
     with disk_errors(given.dir, "--dir"):
         given.dir.mkdir(parents=True, exist_ok=True)
-    jobs = [Job(run.name, run.directory, run.config.total_timesteps, partial(_process, run)) for run in unfinished]
-    return run_all(jobs, given.jobs or default_jobs())
+    return run_all([_job(group) for group in groups], at_once, cores)
 
 
-def _process(run: Run) -> list[str] | None:
-    """Command line that starts or resumes a run, given its current checkpoints; None if it is finished."""
-    command = train_command(run)
+def _job(runs: Sequence[Run]) -> Job:
+    first, last = runs[0], runs[-1]
+    name = first.name if first is last else f"{first.name}-{last.config.seed}"
+    return Job(name, first.directory, first.config.total_timesteps, partial(_process, runs))
+
+
+def _process(runs: Sequence[Run]) -> list[str] | None:
+    """Command line that starts or resumes runs, given their current checkpoints; None if they are finished."""
+    command = train_command(runs)
     return None if command is None else [*TRAIN, *command]
 
 
@@ -124,8 +151,10 @@ def _parse_run(flags: Sequence[str]) -> tuple[RunArguments, list[str]]:
         raise ConfigError(f"give at least one experiment; {prog} list shows their names")
     if not given.seeds:
         raise ConfigError("--seeds: give at least one")
-    if given.jobs is not None and given.jobs < 1:
-        raise ConfigError(f"--jobs {given.jobs}: must be at least 1")
+    for name in ("jobs", "cores_per_run"):
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} {value}: must be at least 1")
     return given, list(flags[split + 1 :])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trxl_jax.errors import UserError, disk_errors, printable
+from trxl_jax.errors import ConfigError, UserError, disk_errors, printable
 from trxl_jax.runs.rows import parse_row
 from trxl_jax.signals import StopSignals, interrupts_raise, stop_signals
 
@@ -21,11 +21,11 @@ _TAIL_BYTES = 2**16  # bytes read from the end of a file; many times a row of me
 
 
 class Job(NamedTuple):
-    """A training run waiting to be started.
+    """A training run waiting to be started, or several that train side by side.
 
     Fields:
-        name: name used in printed messages.
-        directory: the run directory.
+        name: name used in printed messages, and of the log file.
+        directory: the run directory; that of the first of several.
         total_timesteps: number of steps of the finished run.
         command: returns the process's command line, or None if the run is finished; called when the job starts. May
             raise a `UserError`.
@@ -39,13 +39,14 @@ class Job(NamedTuple):
     @property
     def log(self) -> Path:
         """Log file of the process's output."""
-        return self.directory.with_name(self.directory.name + ".log")
+        return self.directory.with_name(f"{self.name}.log")
 
 
 class _Child(NamedTuple):
     job: Job
     process: subprocess.Popen[bytes]
     started: float
+    place: int
 
 
 def default_jobs() -> int:
@@ -53,7 +54,22 @@ def default_jobs() -> int:
     return max((os.cpu_count() or 1) // 2, 1)
 
 
-def run_all(jobs: Sequence[Job], at_once: int) -> int:
+def core_sets(at_once: int, cores_per_run: int) -> list[set[int]]:
+    """The cores of each of the runs at the same time.
+
+    Raises:
+        ConfigError: there are too few, or the system can't bind processes to cores.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise ConfigError("--cores_per_run: this system can't bind processes to cores; leave it out")
+    cores = sorted(os.sched_getaffinity(0))
+    if at_once * cores_per_run > len(cores):
+        wanted = f"{at_once} runs at the same time need {at_once * cores_per_run} cores, and there are {len(cores)}"
+        raise ConfigError(f"--cores_per_run {cores_per_run}: {wanted}; lower it or --jobs")
+    return [set(cores[i * cores_per_run : (i + 1) * cores_per_run]) for i in range(at_once)]
+
+
+def run_all(jobs: Sequence[Job], at_once: int, cores: Sequence[set[int]] = ()) -> int:
     """Runs jobs in order and prints when each starts and ends. A failed job doesn't stop the others.
 
     SIGINT and SIGTERM are forwarded to the processes, which save a checkpoint and exit; waiting jobs aren't started.
@@ -61,6 +77,7 @@ def run_all(jobs: Sequence[Job], at_once: int) -> int:
     Args:
         jobs: jobs to run, in this order.
         at_once: maximum number of processes at a time.
+        cores: the cores of each of them, as `core_sets` gives them; empty: any.
 
     Returns:
         0, or 128 plus the signal number.
@@ -73,7 +90,7 @@ def run_all(jobs: Sequence[Job], at_once: int) -> int:
         stop.deferred = True
         children: list[_Child] = []
         try:
-            _loop(deque(jobs), children, failed, at_once, stop)
+            _loop(deque(jobs), children, failed, at_once, cores, stop)
         finally:
             for child in children:  # left only after an exception, such as a second Ctrl-C
                 child.process.kill()
@@ -85,7 +102,14 @@ def run_all(jobs: Sequence[Job], at_once: int) -> int:
     return 0
 
 
-def _loop(waiting: deque[Job], children: list[_Child], failed: list[Job], at_once: int, stop: StopSignals) -> None:
+def _loop(
+    waiting: deque[Job],
+    children: list[_Child],
+    failed: list[Job],
+    at_once: int,
+    cores: Sequence[set[int]],
+    stop: StopSignals,
+) -> None:
     last_report, forwarded = time.monotonic(), False
     while waiting or children:
         if stop and not forwarded:
@@ -97,8 +121,9 @@ def _loop(waiting: deque[Job], children: list[_Child], failed: list[Job], at_onc
                 child.process.send_signal(stop.received[0])
         while waiting and len(children) < at_once and not stop:
             job = waiting.popleft()
+            place = min(set(range(at_once)) - {child.place for child in children})
             try:
-                children += _start(job)
+                children += _start(job, place, cores)
             except UserError as error:
                 failed.append(job)
                 _print(f"{job.name}: failed, {error}")
@@ -113,7 +138,7 @@ def _loop(waiting: deque[Job], children: list[_Child], failed: list[Job], at_onc
         time.sleep(_POLL_SECONDS)
 
 
-def _start(job: Job) -> list[_Child]:
+def _start(job: Job, place: int, cores: Sequence[set[int]]) -> list[_Child]:
     """Starts a job's process; returns an empty list if another process has finished the run meanwhile."""
     with disk_errors(job.log, "--dir"), job.log.open("ab") as log:
         try:
@@ -133,8 +158,10 @@ def _start(job: Job) -> list[_Child]:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             process_group=0,  # or a terminal's Ctrl-C would reach it twice, and a second one stops it without saving
         )
+    if cores:  # long before JAX counts them
+        os.sched_setaffinity(process.pid, cores[place])
     _print(f"{job.name}: started, see {job.log}")
-    return [_Child(job, process, time.monotonic())]
+    return [_Child(job, process, time.monotonic(), place)]
 
 
 def _report_end(child: _Child, stop: StopSignals) -> bool:

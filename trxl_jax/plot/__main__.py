@@ -25,7 +25,8 @@ class Arguments:
     metric: tuple[str, ...] = ("episode/r_mean",)
     """metrics, one panel each"""
     group_by: tuple[str, ...] = ()
-    """flags of train.py whose values make the groups; none: the task and all flags that differ, except the seed"""
+    """flags of train.py whose values make the groups, or `experiment`: runs whose names differ in the seed only; none:
+    the task and all flags that differ, except the seed"""
     out: Path = Path("curves.png")
     """the plot: .png, .svg or .pdf"""
     smooth: int = 1

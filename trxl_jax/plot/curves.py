@@ -18,7 +18,8 @@ AXES = {"steps": "global_step", "updates": "iteration", "hours": "hours"}
 
 _GRID_POINTS = 200
 _REMEDY = "name runs' directories or CSV files"
-_NOT_GROUPED = RESUMABLE_FIELDS | {"seed", "run_dir"}
+_EXPERIMENT = "experiment"
+_NOT_GROUPED = RESUMABLE_FIELDS | {"seed", "run_dir", _EXPERIMENT}
 # Names that curves of the original have in CSV files.
 _SYNONYMS = {"return_mean": "episode/r_mean", "length_mean": "episode/l_mean"}
 _TEXT = ["run", "seed", "group"]
@@ -31,7 +32,8 @@ def read_runs(paths: Iterable[Path], group_by: Sequence[str] = ()) -> pd.DataFra
 
     Args:
         paths: a CSV file has the columns seed, global_step and metrics, and perhaps run, group, iteration and hours.
-        group_by: names of settings that label a run from a directory. Empty: the task and the settings that differ
+        group_by: names of settings that label a run from a directory, or `experiment`, its name without the seed, as
+            `python -m trxl_jax.experiments` names runs. Empty: the task and the settings that differ
             between runs of the same task, without the seed and those that alter no number.
 
     Returns:
@@ -43,8 +45,8 @@ def read_runs(paths: Iterable[Path], group_by: Sequence[str] = ()) -> pd.DataFra
         ConfigError: a path is none of these or damaged, no run has an update, or a name is not that of a setting.
     """
     for name in group_by:
-        if name not in Config.__dataclass_fields__:
-            raise ConfigError(f"--group_by {name}: it is not a flag of train.py")
+        if name not in Config.__dataclass_fields__ and name != _EXPERIMENT:
+            raise ConfigError(f"--group_by {name}: it is neither a flag of train.py nor {_EXPERIMENT}")
     found = [run for path in _without_folders(paths) for run in _read(path)]
     if not found:
         raise ConfigError("there is nothing to plot: none of the runs has done an update")
@@ -95,7 +97,9 @@ def _read_directory(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:
     if "charts/SPS" in rows:
         steps = rows["global_step"].diff().fillna(rows["global_step"])
         rows["hours"] = (steps / rows["charts/SPS"]).cumsum() / 3600
-    return [(_settings(config), rows.assign(run=path.resolve().name, seed=str(config.seed)))]
+    name = path.resolve().name
+    settings = _settings(config) | {_EXPERIMENT: name.removesuffix(f"__{config.seed}")}
+    return [(settings, rows.assign(run=name, seed=str(config.seed)))]
 
 
 def _read_csv(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:

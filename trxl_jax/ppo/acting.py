@@ -87,7 +87,8 @@ class RolloutActor:
         time = t, state.episode_step
         output, entry = self._decide(state, encoded, t)
         action = output.policy.sample(noise)
-        entry = jax.tree.map(partial(ordered_after, output.value), entry)
+        if not self.agent.numerics.accelerator:
+            entry = jax.tree.map(partial(ordered_after, output.value), entry)
         core = self.agent.apply(self.params, state.core, entry, *time, method="write")
         previous = state.previous
         step = ActorStep(action, output.policy.log_prob(action), output.value, state.episode_step, previous)

@@ -8,8 +8,21 @@ import jax.numpy as jnp
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.cores.base import Queries
 from trxl_jax.agent.previous import Previous
+from trxl_jax.ppo.minibatch_losses import Targets
 from trxl_jax.ppo.observations import MinibatchObservations
 from trxl_jax.ppo.rollout import Rollout
+
+
+class MinibatchSteps(NamedTuple):
+    """A `Minibatch` without its observations."""
+
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    returns: jax.Array
+    queries: Queries
+    previous: Previous | None
 
 
 class Minibatch(NamedTuple):
@@ -34,6 +47,11 @@ class Minibatch(NamedTuple):
     returns: jax.Array
     queries: Queries
     previous: Previous | None = None
+
+    @property
+    def targets(self) -> Targets:
+        """What the agent's output is compared with."""
+        return Targets(self.action, self.log_prob, self.value, self.advantage, self.returns)
 
 
 class Segments(NamedTuple):
@@ -87,10 +105,15 @@ def take_minibatch(rollout: Rollout, advantage: jax.Array, returns: jax.Array, s
         returns: f32[T, N].
         segments: which steps.
     """
+    steps = take_steps(rollout, advantage, returns, segments)
+    return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+
+
+def take_steps(rollout: Rollout, advantage: jax.Array, returns: jax.Array, segments: Segments) -> MinibatchSteps:
+    """As for `take_minibatch`."""
     steps, envs = segments.step, segments.envs
     transitions = rollout.transitions
-    return Minibatch(
-        observations=rollout.observations.take(steps, envs),
+    return MinibatchSteps(
         action=transitions.action[steps, envs],
         log_prob=transitions.log_prob[steps, envs],
         value=transitions.value[steps, envs],

@@ -61,6 +61,11 @@ class RolloutObservations:
         """[T, N, *obs_shape]."""
         return unnamed({name: array.obs for name, array in self.arrays.items()})
 
+    def as_arrays(self) -> "RolloutObservations":
+        """The same, stored as arrays [T, N, ...], for files."""
+        stored = isinstance(next(iter(self.arrays.values())), PlainArray | SharedFrames)
+        return self if stored else RolloutObservations({n: PlainArray(array.obs) for n, array in self.arrays.items()})
+
     def take(self, steps: jax.Array, envs: jax.Array) -> "MinibatchObservations":
         """Those of the steps i32[M, Q] of environments i32[M, 1]."""
         return MinibatchObservations({name: array.take(steps, envs) for name, array in self.arrays.items()})

@@ -126,6 +126,7 @@ def _core_inputs(agent: ActorCritic, params: Any, rollout: Rollout, config: Conf
 
 def _act_again(agent: ActorCritic, params: Any, rollout: Rollout, x: jax.Array, config: Config) -> Any:
     """The record of T steps of acting whose core gets `x`, f32[T, N, D]."""
+    params = agent.with_folded(params)
     episode_step = rollout.transitions.episode_step
     carry = agent.core.carry_of(rollout.memory, episode_step[0])
     state = agent.apply(params, carry, len(x), config.segment_length, method="start")
@@ -133,7 +134,8 @@ def _act_again(agent: ActorCritic, params: Any, rollout: Rollout, x: jax.Array, 
     def step(state: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
         x, *time = now
         output, entry = agent.apply(params, x, state, *time, method="decide")
-        entry = jax.tree.map(partial(ordered_after, output.value), entry)
+        if not agent.numerics.accelerator:
+            entry = jax.tree.map(partial(ordered_after, output.value), entry)
         return agent.apply(params, state, entry, *time, method="write"), None
 
     state, _ = jax.lax.scan(step, state, (x, jnp.arange(len(x)), episode_step))

@@ -15,6 +15,8 @@ from trxl_jax.ppo.acting import ActorState, ActorStep, RolloutActor, StepResult
 from trxl_jax.ppo.advantages import discounted_returns
 from trxl_jax.ppo.double_buffering import collect_double_buffered
 from trxl_jax.ppo.observations import Recorder, RolloutObservations, make_recorder
+from trxl_jax.ppo.packing import scan_packed
+from trxl_jax.ppo.redrawing import Redrawing
 from trxl_jax.ppo.steps import CollectedSteps
 
 
@@ -142,6 +144,7 @@ def collect_rollout(
             environment must have been built with `send_final_obs`.
         segment_length: G, the number of consecutive steps through which learning's gradients will flow.
     """
+    params = agent.with_folded(params)
     actor = RolloutActor(agent, params, gamma, bootstrap_truncated)
     recorder = make_recorder(agent, params, state.obs, num_steps)
     actor_state = actor.start(state.obs, state.memory, state.last_step, num_steps, segment_length)
@@ -159,7 +162,9 @@ def collect_rollout(
     env_state, earned = steps.env_state, None
     if earned_before is not None:
         assert steps.results.raw_reward is not None, "the agent doesn't normalise rewards"
-        earned, earned_before = discounted_returns(steps.results.raw_reward, steps.results.done, earned_before, gamma)
+        earned, earned_before = discounted_returns(
+            steps.results.raw_reward, steps.results.done, earned_before, gamma, in_parallel=agent.numerics.accelerator
+        )
         env_state = AccountedState(env_state, earned_before)
     memory, record = agent.core.finish(steps.state.core, steps.state.episode_step)
     rollout = Rollout(
@@ -189,23 +194,28 @@ def _collect(
 ) -> CollectedSteps:
     """Act, step, observe, T times; noise [T, N, ...]."""
     num_steps = noise.shape[0]
+    redrawing = Redrawing.of(env, env_state) if actor.agent.numerics.accelerator else None
 
     def one_step(
         carry: _Carry, inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[_Carry, tuple[Any, ActorStep, StepResult]]:
         t, step_noise = inputs
         recorded, encoded, obs = recorder.record(carry.recorded, t, 0, carry.state.obs)
+        obs = obs if redrawing is None else redrawing.words(carry.env_state)
         state, actions = actor.act(carry.state, encoded, t, step_noise)
         env_state, step = env.step(carry.env_state, actions.action)
         state, result = actor.observe(state, step, t)
         return _Carry(env_state, state, recorded), (obs, actions, result)
 
     carry = _Carry(env_state, state, recorder.start())
-    carry, (obs, actions, results) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
+    if actor.agent.numerics.accelerator:
+        carry, (obs, actions, results) = scan_packed(one_step, carry, noise)
+    else:
+        carry, (obs, actions, results) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
     return CollectedSteps(
         env_state=carry.env_state,
         state=carry.state,
-        observations=recorder.finish(carry.recorded, obs),
+        observations=recorder.finish(carry.recorded, obs) if redrawing is None else redrawing.observations(obs),
         actions=actions,
         results=results,
         last_value=actor.value(carry.state, jnp.int32(num_steps)),

@@ -3,7 +3,8 @@
 import ctypes
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,11 @@ class TrainOutput(NamedTuple):
 CollectFn = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
 LearnFn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
 TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, TrainOutput]]
+SeedsStep = Callable[
+    [Sequence[tuple[TrainState, RolloutState]], Sequence[jax.Array]],
+    Sequence[tuple[TrainState, RolloutState, TrainOutput]],
+]
+"""An iteration of several runs: from the states and the key[] of each to what `TrainStep` returns for each."""
 
 
 def init_states(
@@ -99,9 +105,16 @@ def make_collect_and_learn(
 
     def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
         steps = collected.transitions
-        advantage, returns = gae(
-            steps.reward, steps.value, steps.done, collected.last_value, config.gamma, config.gae_lambda
-        )
+        with jax.named_scope("gae"):  # by which benchmarks find its kernels
+            advantage, returns = gae(
+                steps.reward,
+                steps.value,
+                steps.done,
+                collected.last_value,
+                config.gamma,
+                config.gae_lambda,
+                in_parallel=agent.numerics.accelerator,
+            )
         acted = train_state.params
         with agent.numerics.precise():
             train_state, metrics = update(
@@ -183,6 +196,60 @@ def compile_train_step(
         return chain(*compile_collect_and_learn(config, env, agent, states, key, optimizer))
     train_step = jax.jit(chain(*make_collect_and_learn(config, env, agent, optimizer))).lower(*states, key)
     compiled = train_step.compile(_compiler_options(config, agent))
+    _release_freed_memory()
+    return compiled
+
+
+def compile_seeds_step(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: Sequence[tuple[TrainState, RolloutState]],
+    keys: Sequence[jax.Array],
+) -> SeedsStep:
+    """An iteration of several runs at once, compiled now for states and keys like these.
+
+    On accelerators `make_train_step` is vmapped over the runs, in one program. On CPUs each run has a thread, and all
+    threads run the program of one: vmapped, it would take up to 1.6 times as long as one run after another (`python
+    benchmarks/seeds.py`), and a run's digits would not be those that it has alone.
+
+    Args:
+        config: as for `make_train_step`; it counts for all runs.
+        env: their environments, on the device.
+        agent: their agent.
+        states: of each run.
+        keys: key[] of each run.
+    """
+    if agent.numerics.platform != "cpu":
+        return compile_vmapped_step(config, env, agent, states, keys)
+    program = compile_train_step(config, env, agent, states[0], keys[0])
+    pool = ThreadPoolExecutor(len(keys))
+
+    def one(states: tuple[TrainState, RolloutState], key: jax.Array) -> tuple[TrainState, RolloutState, TrainOutput]:
+        return jax.block_until_ready(program(*states, key))
+
+    return lambda states, keys: list(pool.map(one, states, keys))
+
+
+def compile_vmapped_step(
+    config: Config,
+    env: Environment,
+    agent: ActorCritic,
+    states: Sequence[tuple[TrainState, RolloutState]],
+    keys: Sequence[jax.Array],
+) -> SeedsStep:
+    """An iteration of several runs as one program; arguments as for `compile_seeds_step`."""
+    train_step = chain(*make_collect_and_learn(config, env, agent))
+
+    def step(
+        states: Sequence[tuple[TrainState, RolloutState]], keys: Sequence[jax.Array]
+    ) -> list[tuple[TrainState, RolloutState, TrainOutput]]:
+        # Stacked inside, so that each run has its own states, as if it were alone; it costs a copy.
+        train_states, rollout_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        results = jax.vmap(train_step)(train_states, rollout_states, jnp.stack(keys))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(keys))]
+
+    compiled = jax.jit(step).lower(states, keys).compile(_compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 

@@ -9,11 +9,22 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from trxl_jax.agent.accelerator.splitting import one
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
-from trxl_jax.ppo.losses import normalise_advantage, policy_loss, value_loss
-from trxl_jax.ppo.minibatch import Minibatch, Segments, forward_minibatch, minibatch_segments, take_minibatch
+from trxl_jax.ppo.flat import AdamW, AsTree, Elementwise, Flat
+from trxl_jax.ppo.losses import normalise_advantage
+from trxl_jax.ppo.minibatch import (
+    Minibatch,
+    MinibatchSteps,
+    Segments,
+    forward_minibatch,
+    minibatch_segments,
+    take_steps,
+)
+from trxl_jax.ppo.minibatch_losses import losses, losses_in_few_kernels
 from trxl_jax.ppo.moments import split
+from trxl_jax.ppo.packing import scan_stacked
 from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
@@ -39,7 +50,7 @@ class TrainState:
 
 def make_optimizer() -> optax.GradientTransformation:
     """AdamW with PyTorch's defaults and decay on every parameter; `update` multiplies its steps by -learning rate."""
-    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(0.01))
+    return AdamW.make()
 
 
 def annealed(config: Config, iteration: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,30 +82,15 @@ def ppo_loss(
         The loss f32[], and metrics f32[] by name.
     """
     output = forward_minibatch(agent, params, batch, prepared, config.segment_length)
-    log_prob = output.policy.log_prob(batch.action)
-
-    policy = policy_loss(log_prob, batch.log_prob, batch.advantage, config.clip_coef)
-    value = value_loss(output.value, batch.value, batch.returns, config.clip_coef if config.clip_vloss else None)
-    entropy = output.policy.entropy().mean()
-    loss = policy - ent_coef * entropy + config.vf_coef * value
+    if agent.numerics.accelerator:
+        loss, metrics = losses_in_few_kernels(output.policy, output.value, batch.targets, config, ent_coef)
+    else:
+        loss, metrics = losses(output.policy, output.value, batch.targets, config, ent_coef)
     reconstruction = jnp.float32(0)
     if agent.reconstruction:
         reconstruction = batch.observations.reconstruction_loss(agent, params, output.features)
         loss = loss + config.reconstruction_coef * reconstruction
-
-    log_ratio = log_prob - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    return loss, {
-        "losses/policy_loss": policy,
-        "losses/value_loss": value,
-        "losses/entropy": entropy,
-        "losses/reconstruction_loss": reconstruction,
-        "losses/loss": loss,
-        # The estimators k1 and k3 of http://joschu.net/blog/kl-approx.html
-        "losses/old_approx_kl": -log_ratio.mean(),
-        "losses/approx_kl": ((ratio - 1) - log_ratio).mean(),
-        "losses/clipfrac": (jnp.abs(ratio - 1) > config.clip_coef).mean(),
-    }
+    return loss, metrics | {"losses/reconstruction_loss": reconstruction, "losses/loss": loss}
 
 
 def apply_gradients(
@@ -110,13 +106,19 @@ def apply_gradients(
     Returns:
         Parameters, optimiser state, and the norm before clipping f32[].
     """
+    grads, norm = clip(config, grads)
+    direction, opt_state = optimizer.update(grads, opt_state, params)
+    params = optax.apply_updates(params, jax.tree.map(lambda d: -learning_rate * d, direction))
+    return params, opt_state, norm
+
+
+def clip(config: Config, grads: Any) -> tuple[Any, jax.Array]:
+    """Gradients with their global norm clipped, and the norm before it, f32[]."""
     # As dot products: 4% less of an update of Proof of Memory than as sums of squares, which XLA splits on CPUs.
     norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
     # PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
-    direction, opt_state = optimizer.update(jax.tree.map(lambda g: g * shrink, grads), opt_state, params)
-    params = optax.apply_updates(params, jax.tree.map(lambda d: -learning_rate * d, direction))
-    return params, opt_state, norm
+    return jax.tree.map(lambda g: g * shrink, grads), norm
 
 
 class _Learner(NamedTuple):
@@ -127,6 +129,33 @@ class _Learner(NamedTuple):
 class _Epoch(NamedTuple):
     key: jax.Array
     number: jax.Array | None  # None: the memory is not refreshed
+
+
+def _formulation(agent: ActorCritic, optimizer: Any, learned: Any, learning_rate: jax.Array) -> tuple[Any, Any, Any]:
+    """For the agent's platform: how the optimiser sees parameters, how minibatches are scanned, and a 1, see `one`."""
+    if not agent.numerics.accelerator:
+        return AsTree(), jax.lax.scan, 1.0
+    form = Flat.of(learned) if isinstance(optimizer, Elementwise) else AsTree()
+    return form, scan_stacked, one(jnp.asarray(learning_rate))
+
+
+def _corrections(optimizer: Any, form: Any, learner: _Learner, num_steps: int) -> jax.Array | None:
+    """What the next steps of AdamW on one array need, see `AdamW`; None: the optimiser's own steps are taken."""
+    if isinstance(form, Flat) and isinstance(optimizer, AdamW):
+        return optimizer.corrections(learner.opt_state, num_steps)
+    return None
+
+
+def _take_step(
+    optimizer: Any, config: Config, learner: _Learner, grads: Any, learning_rate: jax.Array, correction: Any
+) -> tuple[_Learner, jax.Array]:
+    before = learner.params, learner.opt_state
+    if correction is None:
+        params, opt_state, norm = apply_gradients(optimizer, config, *before, grads, learning_rate)
+    else:
+        clipped, norm = clip(config, grads)
+        params, opt_state = optimizer.step(*before, clipped, learning_rate, correction)
+    return _Learner(params, opt_state), norm
 
 
 def update(
@@ -162,6 +191,7 @@ def update(
     learned, fixed = split(train_state.params)
     anew = agent.core.prepares_with_parameters
     acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
+    form, scan, unit = _formulation(agent, optimizer, learned, learning_rate)
 
     def refreshed(params: Any) -> Any:
         memory = recompute_memory(agent, params | fixed, rollout, config)
@@ -171,33 +201,56 @@ def update(
         prepared = prepare(params | fixed, memory) if anew else memory
         return loss(agent, params | fixed, batch, prepared, config, ent_coef)
 
-    def minibatch_step(memory: Any, learner: _Learner, segments: Segments) -> tuple[_Learner, Metrics]:
-        batch = take_minibatch(rollout, advantage, returns, segments)
-        if config.norm_adv:
-            batch = batch._replace(advantage=normalise_advantage(batch.advantage))
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params, batch, memory)
-        params, opt_state, norm = apply_gradients(
-            optimizer, config, learner.params, learner.opt_state, grads, learning_rate
-        )
-        return _Learner(params, opt_state), metrics | {"losses/grad_norm": norm}
-
     def run_epoch(learner: _Learner, epoch: _Epoch) -> tuple[_Learner, Metrics]:
         memory = acted
         if epoch.number is not None:
-            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(learner.params))
+            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(form.unflatten(learner.params)))
         segments = minibatch_segments(epoch.key, num_envs, num_steps, config.num_minibatches, config.segment_length)
-        learner, metrics = jax.lax.scan(partial(minibatch_step, memory), learner, segments)
+        minibatches, take = _minibatches(agent, config, rollout, advantage, returns, segments)
+        corrections = _corrections(optimizer, form, learner, config.num_minibatches)
+
+        def minibatch_step(learner: _Learner, inputs: tuple[Any, Any]) -> tuple[_Learner, Metrics]:
+            batch, correction = take(inputs[0]), inputs[1]
+            grads, metrics = jax.grad(loss_fn, has_aux=True)(form.unflatten(learner.params, unit), batch, memory)
+            learner, norm = _take_step(optimizer, config, learner, form.flatten(grads), learning_rate, correction)
+            return learner, metrics | {"losses/grad_norm": norm}
+
+        learner, metrics = scan(minibatch_step, learner, (minibatches, corrections))
+        if corrections is not None:
+            learner = learner._replace(opt_state=optimizer.count(learner.opt_state, config.num_minibatches))
         return learner, jax.tree.map(jnp.mean, metrics)
 
-    start = _Learner(learned, train_state.opt_state)
-    epochs = _Epoch(
-        key=jax.random.split(key, config.update_epochs),
-        number=jnp.arange(config.update_epochs) if config.refresh_memory else None,
-    )
+    start = _Learner(form.flatten(learned), form.flatten_state(train_state.opt_state))
+    number = jnp.arange(config.update_epochs) if config.refresh_memory else None
+    epochs = _Epoch(jax.random.split(key, config.update_epochs), number)
     learner, means = _run_epochs(run_epoch, start, epochs, config.target_kl)
     means |= {"charts/learning_rate": learning_rate, "charts/entropy_coefficient": ent_coef}
-    state = TrainState(params=learner.params | fixed, opt_state=learner.opt_state, iteration=train_state.iteration + 1)
-    return state, means
+    opt_state = form.unflatten_state(learner.opt_state, train_state.opt_state)
+    return TrainState(form.unflatten(learner.params) | fixed, opt_state, train_state.iteration + 1), means
+
+
+def _minibatches(
+    agent: ActorCritic,
+    config: Config,
+    rollout: Rollout,
+    advantage: jax.Array,
+    returns: jax.Array,
+    segments: Segments,
+) -> tuple[Any, Callable[[Any], Minibatch]]:
+    """What an epoch scans over, arrays [num_minibatches, ...], and what makes a minibatch of one row of it."""
+
+    def steps(segments: Segments) -> MinibatchSteps:
+        taken = take_steps(rollout, advantage, returns, segments)
+        if config.norm_adv:
+            taken = taken._replace(advantage=normalise_advantage(taken.advantage))
+        return taken
+
+    def with_observations(segments: Segments, steps: MinibatchSteps) -> Minibatch:
+        return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+
+    if agent.numerics.accelerator:  # small arrays of all minibatches in few kernels
+        return (segments, jax.vmap(steps)(segments)), lambda row: with_observations(*row)
+    return segments, lambda row: with_observations(row, steps(row))
 
 
 def _run_epochs(

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. `trainer.py` decides what is saved."""
+"""Orbax checkpoints of a run: arrays with typed targets, counters as JSON. `run.py` decides what is saved."""
 
 import errno
 import gc
@@ -212,6 +212,14 @@ def restore_run(path: Path) -> dict[str, Any]:
     if problem is not None:
         raise CheckpointError(f"can't read checkpoint {path}: {problem}; if it is damaged, remove it")
     return run
+
+
+def is_published(path: Path) -> bool:
+    """Whether a checkpoint is that of a published agent, which has parameters only; a damaged one is none."""
+    try:
+        return bool(restore_run(path).get("published"))
+    except CheckpointError:
+        return False
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:

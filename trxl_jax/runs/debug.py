@@ -85,6 +85,7 @@ def write_rollout(path: Path, rollout: Rollout) -> None:
         OSError: the file can't be written.
     """
     arrays: dict[str, Any] = {}
+    rollout = rollout._replace(observations=rollout.observations.as_arrays())
     for where, leaf in jax.tree_util.tree_leaves_with_path(rollout):
         name = jax.tree_util.keystr(where, simple=True, separator=".").replace(".arrays..", ".")
         arrays[name] = np.asarray(leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf)

@@ -1,4 +1,4 @@
-"""Writes metrics to `metrics.jsonl`, TensorBoard and W&B, and prints a progress line."""
+"""Writes metrics to `metrics.jsonl`, TensorBoard and W&B."""
 
 import contextlib
 import json
@@ -12,8 +12,6 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from trxl_jax.config import Config
-from trxl_jax.errors import printable
-from trxl_jax.runs.progress import ProgressLine
 from trxl_jax.runs.rows import RowFile
 from trxl_jax.runs.tracking import WandbRun
 
@@ -25,6 +23,9 @@ class Logger:
         run_dir: the run's directory, which exists.
         config: the run's configuration.
         iteration: updates already done; rows of later ones, written by an interrupted session, are dropped.
+
+    Fields:
+        warnings: what its user should know, a line each.
 
     Raises:
         ConfigError: `--track` can't be used, or `metrics.jsonl` is no file.
@@ -40,9 +41,8 @@ class Logger:
         resumed_at = iteration * config.batch_size + 1
         self._write_event(Event(step=resumed_at, session_log=SessionLog(status=SessionLog.START)), flush=False)
         self._write_event(Event(summary=summary.text("hyperparameters", _as_table(config))))
-        self._progress = ProgressLine(config, iteration)
-        if self._rows.num_damaged:
-            self.say(f"warning: {self._rows.num_damaged} damaged lines of {path} are left out")
+        damaged = self._rows.num_damaged
+        self.warnings = [f"warning: {damaged} damaged lines of {path} are left out"] if damaged else []
 
     def write(self, global_step: int, iteration: int, metrics: dict[str, float]) -> None:
         """Writes a row. A metric without a finite value is left out: NaN is not JSON.
@@ -53,7 +53,6 @@ class Logger:
         metrics = _finite(metrics)
         self._rows.append({"global_step": global_step, "iteration": iteration, **metrics})
         self._write_scalars(global_step, metrics)
-        self._progress.show(global_step, metrics)
 
     @property
     def newest_row(self) -> dict[str, float]:
@@ -79,13 +78,8 @@ class Logger:
         if self._wandb is not None:
             self._wandb.log_video(global_step, path)
 
-    def say(self, text: str) -> None:
-        """Prints a line above the progress line."""
-        self._progress.say(printable(text))
-
     def close(self) -> None:
         """Flushes and closes every sink; errors of a full disk have been reported by `write`."""
-        self._progress.stop()
         if self._wandb is not None:
             self._wandb.finish()
         for sink in (self._rows, self._events):

@@ -1,63 +1,36 @@
-"""The training loop: run `train_step`, log, evaluate, checkpoint, resume."""
+"""The training loop: updates runs, lets them log, evaluate and save, and ends them well.
 
-import json
-import os
+`train` trains one run, `train_seeds` several at once that differ only in their seeds.
+"""
+
 import time
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from trxl_jax.agent.actor_critic import make_agent
-from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
+from trxl_jax.config import AUTO, Config
 from trxl_jax.envs.base import Environment, original_errors
 from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
-from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
-from trxl_jax.files import write_text_atomically
-from trxl_jax.play.policy import Policy
-from trxl_jax.ppo.rollout import init_rollout_state
+from trxl_jax.errors import CheckpointError, ConfigError, Divergence, UserError
+from trxl_jax.ppo.rollout import RolloutState
 from trxl_jax.ppo.train_step import (
+    SeedsStep,
     TrainStep,
+    compile_seeds_step,
     compile_train_step,
-    init_states,
-    iteration_keys,
     make_collect_and_learn,
 )
-from trxl_jax.runs import checkpoint
-from trxl_jax.runs.best import BestCheckpoint
-from trxl_jax.runs.debug import checked_train_step, write_rollout
+from trxl_jax.ppo.update import TrainState
+from trxl_jax.runs.debug import checked_train_step
 from trxl_jax.runs.directory import LOCK, own_directory
-from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
-from trxl_jax.runs.progress import opening_lines
-from trxl_jax.runs.recent_episodes import RecentEpisodes
-from trxl_jax.runs.update_checks import check_update
+from trxl_jax.runs.progress import ProgressLine, opening_lines
+from trxl_jax.runs.run import Run, RunResult
+from trxl_jax.runs.seeds import Resume, require_seeds, resumed_directories
 from trxl_jax.signals import StopSignals, stop_signals
-
-# Of an update; `--debug` raises the last two. The state with which it began is worth keeping, even that of the start.
-_NUMERIC_ERRORS = (Divergence, FloatingPointError, AssertionError)
-
-
-class RunResult(NamedTuple):
-    """How a run ended.
-
-    Fields:
-        run_dir: where it is.
-        global_step: environment steps done.
-        metrics: the last row; of a run that had nothing to do, the means over its last episodes.
-        signal: the signal that stopped it early, or None.
-        num_episodes: number of episodes over which `episode/*_mean` in `metrics` are taken.
-    """
-
-    run_dir: Path
-    global_step: int
-    metrics: dict[str, float]
-    signal: int | None
-    num_episodes: int = 0
 
 
 def train(
@@ -79,28 +52,59 @@ def train(
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
+    (result,) = train_seeds([config], env=env, resume=resume, allow_import=allow_import)
+    return result
+
+
+def train_seeds(
+    configs: Sequence[Config], *, env: Any = None, resume: Resume = None, allow_import: bool = False
+) -> list[RunResult]:
+    """Trains runs that differ only in their seeds side by side; each has its own directory.
+
+    Each is the run that `train` would make of its configuration, except that on accelerators, where one program is
+    vmapped over them, sums may round differently. Runs of which some are further than others end when each has done
+    its steps. One that diverges ends, and the others go on.
+
+    Args:
+        configs: their configurations, equal except for `seed` and `run_dir`.
+        env: as for `train`.
+        resume: the directories to continue, one for each configuration, or `"auto"`, as for `train`.
+        allow_import: as for `train`.
+
+    Returns:
+        How each ended, in the order of seeds.
+
+    Raises:
+        UserError: as for `train`; also environments on the host, and flags that are for one run at a time.
+    """
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
-        config = config.replace(env_id=f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}")
-    elif resume is not None and str(resume) != AUTO:
-        require_no_import(config, allow_import=allow_import)
+        name = f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}"
+        configs = [config.replace(env_id=name) for config in configs]
+    directories = resumed_directories(resume, len(configs))
+    if env is None and directories[0] not in (None, AUTO):
+        require_no_import(configs[0], allow_import=allow_import)
+    require_seeds(configs, directories, env)
+    # In the order of seeds, so that it doesn't depend on that of the arguments how sums round.
+    ordered = sorted(zip(configs, directories, strict=True), key=lambda pair: pair[0].seed)
     with (
         stop_signals() as stop,
-        jax.debug_nans(True) if config.debug else nullcontext(),
-        own_directory(config, resume) as directory,
+        jax.debug_nans(True) if configs[0].debug else nullcontext(),
+        ExitStack() as stack,
     ):
-        batch = make_env(config, env)
-        try:
+        owned = [stack.enter_context(own_directory(config, directory)) for config, directory in ordered]
+        batch = make_env(ordered[0][0], env)
+        stack.callback(batch.close)
+        runs = []
+        for (config, _), directory in zip(ordered, owned, strict=True):
             monitor = Monitor(config, env, directory.path / "videos")
+            stack.callback(monitor.close)
             with original_errors(batch):
-                run = _Run(config, batch, directory.path, resumed=directory.resumed)
-            run.start_logger()
-            try:
-                return run.loop(monitor, stop)
-            finally:
-                run.logger.close()
-                monitor.close()
-        finally:
-            batch.close()
+                runs.append(Run(config, batch, directory.path, resumed=directory.resumed, num_seeds=len(configs)))
+            runs[-1].open(monitor)
+            stack.callback(runs[-1].close)
+        progress = ProgressLine(runs[0].config, min(run.iteration for run in runs))
+        stack.callback(progress.stop)
+        return _Loop(runs, batch, progress, stop).run()
 
 
 def write_start(config: Config, env: Environment, params: Any) -> Path:
@@ -123,106 +127,30 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
         if {path.name for path in directory.path.iterdir()} != {LOCK}:
             raise ConfigError(f"--run_dir {directory.path}: it is not empty; name a new directory")
         with original_errors(env):
-            run = _Run(config, env, directory.path, params=params)
+            run = Run(config, env, directory.path, params=params)
         run.save()
     return directory.path
 
 
-class _Run:
-    """The state of a run: agent, environments, counters, directory."""
+class _Loop:
+    """Trains runs, usually one, to their ends or until a signal."""
 
-    logger: Logger
+    def __init__(self, runs: Sequence[Run], env: Environment, progress: ProgressLine, stop: StopSignals) -> None:
+        self._runs = runs
+        self._env = env
+        self._progress = progress
+        self._stop = stop
+        self._diverged: dict[Run, str] = {}
 
-    def __init__(
-        self, config: Config, env: Environment, run_dir: Path, *, resumed: bool = False, params: Any = None
-    ) -> None:
-        self.run_dir = run_dir
-        self.env = env
-        self.notes: list[str] = []
-        self.config = self._fit(config, resumed)
-        self.agent = make_agent(self.config, env.spec)
-        init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        start = partial(init_states, self.config, env, self.agent, init_key, params=params)
-        # To read a checkpoint only shapes are needed, no environment that starts.
-        newest = checkpoint.latest(self.checkpoints) if resumed else None
-        states = _blank(jax.eval_shape(start)) if newest else start()
-        self.train_state, self.rollout_state = jax.block_until_ready(states)
-        self.episodes = RecentEpisodes()
-        self.iteration = 0
-        self.saved: int | None = None
-        self.row: dict[str, float] = {}
-        if newest:
-            self._restore(newest)
-        elif resumed:
-            self.notes.append(f"no checkpoint in {run_dir}: the run starts from the beginning")
-        self.env_snapshot = env.snapshot()
-        self.best = BestCheckpoint(run_dir / "best", resumed=resumed) if self.config.keep_best else None
-        with disk_errors(self.run_dir, "--run_dir"):
-            write_text_atomically(self.run_dir / "spec.json", json.dumps(env.spec.to_json(), indent=2) + "\n")
-            write_text_atomically(self.run_dir / "config.json", self.config.to_json())
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.run_dir / "checkpoints"
-
-    @property
-    def global_step(self) -> int:
-        return self.iteration * self.config.batch_size
-
-    def _fit(self, config: Config, resumed: bool) -> Config:
-        """The configuration fitted to this environment, which is what `config.json` holds."""
-        fitted = config.fitted_to(self.env.spec.max_episode_steps)
-        window = fitted.trxl_memory_length
-        if window < config.trxl_memory_length and config.core in ("trxl", "gtrxl"):
-            self.notes.append(
-                f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
-            )
-        if resumed:
-            _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
-        return fitted
-
-    def _restore(self, newest: Path) -> None:
-        states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
-        self.train_state, self.rollout_state = states
+    def run(self) -> list[RunResult]:
+        """After an error the states before it are saved."""
+        first = self._runs[0]
+        opening = opening_lines(first.config, [run.run_dir for run in self._runs], first.train_state.params, self._env)
+        for line in dict.fromkeys([*opening, *(note for run in self._runs for note in run.notes)]):
+            self._progress.say(line)
+        self._stop.deferred = True
         try:
-            self.iteration = self.saved = int(newest.name)
-            if run["iteration"] != self.iteration:
-                raise ValueError("they are of another update")
-            self.episodes = RecentEpisodes(run["episodes"])
-            self.row = self.episodes.means()
-            put_back = self._put_back(run["env"])
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            reason = f"its counters are damaged ({type(error).__name__}: {error})"
-            raise CheckpointError(
-                f"can't read checkpoint {newest}: {reason}; remove it to use an earlier one"
-            ) from None
-        self.notes.append(f"resumed from {newest} at step {self.global_step:,}")
-        cores = run.get("cores", num_cores())  # version 0.1.0 kept no count
-        if cores != num_cores() and jax.default_backend() == "cpu":
-            self.notes.append(
-                f"warning: the run had {cores} cores and now has {num_cores()}, so that sums may round differently; "
-                "it may differ from one that was never interrupted"
-            )
-        if not put_back:
-            fresh = init_rollout_state(self.env, self.agent, self.key)
-            self.rollout_state = jax.block_until_ready(fresh)
-            self.notes.append(
-                "warning: the environments could not be put back into their episodes by the same seeds and actions; "
-                "they start new episodes, and the run differs from one that was never interrupted"
-            )
-
-    def start_logger(self) -> None:
-        """Opens the logger and prints the notes of the start."""
-        with disk_errors(self.run_dir, "--run_dir"):
-            self.logger = Logger(self.run_dir, self.config, self.iteration)
-        for line in (*opening_lines(self.config, self.run_dir, self.train_state.params, self.env), *self.notes):
-            self.logger.say(line)
-
-    def loop(self, monitor: Monitor, stop: StopSignals) -> RunResult:
-        """Trains to the end or until a signal. After an error the state before it is saved."""
-        stop.deferred = True
-        try:
-            self._train(monitor, stop)
+            self._train()
         except CheckpointError:
             raise
         except UserError as error:
@@ -230,136 +158,91 @@ class _Run:
         except Exception as error:  # a fault of ours or of --debug's checks, whose traceback shows where
             error.add_note(self._save_after(error))
             raise
-        unfinished = self.iteration < self.config.num_iterations
-        received = stop.received[0] if stop and unfinished else None
-        return RunResult(self.run_dir, self.global_step, self.row, received, len(self.episodes.results))
+        if self._diverged and not self._stop:
+            raise Divergence("; ".join(self._diverged.values()))
+        received = self._stop.received[0] if self._stop else None
+        return [run.result(received) for run in self._runs]
 
-    def _train(self, monitor: Monitor, stop: StopSignals) -> None:
-        self._watch(monitor, stop)  # makes up for what an interrupted session left out
-        if self.iteration < self.config.num_iterations:
-            train_step = self._compile()
-        while self.iteration < self.config.num_iterations and not stop:
-            self._iterate(train_step)
-            self._watch(monitor, stop)
-            every = self.config.save_every
-            if every and self.iteration % every == 0:
-                self.save()
-        self.save()
+    @property
+    def _training(self) -> list[Run]:
+        return [run for run in self._runs if not run.is_finished and run not in self._diverged]
 
-    def _compile(self) -> TrainStep:
-        self.logger.say("compiling, which can take a minute")
+    def _train(self) -> None:
+        for run in self._runs:
+            run.watch(self._stop)  # makes up for what an interrupted session left out
+        if self._training:
+            step = self._compile()
+        while self._training and not self._stop:
+            updated = self._update(step)
+            for run in updated:
+                run.watch(self._stop)
+            _save([run for run in updated if run.config.save_every and run.iteration % run.config.save_every == 0])
+        _save(self._runs)
+
+    def _compile(self) -> SeedsStep:
+        self._progress.say("compiling, which can take a minute")
         started = time.perf_counter()
-        states = (self.train_state, self.rollout_state)
-        if self.config.debug:
-            collect, learn = make_collect_and_learn(self.config, self.env, self.agent)
-            self.logger.say("debug: every result is checked, which is slow")
-            return checked_train_step(jax.jit(collect), jax.jit(learn), self.env.spec)
-        train_step = compile_train_step(self.config, self.env, self.agent, states, self.key)
-        self.logger.say(f"compiled in {time.perf_counter() - started:.0f} s")
-        return train_step
+        config, agent = self._runs[0].config, self._runs[0].agent
+        states, keys = self._states_and_keys()
+        if config.debug:
+            collect, learn = make_collect_and_learn(config, self._env, agent)
+            self._progress.say("debug: every result is checked, which is slow")
+            return _of_one(checked_train_step(jax.jit(collect), jax.jit(learn), self._env.spec))
+        if len(keys) == 1:
+            step = _of_one(compile_train_step(config, self._env, agent, states[0], keys[0]))
+        else:
+            step = compile_seeds_step(config, self._env, agent, states, keys)
+        self._progress.say(f"compiled in {time.perf_counter() - started:.0f} s")
+        return step
 
-    def _iterate(self, train_step: TrainStep) -> None:
-        """Does an update and logs it."""
+    def _update(self, step: SeedsStep) -> list[Run]:
+        """Does an update of all runs; returns those that took it over: the others are finished, or diverge."""
+        training = self._training
         started = time.perf_counter()
-        try:
-            with original_errors(self.env):
-                states = train_step(self.train_state, self.rollout_state, self.key)
-                train_state, rollout_state, output = jax.block_until_ready(states)
-            check_update(output.metrics, train_state.params, self.iteration + 1, self.config)
-        except Divergence as error:
-            raise Divergence(f"{error}; {self._write_rollout()}") from None
-        self.train_state, self.rollout_state = train_state, rollout_state
+        with original_errors(self._env):
+            results = jax.block_until_ready(step(*self._states_and_keys()))
         seconds = time.perf_counter() - started
-        self.iteration += 1
-        self.env_snapshot = self.env.snapshot()
-        # By the mean time of a step: a clock would count compiling, evaluations and saves that an episode goes through.
-        seconds_per_step = seconds / self.config.num_steps
-        for result in self.env.pop_episode_results(output.episode):
-            self.episodes.results.append(result | {"t": result["l"] * seconds_per_step})
-        self.row = self.episodes.means() | {name: float(value) for name, value in output.metrics.items()}
-        self.row["charts/SPS"] = self.config.batch_size / seconds
-        with disk_errors(self.run_dir, "--run_dir"):
-            self.logger.write(self.global_step, self.iteration, self.row)
+        updated = []
+        for run, result in zip(self._runs, results, strict=True):
+            if run not in training:
+                continue
+            try:
+                run.take(result, seconds)
+            except Divergence as error:
+                if len(self._runs) == 1:
+                    raise
+                self._diverged[run] = f"seed {run.config.seed}: {error}; {run.save_after(error)}"
+                self._progress.say(f"{self._diverged[run]}; the other seeds go on")
+            else:
+                updated.append(run)
+        if updated:
+            self._progress.show(min(run.global_step for run in updated), [run.row for run in updated])
+        return updated
 
-    def _watch(self, monitor: Monitor, stop: StopSignals) -> None:
-        """Evaluates and films the agent if that is due and not done yet, and logs it."""
-        if self.iteration == 0:
-            return
-        policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
-        evaluation = {} if self.logger.has_evaluation else monitor.evaluate(policy, self.iteration, stop)
-        with disk_errors(self.run_dir, "--run_dir"):
-            if evaluation:
-                self.row = self.row | evaluation
-                if self.best is not None:  # before the row: an evaluation that is not in its row is done again
-                    self.best.offer(evaluation, policy.params, self.iteration)
-                self.logger.add_to_row(self.global_step, evaluation)
-            video = monitor.film(policy, self.iteration, stop)
-            if video is not None:
-                self.logger.write_video(self.global_step, video)
-
-    def save(self) -> None:
-        """Writes a checkpoint of the current state, unless it has been saved already."""
-        if self.saved == self.iteration:
-            return
-        run = {
-            "iteration": self.iteration,
-            "episodes": list(self.episodes.results),
-            "env": self.env_snapshot,
-            "cores": num_cores(),
-        }
-        states = (self.train_state, self.rollout_state)
-        path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
-        if self.saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
-            checkpoint.check(path)
-        self.saved = self.iteration
+    def _states_and_keys(self) -> tuple[list[tuple[TrainState, RolloutState]], list[jax.Array]]:
+        return [(run.train_state, run.rollout_state) for run in self._runs], [run.key for run in self._runs]
 
     def _save_after(self, error: Exception) -> str:
-        """Saves the state before an error; returns a clause that names where it is."""
-        if self.iteration == 0 and not isinstance(error, _NUMERIC_ERRORS):
-            return "no update was done yet"
+        """Saves the states before an error; returns a clause that names where they are."""
+        return "; ".join(dict.fromkeys(run.save_after(error) for run in self._runs))
+
+
+def _of_one(step: TrainStep) -> SeedsStep:
+    """An iteration of a single run in the form of one of several."""
+    return lambda states, keys: [step(*states[0], keys[0])]
+
+
+def _save(runs: Sequence[Run]) -> None:
+    """Saves each run, also where another one can't be.
+
+    Raises:
+        CheckpointError: the first that can't be.
+    """
+    failures = []
+    for run in runs:
         try:
-            self.save()
-        except CheckpointError as failed:
-            return f"and {failed}"
-        return f"the state before it is in {self.checkpoints / str(self.iteration)}"
-
-    def _write_rollout(self) -> str:
-        """Collects the rollout of a failed update a second time; returns a clause that names its file."""
-        path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
-        try:
-            if not self._put_back(self.env_snapshot):
-                raise EnvironmentFailure("the environments could not be put back")
-            collect, _ = make_collect_and_learn(self.config, self.env, self.agent)
-            rollout_key, _ = iteration_keys(self.key, self.train_state.iteration)
-            with original_errors(self.env), disk_errors(self.run_dir, "--run_dir"):
-                _, collected = jax.jit(collect)(self.train_state, self.rollout_state, rollout_key)
-                write_rollout(path, collected)
-        except UserError as failed:
-            return f"its rollout could not be collected again: {failed}"
-        return f"its rollout is in {path}"
-
-    def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
-        """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
-        obs = self.env.restore(env_snapshot)
-        return not self.env.on_host or (obs is not None and _are_equal(obs, self.rollout_state.obs))
-
-
-def _are_equal(obs: Any, others: Any) -> bool:
-    return all(jax.tree.leaves(jax.tree.map(np.array_equal, obs, others)))
-
-
-def num_cores() -> int:
-    """CPU cores that this process may use, from which XLA takes the number of its threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _blank(shapes: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def _check_same_run(config: Config, old: Config, resume: Path) -> None:
-    for name, value in vars(config).items():
-        if value != getattr(old, name) and name not in RESUMABLE_FIELDS and name != "run_dir":
-            raise ConfigError(
-                f"--{name} {value}: {resume} was started with {getattr(old, name)}; leave it out, or start a new run"
-            )
+            run.save()
+        except CheckpointError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

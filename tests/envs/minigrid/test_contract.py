@@ -103,7 +103,7 @@ def test_tasks_follow_gymnaxs_interface(name: str, symbolic: bool, bits: int) ->
 
 def test_parameters_may_differ_between_environments() -> None:
     task, params = find_task(S9).from_options({})
-    differ = params.replace(max_steps_in_episode=np.array([2, 4], np.int32))
+    differ = params.replace(max_steps_in_episode=np.array([2, 4], np.int32), in_sight=np.array([False, True]))
     axes = jax.tree.map(lambda _: 0, differ)
     keys = jax.random.split(jax.random.key(0))
     _, state = jax.vmap(task.reset, (0, axes))(keys, differ)

@@ -336,3 +336,17 @@ def test_no_observation_at_the_junction_tells_the_object_at_the_start(name: str,
         np.testing.assert_array_equal(
             seen, jax.vmap(look, (0, None))(layout.replace(start=1 - layout.start), direction)
         )
+
+
+@pytest.mark.parametrize("in_sight", [False, True])
+def test_the_object_may_always_be_in_sight_at_the_start(in_sight: bool) -> None:
+    task, params = find_task("MiniGrid-MemoryS9-v0").from_options({"in_sight": in_sight})
+    keys = jax.random.split(jax.random.key(SEED), 100)
+    layout = jax.vmap(task.init_layout, (0, None))(keys, params)
+
+    def look(layout: MiniGridMemoryLayout) -> jax.Array:
+        return task.render(task.reset_from_layout(layout, params), params)
+
+    one, other = jax.vmap(look)(layout), jax.vmap(look)(layout.replace(start=1 - layout.start))
+    seen = np.asarray((one != other).any(axis=(1, 2, 3)))
+    assert seen.all() if in_sight else 0.05 < seen.mean() < 0.4

@@ -62,6 +62,14 @@ def test_both_backends_have_the_same_spec(name: str) -> None:
         ("HigherLowerEasy-v0", {"num_decks": True}, "num_decks must be a whole number"),
         ("MultiarmedBanditEasy-v0", {"num_bandits": 0}, "num_bandits must be a whole number from 1 to 1000, not 0"),
         ("MineSweeperEasy-v0", {"difficulty": 3}, "difficulty must be one of easy, medium, hard, not 3"),
+        ("LabyrinthEscapeEasy-v0", {"maze_dims": [7, 10]}, "maze_dims must be two even numbers from 6 to 100, height"),
+        ("LabyrinthEscapeEasy-v0", {"maze_dims": [10]}, "maze_dims must be two even numbers from 6 to 100, height"),
+        ("LabyrinthEscapeEasy-v0", {"maze_dims": 10}, "maze_dims must be two even numbers from 6 to 100, height"),
+        (
+            "LabyrinthExploreEasy-v0",
+            {"episode_length": 1},
+            "episode_length must be a whole number from 2 to 1e+09, not 1",
+        ),
         ("BattleshipEasy-v0", {"board_size": 3}, "board_size must be a whole number from 8 to 100, not 3"),
     ],
 )
@@ -101,7 +109,7 @@ def test_tasks_follow_gymnaxs_interface(name: str, bits: int) -> None:
 
 @pytest.mark.parametrize(
     "name", ["CountRecallEasy-v0", "MultiarmedBanditEasy-v0", "MineSweeperHard-v0", "ConcentrationEasy-v0",
-             "BattleshipEasy-v0"],
+             "BattleshipEasy-v0", "LabyrinthEscapeEasy-v0", "LabyrinthExploreMedium-v0"],
 )  # fmt: skip
 def test_batched_steps_with_resets_equal_single_ones(name: str) -> None:
     task = TASKS[name]()

@@ -13,10 +13,12 @@ from scipy import stats
 from tests.support.paths import ROOT
 from trxl_jax.envs.registry import make_single
 from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
-from trxl_jax.envs.tasks.popgym.host import INSTALL
+from trxl_jax.envs.tasks.popgym.host import INSTALL, INSTALL_MAZES
+from trxl_jax.envs.tasks.popgym.mazes import draw_maze
 
 pytestmark = pytest.mark.optimised
 
+needs_mazelib = pytest.mark.skipif(find_spec("mazelib") is None, reason=f"needs mazelib: {INSTALL_MAZES}")
 needs_popgym = pytest.mark.skipif(find_spec("popgym") is None, reason=f"needs the released package: {INSTALL}")
 P_VALUE = 1e-4
 NUM = 6000
@@ -131,6 +133,48 @@ def test_ships_lie_as_in_the_package(name: str) -> None:
         assert same_distribution(mine, theirs)
 
 
+def sketches(mazes: np.ndarray) -> np.ndarray:
+    """Numbers that say what mazes [N, height, width] are like: dead ends, crossings, and straight pieces, i[N, 3]."""
+    passages = np.pad(mazes == 0, ((0, 0), (1, 1), (1, 1)))
+    around = [np.roll(passages, shift, axis)[:, 1:-1, 1:-1] for shift, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2))]
+    ways, cells = np.sum(around, axis=0)[:, 1::2, 1::2], passages[:, 2:-1:2, 2:-1:2]
+    straight = (around[0] & around[1] & ~around[2] & ~around[3])[:, 1::2, 1::2]
+    each = (cells & (ways == 1), cells & (ways == 3), cells & straight)
+    return np.stack([x.sum(axis=(1, 2)) for x in each], axis=1)
+
+
+@needs_mazelib
+@pytest.mark.slow
+def test_mazes_are_drawn_as_in_mazelib() -> None:
+    from mazelib.generate.HuntAndKill import HuntAndKill
+
+    draw = jax.jit(jax.vmap(lambda key: draw_maze(key, 3, 3)))
+    small = np.asarray(draw(jax.random.split(jax.random.key(2), NUM)).walls)[:, 1:-1, 1:-1]
+    theirs = np.stack([HuntAndKill(3, 3).generate()[1:-1, 1:-1] for _ in range(NUM)])
+    bits = 1 << np.arange(25)
+    assert same_distribution(*(np.reshape(x, (NUM, 25)) @ bits for x in (small, theirs)))
+
+    ours = layouts("LabyrinthEscapeMedium-v0").walls[:, 1:-1, 1:-1]
+    theirs = np.stack([HuntAndKill(7, 7).generate()[1:-1, 1:-1] for _ in range(2000)])
+    for mine, their in zip(sketches(ours).T, sketches(theirs).T, strict=True):
+        assert same_distribution(mine, their)
+
+
+def test_mazes_start_and_end_on_opposite_sides() -> None:
+    mazes = layouts("LabyrinthExploreEasy-v0")
+    start, end = mazes.start, mazes.end
+    side = np.select([start[:, 0] == 0, start[:, 0] == 10, start[:, 1] == 0, start[:, 1] == 10], range(4))
+    across = side // 2 == 0
+    for place, border in ((start, (0, 10, 0, 10)), (end, (10, 0, 10, 0))):
+        assert (np.where(across, place[:, 0], place[:, 1]) == np.array(border)[side]).all()
+    along = [np.where(across, place[:, 1], place[:, 0]) for place in (start, end)]
+    assert (along[0] % 2 == 1).all()
+    assert (along[1] % 2 == 1).all()
+    assert fits(side * 25 + along[0] // 2 * 5 + along[1] // 2, np.ones(100))
+    assert not mazes.walls[np.arange(NUM), start[:, 0], start[:, 1]].any()
+    assert mazes.walls[np.arange(NUM), end[:, 0], end[:, 1]].all()
+
+
 def same_distribution(ours: np.ndarray, theirs: np.ndarray) -> bool:
     """Whether two samples of small integers may have the same distribution (chi-squared test, rare values merged)."""
     values = np.union1d(ours, theirs)
@@ -152,6 +196,8 @@ WORTH: dict[str, tuple[float, float]] = {
     "MultiarmedBanditEasy-v0": (0.8, 0.1),
     "MineSweeperEasy-v0": (1, 0.1),
     "BattleshipEasy-v0": (1, 0.1),
+    "LabyrinthExploreEasy-v0": (0.97, 0.96),
+    "LabyrinthEscapeEasy-v0": (0.97, 0.95),
 }
 """What perfect play is worth at least, and what play without memory stays below."""
 

@@ -28,6 +28,8 @@ import flax.linen as nn
 import jax
 from flax import struct
 
+from trxl_jax.agent.accelerator.layer_weights import Following
+
 
 class Queries(NamedTuple):
     """The steps of a rollout that a learning pass computes: segments of G consecutive steps, one after the other.
@@ -74,6 +76,10 @@ class Core(nn.Module):
     def attends(self) -> bool:
         """Whether `weights_by_age` says what a step attends to."""
         return False
+
+    def fold(self) -> Any:
+        """What `step` needs of parameters alone; None: nothing worth it. Computed once a rollout: see `folding`."""
+        return None
 
     @nn.nowrap
     def init_carry(self, num_envs: int) -> Any:
@@ -143,6 +149,21 @@ class Core(nn.Module):
             f32[..., D], the M * Q steps in order, in whatever shape they were computed.
         """
         raise NotImplementedError
+
+    def learn_through(
+        self,
+        x: jax.Array,
+        prepared: Any,
+        queries: Queries,
+        segment_length: int,
+        following: Following,
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """`learn` and what follows, on accelerators; None: they are computed one after the other.
+
+        Arguments as for `learn`, and the parameters of what follows. Returns what the heads get, f32[M, Q, D], and
+        give, f32[M, Q, K].
+        """
+        return None
 
     @nn.nowrap
     def weights_by_age(self, sown: Any, t: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from trxl_jax.agent.accelerator import layers as folded_layers
+from trxl_jax.agent.accelerator.folding import folded
 from trxl_jax.agent.cores import cache
 from trxl_jax.agent.cores.attention import normalise
 from trxl_jax.agent.cores.attention_layer import AttentionOptions, LayerSlots, ResidualLayer
@@ -17,7 +19,7 @@ from trxl_jax.agent.cores.base import Core, Queries
 from trxl_jax.agent.cores.cache import CachedStates, EpisodicMemory
 from trxl_jax.agent.cores.gtrxl import GTrXLLayer
 from trxl_jax.agent.cores.ring import RingBuffer
-from trxl_jax.agent.cores.visibility import Visibility, see, visible_slots, window_slots
+from trxl_jax.agent.cores.visibility import Visibility, see, visible_or_empty, visible_slots, window_slots
 from trxl_jax.agent.numerics import Numerics
 
 # Gathering the window of each query makes attention a short product per query: 0.13 ms a layer and minibatch of Proof
@@ -92,6 +94,25 @@ class TransformerXL(Core):
         """Whether slots are normalised without parameters, so that one operation does it for all layers."""
         return self.options.projects_queries and self.layer != "gtrxl"
 
+    @property
+    def _folds(self) -> bool:
+        """Whether `accelerator/layers.py` computes the layers: where it holds, queries attend to an empty slot too."""
+        options = self.options
+        plain = self.layer == "residual" and not self.see_self and not options.query_position
+        return self.numerics.accelerator and plain and self._encodes_jointly and not self.prepares_with_parameters
+
+    def fold(self) -> list[folded_layers.Folded] | None:
+        """See `Core`."""
+        if not self._folds:
+            return None
+        square, vector = jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim)
+        unused = folded_layers.Following(square, vector, square, vector)
+        return folded_layers.fold(self._parameters(unused), self.numerics.dtype)
+
+    def _parameters(self, following: folded_layers.Following) -> folded_layers.Parameters:
+        layers = [layer.variables["params"] for layer in self.layers]
+        return folded_layers.parameters_of(layers, self.options.num_heads, following)
+
     @nn.nowrap
     def init_carry(self, num_envs: int) -> EpisodicMemory:
         """See `Core`: W empty slots of each environment."""
@@ -99,7 +120,10 @@ class TransformerXL(Core):
 
     def start(self, carry: EpisodicMemory, num_steps: int, segment_length: int = 1) -> AttentionState:
         """See `Core`."""
-        ring = RingBuffer(self.encode_slots(carry.hidden, carry.position))
+        if self._folds:
+            ring = RingBuffer(self._with_empty(self._encode_together(carry.hidden, carry.position)), spare=1)
+        else:
+            ring = RingBuffer(self.encode_slots(carry.hidden, carry.position))
         return AttentionState(ring, cache.start_rollout(carry, num_steps) if num_steps else None)
 
     def step(
@@ -108,8 +132,15 @@ class TransformerXL(Core):
         """See `Core`: one query per environment. What is to be remembered are the layers' inputs, f32[N, L, D]."""
         slot, step = self.window + t, episode_step[:, None]
         query_slot = jnp.broadcast_to(slot, step.shape)
-        seen = see(query_slot, step, state.ring.slots(slot), self.window, 1, self.see_self)
-        y, hidden = self(x[:, None], state.ring.layers, seen, step)
+        shown = self.is_initializing() or self.is_mutable_collection("intermediates")
+        if self._folds and not shown:
+            visible = visible_or_empty(query_slot, step, state.ring.slots(slot), self.window)
+            by_layer: list[Any] = _by_layer(state.ring.layers)
+            y, inputs = folded_layers.apply(folded(self), x[:, None], by_layer, visible)
+            return jnp.squeeze(y, axis=1), jnp.stack(inputs, axis=2)[:, 0]
+        slots = self._without_empty(state.ring.layers) if self._folds else state.ring.layers
+        seen = see(query_slot, step, state.ring.slots(slot)[: self.window], self.window, 1, self.see_self)
+        y, hidden = self(x[:, None], slots, seen, step)
         return jnp.squeeze(y, axis=1), jnp.squeeze(hidden, axis=1)
 
     def write(self, state: AttentionState, entry: jax.Array, t: jax.Array, episode_step: jax.Array) -> AttentionState:
@@ -117,7 +148,8 @@ class TransformerXL(Core):
         slot = self.window + t
         # Rounded to the memory's precision first, acting attends to exactly what learning will attend to.
         rounded = entry[:, None].astype(self.memory_dtype)
-        ring = state.ring.write(self.encode_slots(rounded, episode_step[:, None]), slot)
+        encode = self._encode_together if self._folds else self.encode_slots
+        ring = state.ring.write(encode(rounded, episode_step[:, None]), slot)
         cached = None if state.cached is None else cache.append(state.cached, slot, entry, episode_step)
         return AttentionState(ring, cached)
 
@@ -132,12 +164,17 @@ class TransformerXL(Core):
         """See `Core`: the first W slots, of `episode_step` i32[N]."""
         return EpisodicMemory(episode_step, record.hidden[:, : self.window], record.position[:, : self.window])
 
-    def prepare(self, record: CachedStates) -> Slots:
+    def prepare(self, record: CachedStates) -> Any:
         """See `Core`."""
-        return self.encode_slots(record.hidden, record.position)
+        if not self._folds:
+            return self.encode_slots(record.hidden, record.position)
+        return _by_layer(self._with_empty(self._encode_together(record.hidden, record.position)))
 
     def learn(self, x: jax.Array, prepared: Slots, queries: Queries, segment_length: int = 1) -> jax.Array:
         """See `Core`."""
+        if self._folds:
+            folded_slots: list[Any] = list(prepared)
+            prepared = self._without_empty(jnp.stack([jnp.moveaxis(layer, 1, 0) for layer in folded_slots], axis=1))
         slots = prepared if queries.env is None else jax.tree.map(lambda leaf: leaf[queries.env], prepared)
         query_slot, num_slots = self.window + queries.step, jax.tree.leaves(slots)[0].shape[2]
         small = gathers_windows(x.shape[0] * x.shape[1], num_slots, self.window, self.dim)
@@ -146,6 +183,34 @@ class TransformerXL(Core):
         numbers = jnp.arange(num_slots)
         seen = see(query_slot, queries.episode_step, numbers, self.window, segment_length, self.see_self)
         return self(x, slots, seen, queries.episode_step)[0]
+
+    def learn_through(
+        self,
+        x: jax.Array,
+        prepared: Any,
+        queries: Queries,
+        segment_length: int,
+        following: folded_layers.Following,
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """See `Core`; slots are [H, N, S + 1, d] of each layer."""
+        if not self._folds or segment_length > 1 or following.heads.shape[1] > self.dim:
+            return None
+        folded_slots: list[Any] = list(prepared)
+        slots = folded_slots if queries.env is None else [layer[:, queries.env] for layer in folded_slots]
+        numbers = jnp.arange(slots[0].shape[2])
+        query_slot = self.window + queries.step
+        visible = visible_or_empty(query_slot, queries.episode_step, numbers, self.window, of_minibatch=True)
+        return folded_layers.learn(self._parameters(following), x, slots, visible)
+
+    def _with_empty(self, slots: jax.Array) -> jax.Array:
+        """Slots [N, L, H, S, d] and, as the last, what a query that sees nothing reads: [N, L, H, S + 1, d]."""
+        entries = normalise(self.positions(jnp.arange(self.window))).mean(axis=0)
+        entries = entries.reshape(self.options.num_heads, 1, -1).astype(slots.dtype)
+        return jnp.concatenate([slots, jnp.broadcast_to(entries, (*slots.shape[:3], *entries.shape[1:]))], axis=3)
+
+    def _without_empty(self, slots: jax.Array) -> Slots:
+        """Slots [N, L, H, S + 1, d] as those of each layer, [N, H, S, d]."""
+        return [slots[:, layer, :, :-1] for layer in range(self.num_layers)]
 
     def _learn_in_windows(
         self, x: jax.Array, slots: Slots, query_slot: jax.Array, episode_step: jax.Array
@@ -185,9 +250,16 @@ class TransformerXL(Core):
         chex.assert_shape(position, hidden.shape[:2])
         if not self._encodes_jointly:
             return [layer.encode_slots(hidden[:, :, i], position) for i, layer in enumerate(self.layers)]
-        slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
-        slots = slots.reshape(*hidden.shape[:3], self.options.num_heads, -1).astype(self.numerics.dtype)
+        slots = self._normalised_slots(hidden, position)
         return [jnp.moveaxis(slots[:, :, layer], 1, 2) for layer in range(self.num_layers)]
+
+    def _encode_together(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+        """`encode_slots` with all layers in one array [N, L, H, S, D / H]."""
+        return jnp.moveaxis(self._normalised_slots(hidden, position), 1, 3)
+
+    def _normalised_slots(self, hidden: jax.Array, position: jax.Array) -> jax.Array:
+        slots = normalise(hidden.astype(jnp.float32) + self.positions(position)[:, :, None])
+        return slots.reshape(*hidden.shape[:3], self.options.num_heads, -1).astype(self.numerics.dtype)
 
     def __call__(
         self, x: jax.Array, slots: Slots, seen: Visibility, episode_step: jax.Array
@@ -209,6 +281,11 @@ class TransformerXL(Core):
             hidden.append(jax.lax.stop_gradient(x))
             x = layer(x, layer_slots, seen, episode_step)
         return x, jnp.stack(hidden, axis=2)
+
+
+def _by_layer(slots: jax.Array) -> list[jax.Array]:
+    """Slots [N, L, H, S, d] as `accelerator/layers.py` takes them: of each layer [H, N, S, d]."""
+    return [jnp.moveaxis(slots[:, layer], 1, 0) for layer in range(slots.shape[1])]
 
 
 def gathers_windows(num_queries: int, num_slots: int, window: int, dim: int) -> bool:

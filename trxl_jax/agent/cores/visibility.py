@@ -46,6 +46,24 @@ def visible_slots(query_slot: jax.Array, episode_step: jax.Array, slots: jax.Arr
     return (query - count <= slots) & (slots < query)
 
 
+def visible_or_empty(
+    query_slot: jax.Array, episode_step: jax.Array, slots: jax.Array, window: int, *, of_minibatch: bool = False
+) -> jax.Array:
+    """`visible_slots` where the last one is empty, whatever its number, and visible if and only if no other is.
+
+    The others, i32[S] with the last, hold the W slots before each query's. `of_minibatch`: the queries are cut out of
+    larger arrays. Returns bool[N, Q, S].
+    """
+    step, query = episode_step[..., None], query_slot[..., None]
+    # Not by `visible_slots`: XLA's kernels of attention take in comparisons, but no minimum.
+    oldest, starts = query - step, step == 0
+    if of_minibatch:  # they don't take in the cutting either
+        oldest, query, starts = jax.lax.optimization_barrier((oldest, query, starts))
+    visible = (oldest <= slots) & (query - (window - 1) <= slots) & (slots < query)
+    is_last = jnp.arange(slots.shape[-1]) == slots.shape[-1] - 1
+    return jnp.where(is_last, starts if window > 1 else True, visible)
+
+
 def window_slots(query_slot: jax.Array, window: int) -> jax.Array:
     """The W - 1 slots just before each query's own, i32[N, Q] to i32[N, Q, W - 1]; no other can be visible to it."""
     return query_slot[..., None] - jnp.arange(window - 1, 0, -1)

@@ -11,6 +11,7 @@ from trxl_jax.envs.native_actions import NativeActions
 from trxl_jax.envs.observations import read_observation_space
 from trxl_jax.envs.results import EpisodeResult, results_from_stats
 from trxl_jax.envs.stats import EpisodeStats
+from trxl_jax.envs.tasks.layouts import LayoutEnvironment
 from trxl_jax.errors import ConfigError
 
 
@@ -144,6 +145,15 @@ class DeviceEnvironment:
             final_obs=final_obs,
             episode=episode,
         )
+
+    @property
+    def observes_states(self) -> bool:
+        """Whether observations are functions of the environments' own states: then they need not be stored."""
+        return isinstance(self._env, LayoutEnvironment) and self._mask_key is None
+
+    def observe_states(self, inner: Any) -> Any:
+        """Observations [n, *obs_shape] in states whose leaves have a leading n; if `observes_states`."""
+        return self._observe(jax.vmap(self._env.render, (0, None))(inner, self._params), inner)
 
     def draw(self, env_state: DeviceEnvState) -> jax.Array:
         """Pictures of the whole task for people, u8[N, height, width, 3] with rows first; only if `draws`."""

@@ -97,6 +97,14 @@ class Options:
         """Reads a list of whole numbers among `allowed`, from which each reset samples uniformly."""
         return self._list(name, lambda x: x in allowed, f" among {', '.join(map(str, allowed))}")
 
+    def integers(self, name: str, low: int, high: int, wanted: str) -> list[int]:
+        """Reads a list of whole numbers from `low` to `high`, all of which are used; `wanted` describes it."""
+        values = self._values[name]
+        is_list = isinstance(values, list | tuple | np.ndarray)
+        if not is_list or not all(_is_whole(x) and low <= x <= high for x in values):
+            raise self.invalid(name, wanted)
+        return [int(x) for x in values]
+
     def invalid(self, name: str, wanted: str) -> ConfigError:
         """The error to raise for an option's value; `wanted` describes valid values."""
         return ConfigError(f"--env_options: {name} must be {wanted}, not {brief(self._values[name])}")

@@ -5,6 +5,7 @@ A canvas is u8[84, 84], indexed [x, y], of palette indices (see `sprites`). All 
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -79,14 +80,33 @@ def to_rgb(canvas: jax.Array, indices: Iterable[int], palette: ArrayLike | None 
     Returns:
         u8[84, 84, 3].
     """
-    # Without the barrier XLA recomputes the canvas for each byte.
-    canvas = jax.lax.optimization_barrier(canvas)
     colours = jnp.asarray(load()["palette"] if palette is None else palette, jnp.uint32)
     words = colours[:, 0] | colours[:, 1] << 8 | colours[:, 2] << 16
+    shown = sorted({*indices} - {TRANSPARENT})
+    on_cpu, elsewhere = (partial(way, shown=shown) for way in RGB_FORMULATIONS)
+    return jax.lax.platform_dependent(canvas, words, cpu=on_cpu, default=elsewhere)
+
+
+def _select(canvas: jax.Array, words: jax.Array, shown: Iterable[int]) -> jax.Array:
     frame = jnp.zeros(canvas.shape, jnp.uint32)
-    for index in sorted({*indices} - {TRANSPARENT}):
+    for index in shown:
         frame = jnp.where(canvas == index, words[index], frame)
+    return frame
+
+
+def _bytes_of_words(canvas: jax.Array, words: jax.Array, shown: Iterable[int]) -> jax.Array:
+    # Without the barrier XLA recomputes the canvas for each byte.
+    frame = _select(jax.lax.optimization_barrier(canvas), words, shown)
     return jax.lax.bitcast_convert_type(frame, jnp.uint8)[..., :3]
+
+
+def _byte_by_byte(canvas: jax.Array, words: jax.Array, shown: Iterable[int]) -> jax.Array:
+    # One kernel on GPUs, where launching another one costs more than recomputing the canvas.
+    return (_select(canvas, words, shown)[..., None] >> jnp.arange(0, 24, 8, dtype=jnp.uint32)).astype(jnp.uint8)
+
+
+RGB_FORMULATIONS = (_bytes_of_words, _byte_by_byte)
+"""For CPUs and for others: canvas u8[84, 84], colours u32[colours] and indices that may occur, to u8[84, 84, 3]."""
 
 
 def sprite_canvas(sprite: np.ndarray, x: int, y: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 from trxl_jax.envs.tasks.options import Options
 
 AGENT_RADIUS = 6
+_MOST_UNROLLED = 16  # commands; a program with more would take long to compile
 
 
 class _FixedSequence(MortarMayhemTask):
@@ -56,11 +57,19 @@ class _FixedSequence(MortarMayhemTask):
         return self.from_options({"command_count": [self.max_commands]})[1]
 
     def _draw_commands(self, tile: jax.Array, bits: jax.Array, count: jax.Array, params: Any) -> jax.Array:
+        arguments = tile, bits, count, params.allowed_commands
+        if self.max_commands > _MOST_UNROLLED:
+            return self._draw_in_a_loop(*arguments)
+        return jax.lax.platform_dependent(*arguments, cpu=self._draw_in_a_loop, default=self._draw_at_once)
+
+    def _draw_in_a_loop(self, tile: jax.Array, bits: jax.Array, count: jax.Array, allowed: jax.Array) -> jax.Array:
+        """Commands u8[max_commands]; `allowed` i32[], other arguments as for `_draw_commands`."""
+
         def draw(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             tile, commands = carry
             reached = tile + MOVES
             fits = ((reached >= 0) & (reached < self.arena_size)).all(axis=1)
-            fits = fits & (jnp.arange(len(MOVES)) < params.allowed_commands)
+            fits = fits & (jnp.arange(len(MOVES)) < allowed)
             rank = jnp.cumsum(fits)
             chosen = jnp.argmax(fits & (rank == random_below(bits[i], rank[-1]) + 1))
             return reached[chosen], jnp.where(jnp.arange(self.max_commands) == i, chosen.astype(jnp.uint8), commands)
@@ -68,6 +77,32 @@ class _FixedSequence(MortarMayhemTask):
         # The loop ends at `count`; at least one command is possible on every tile.
         commands = jnp.zeros(self.max_commands, jnp.uint8)
         return jax.lax.fori_loop(0, count, draw, (tile, commands))[1]
+
+    def _draw_at_once(self, tile: jax.Array, bits: jax.Array, count: jax.Array, allowed: jax.Array) -> jax.Array:
+        """The same without a loop, for GPUs and TPUs: one kernel, where each round of a loop is several.
+
+        In a loop the host would have to wait in every step to know whether there is a round at all.
+        """
+        x, y = tile[0], tile[1]
+        commands = []
+        for i in range(self.max_commands):
+            # The commands that fit are counted off one by one, in numbers only: arrays would be kernels of their own.
+            fits = []
+            for command, (right, down) in enumerate(MOVES.tolist()):
+                inside = (x + right >= 0) & (x + right < self.arena_size)
+                inside = inside & (y + down >= 0) & (y + down < self.arena_size)
+                fits.append((inside & (command < allowed)).astype(jnp.int32))
+            wanted = random_below(bits[i], sum(fits)) + 1
+            rank, chosen, moved_x, moved_y = jnp.int32(0), jnp.int32(0), x, y
+            for command, (right, down) in enumerate(MOVES.tolist()):
+                rank = rank + fits[command]
+                here = (fits[command] == 1) & (rank == wanted)
+                chosen = jnp.where(here, command, chosen)
+                moved_x, moved_y = jnp.where(here, x + right, moved_x), jnp.where(here, y + down, moved_y)
+            drawn = i < count
+            commands.append(jnp.where(drawn, chosen, 0).astype(jnp.uint8))
+            x, y = jnp.where(drawn, moved_x, x), jnp.where(drawn, moved_y, y)
+        return jnp.stack(commands)
 
     def _after_checks(
         self, state: MortarMayhemState, last: jax.Array, died: jax.Array, params: MortarMayhemParams

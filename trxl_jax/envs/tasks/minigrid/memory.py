@@ -44,9 +44,11 @@ class MiniGridMemoryParams(gymnax_environment.EnvParams):
 
     Fields:
         max_steps_in_episode: i32[], steps after which an episode is truncated.
+        in_sight: bool[], whether the agent always starts where it sees the object, in the first column.
     """
 
     max_steps_in_episode: Any = MAX_STEPS
+    in_sight: Any = False
 
 
 @struct.dataclass
@@ -128,12 +130,13 @@ class MiniGridMemory(LayoutEnvironment):
         """Creates the task with other options, and its parameters.
 
         Args:
-            options: `num_actions`, 1 to 7, and `symbolic`.
+            options: `num_actions`, 1 to 7, `symbolic`, and `in_sight`: the agent always starts where it sees the
+                object, in the first column, which MiniGrid doesn't offer.
 
         Raises:
             ConfigError: an option is unknown or has an invalid value.
         """
-        read = Options(options, {"num_actions": NUM_ACTIONS, "symbolic": False})
+        read = Options(options, {"num_actions": NUM_ACTIONS, "symbolic": False, "in_sight": False})
         task = MiniGridMemory(
             self._task,
             self._size,
@@ -141,7 +144,7 @@ class MiniGridMemory(LayoutEnvironment):
             num_actions=read.integer("num_actions", 1, NUM_ACTIONS),
             symbolic=read.boolean("symbolic"),
         )
-        return task, task.default_params
+        return task, task.default_params.replace(in_sight=read.boolean("in_sight"))
 
     @property
     def default_params(self) -> MiniGridMemoryParams:
@@ -156,7 +159,7 @@ class MiniGridMemory(LayoutEnvironment):
         end = jax.random.randint(end_key, (), self._ends.start, self._ends.stop, jnp.int32)
         return MiniGridMemoryLayout(
             hallway_end=end,
-            x=jax.random.randint(x_key, (), 1, end + 1, jnp.int32),
+            x=jnp.where(params.in_sight, 1, jax.random.randint(x_key, (), 1, end + 1, jnp.int32)),
             start=jax.random.bernoulli(start_key).astype(jnp.int32),
             upper=jax.random.bernoulli(upper_key).astype(jnp.int32),
         )

@@ -44,6 +44,12 @@ GAMES: dict[str, Callable[[], Any]] = {
     "BattleshipEasy-v0": _task("battleship:Battleship", board_size=8),
     "BattleshipMedium-v0": _task("battleship:Battleship", board_size=10),
     "BattleshipHard-v0": _task("battleship:Battleship", board_size=12),
+    "LabyrinthExploreEasy-v0": _task("labyrinth:LabyrinthExplore", maze_dims=(10, 10)),
+    "LabyrinthExploreMedium-v0": _task("labyrinth:LabyrinthExplore", maze_dims=(14, 14)),
+    "LabyrinthExploreHard-v0": _task("labyrinth:LabyrinthExplore", maze_dims=(18, 18)),
+    "LabyrinthEscapeEasy-v0": _task("labyrinth:LabyrinthEscape", maze_dims=(10, 10)),
+    "LabyrinthEscapeMedium-v0": _task("labyrinth:LabyrinthEscape", maze_dims=(14, 14)),
+    "LabyrinthEscapeHard-v0": _task("labyrinth:LabyrinthEscape", maze_dims=(18, 18)),
 }
 CONTROL: dict[str, Callable[[], Any]] = {
     name: _task(f"control:{kind}", **settings) for name, (kind, settings) in CONTROL_TASKS.items()

@@ -1,11 +1,13 @@
 """The released POPGym on the host. Worker processes import this module, hence it doesn't use JAX."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from trxl_jax.envs.tasks.popgym import HOST_PREFIX, TASKS
 from trxl_jax.errors import ConfigError
 
 INSTALL = "pip install popgym==1.0.7"
+INSTALL_MAZES = "pip install mazelib==0.9.16"
 
 
 def is_popgym(env_id: str) -> bool:
@@ -17,16 +19,18 @@ def register_popgym(env_id: str) -> None:
     """Registers the released package's tasks with Gymnasium.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or mazelib isn't, which its mazes need.
     """
+    name = env_id.removeprefix(HOST_PREFIX)
+    device = f"; or step it on the device: --backend device, or --env_id popgym/{name}" if name in TASKS else ""
     try:
         import popgym as _  # noqa: F401 - registers its tasks
     except ModuleNotFoundError as error:
         if error.name != "popgym":
             raise
-        name = env_id.removeprefix(HOST_PREFIX)
-        device = f"; or step it on the device: --backend device, or --env_id popgym/{name}" if name in TASKS else ""
         raise ConfigError(f"--env_id {env_id} needs popgym: {INSTALL}{device}") from None
+    if name.startswith("Labyrinth") and find_spec("mazelib") is None:
+        raise ConfigError(f"--env_id {env_id} needs mazelib: {INSTALL_MAZES}{device}")
 
 
 def make_popgym(env_id: str, **kwargs: Any) -> Any:
@@ -41,6 +45,8 @@ def make_popgym(env_id: str, **kwargs: Any) -> Any:
 
 
 def _longest_episode(task: Any) -> int | None:
+    if hasattr(task, "maze_dims"):
+        return int(task.max_episode_length) - 1
     for name in ("max_episode_length", "episode_length"):
         if hasattr(task, name):
             return int(getattr(task, name))

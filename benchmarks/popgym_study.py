@@ -1,0 +1,70 @@
+"""The table of POPGym's experiments from their curves: `docs/results/popgym.csv` beside published scores.
+
+    python benchmarks/popgym_study.py
+
+Writes `popgym_study.md`, which `docs/results.md` shows. A cell is the mean return over the last tenth of the steps, of
+all seeds, with the lowest and the highest seed. Published scores are the best epoch's mean return (MMER) after 15M
+steps, mean of three trials (Morad et al. 2023), as transcribed in others' papers.
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trxl_jax.files import write_text_atomically
+from trxl_jax.plot.curves import read_runs
+
+CURVES = Path(__file__).parent.parent / "docs" / "results" / "popgym.csv"
+CORES = ("trxl", "trxl-query", "trxl-relative", "gtrxl", "gru", "lstm", "lru", "none")
+PUBLISHED = {
+    "repeat-previous-easy": (1.000, 1.000),
+    "repeat-previous-medium": (-0.315, 0.789),
+    "repeat-first-easy": (1.000, 1.000),
+    "autoencode-easy": (-0.283, -0.283),
+    "count-recall-easy": (0.177, 0.509),
+    "noisy-position-only-cartpole-medium": (0.642, 0.659),
+    "higher-lower-easy": (0.529, 0.529),
+}
+"""Scores of the GRU and of the best of 13 models, by task."""
+
+
+def final_returns() -> dict[tuple[str, str], list[float]]:
+    """Mean return over the last tenth of the steps of each seed, by task and core."""
+    found = defaultdict(list)
+    for name, run in read_runs([CURVES]).groupby("run", sort=False):
+        experiment = str(name).rpartition("__")[0].removeprefix("popgym-")
+        task = next(task for task in PUBLISHED if experiment.startswith(task + "-"))
+        last = run["global_step"] > 0.9 * run["global_step"].max()
+        found[task, experiment.removeprefix(task + "-")].append(float(run["episode/r_mean"][last].mean()))
+    return found
+
+
+def table() -> str:
+    """The table in Markdown; tasks and cores that were not run have no row and no number."""
+    returns = final_returns()
+    lines = [f"| task | {' | '.join(CORES)} | published: GRU | best of 13 |", "|" + "---|" * (len(CORES) + 3)]
+    for task, (gru, best) in PUBLISHED.items():
+        cells = [_cell(returns.get((task, core), [])) for core in CORES]
+        if any(cells):
+            lines.append(f"| {task} | {' | '.join(cells)} | {gru:.3f} | {best:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if len(values) < 2:
+        return "".join(f"{value:.3f} (one seed)" for value in values)
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    """Writes the table."""
+    write_text_atomically(Path(__file__).with_suffix(".md"), table())
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
