@@ -1,7 +1,7 @@
 """Measures every preset, on the host and on the device, and the original next to it.
 
     python benchmarks/presets.py [PRESET ...] [--rounds 2] [--iterations K] [--out benchmarks/presets]
-        [--original DIR --original_python PYTHON --original_rounds 1]
+        [--original DIR --original_python PYTHON --original_rounds 1 --original_minibatches K]
 
 A preset has a row for its task on the host and, if there is one, another for its task on the device ("-device"); both
 are compared with the same runs of the original. DIR is a checkout of CleanRL, PYTHON an interpreter whose environment
@@ -13,6 +13,9 @@ that of an earlier call. Writes OUT.json and OUT.md.
 - *steps/s* are those of whole iterations after compiling, ours as `throughput.py` measures them, as many as make up
   16,384 steps unless K says otherwise. The original prints a line an iteration; with more than one, the time between
   lines counts, otherwise the speed that it prints.
+- With --original_minibatches, the original ends after its first rollout and K + 1 minibatches (`original_part.py`); its
+  speed is that rollout and all minibatches at the median time of the K. Such figures are marked with "~"; the peak of
+  memory is that of the part.
 - *floor* is that of `floors.py`, in steps per second.
 
 The original takes no `env_kwargs`; presets with some are measured without it.
@@ -59,10 +62,17 @@ class Original(NamedTuple):
     Fields:
         directory: a checkout of CleanRL.
         python: an interpreter with its requirements.
+        minibatches: how many of the first update are timed; None runs whole iterations.
     """
 
     directory: Path
     python: str
+    minibatches: int | None = None
+
+    @property
+    def script(self) -> Path:
+        """The program itself."""
+        return self.directory / "cleanrl" / "ppo_trxl" / "ppo_trxl.py"
 
 
 def rows() -> dict[str, Config]:
@@ -98,15 +108,33 @@ def measure_ours(name: str, iterations: int, cache: Path) -> dict[str, float]:
 
 def measure_original(config: Config, iterations: int, original: Original) -> dict[str, float]:
     """Steps per second and peak memory of the original with the same settings."""
-    script = original.directory / "cleanrl" / "ppo_trxl" / "ppo_trxl.py"
     flags = [f"--{name}={getattr(config, name)}" for name in _OWN_FIELDS]
     encoding = config.trxl_positional_encoding
     flags += [f"--trxl_positional_encoding={'' if encoding == 'none' else encoding}"]
     flags += ["--norm_adv" if config.norm_adv else "--no-norm_adv", "--no-cuda"]
     flags += [f"--total_timesteps={iterations * config.batch_size}"]
+    if original.minibatches is None:
+        output, times, peak_bytes = _run_original([original.python, str(original.script), *flags])
+        printed = [re.match(r"\s*\d+ SPS=\s*(\d+)", line) for line in output]
+        speeds = [(int(found[1]), when) for found, when in zip(printed, times, strict=True) if found]
+        if not speeds:
+            raise UserError(f"--original: no speed printed: {''.join(output[-3:]).strip()[-300:]}")
+        between = [later - earlier for (_, earlier), (_, later) in itertools.pairwise(speeds)]
+        speed = config.batch_size / statistics.median(between) if between else speeds[0][0]
+        return {"steps_per_second": speed, "peak_bytes": peak_bytes}
+    part = [original.python, str(_HERE / "original_part.py"), str(original.minibatches), str(original.script), *flags]
+    output, _, peak_bytes = _run_original(part)
+    seconds = json.loads(output[-1])
+    updating = config.update_epochs * config.num_minibatches * seconds["minibatch_seconds"]
+    speed = config.batch_size / (seconds["rollout_seconds"] + updating)
+    return {"steps_per_second": speed, "peak_bytes": peak_bytes, "minibatches": original.minibatches, **seconds}
+
+
+def _run_original(command: Sequence[str]) -> tuple[list[str], list[float], int]:
+    """Lines that the command printed, the time of each and its peak memory in bytes."""
     with tempfile.TemporaryDirectory() as directory:
         process = subprocess.Popen(
-            [original.python, str(script), *flags],
+            command,
             cwd=directory,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"},
             stdout=subprocess.PIPE,
@@ -114,20 +142,15 @@ def measure_original(config: Config, iterations: int, original: Original) -> dic
             text=True,
         )
         assert process.stdout is not None
-        output, times, printed = [], [], []
+        lines, times = [], []
         for line in process.stdout:
-            output.append(line)
-            found = re.match(r"\s*\d+ SPS=\s*(\d+)", line)
-            if found:
-                times.append(time.perf_counter())
-                printed.append(int(found[1]))
+            lines.append(line)
+            times.append(time.perf_counter())
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or not printed:
-        raise UserError(f"--original: {script} failed: {''.join(output[-3:]).strip()[-300:]}")
-    between = [later - earlier for earlier, later in itertools.pairwise(times)]
-    speed = config.batch_size / statistics.median(between) if between else printed[0]
-    return {"steps_per_second": speed, "peak_bytes": usage.ru_maxrss * 1024}
+    if process.returncode or not lines:
+        raise UserError(f"--original: {' '.join(command[:4])} failed: {''.join(lines[-3:]).strip()[-300:]}")
+    return lines, times, usage.ru_maxrss * 1024
 
 
 def measure(
@@ -175,7 +198,7 @@ def table(measured: dict[str, Any]) -> str:
         row = measured[name]
         ours, theirs = row.get("ours", {}), row.get("original", {})
         cells = (
-            _number(theirs.get("steps_per_second")),
+            _original_speed(theirs),
             _number(ours.get("steps_per_second")),
             f"{row['ratio']:.1f}x" if "ratio" in row else "",
             _number(row.get("floor")),
@@ -197,7 +220,7 @@ def summary(measured: dict[str, Any]) -> str:
         host, device = measured[name], measured.get(name + DEVICE, {})
         original = host.get("original", {})
         cells = (
-            _number(original.get("steps_per_second")),
+            _original_speed(original),
             *(
                 cell
                 for row in (host, device)
@@ -214,6 +237,11 @@ def summary(measured: dict[str, Any]) -> str:
 
 def _medians(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {name: statistics.median(each[name] for each in figures) for name in figures[0]}
+
+
+def _original_speed(figures: dict[str, Any]) -> str:
+    mark = "~" if "minibatches" in figures else ""
+    return mark + _number(figures.get("steps_per_second"))
 
 
 def _number(value: float | None, digits: int = 0) -> str:
@@ -242,11 +270,14 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--original", type=Path, metavar="DIR", help="a checkout of CleanRL")
     parser.add_argument("--original_python", default=sys.executable, metavar="PYTHON", help="runs the original")
     parser.add_argument("--original_rounds", type=int, default=1, help="rounds with the original (%(default)s)")
+    parser.add_argument("--original_minibatches", type=int, metavar="K", help="a part of the original's iteration")
     given = parser.parse_args(flags)
     unknown = sorted(set(given.presets) - set(PRESETS))
     if unknown:
         raise UserError(f"unknown preset {', '.join(unknown)}; known are {', '.join(PRESETS)}")
-    original = Original(given.original.absolute(), given.original_python) if given.original else None
+    original = None
+    if given.original:
+        original = Original(given.original.absolute(), given.original_python, given.original_minibatches)
     path = given.out.with_suffix(".json")
     measured = json.loads(path.read_text()) if path.exists() else {}
     for preset in given.presets or PRESETS:
