@@ -124,6 +124,9 @@ class Config:
     """step host environments in one process each"""
     env_timeout: float = 300.0
     """seconds without an answer after which host environments count as hanging, and the run ends; 0: never"""
+    env_groups: int = 0
+    """groups of environments that devices share among them; each collects its own steps and contributes as many to each
+    minibatch. The number of groups, not that of devices, decides what a run computes. 0: one for each device"""
     seed_bits: Annotated[int, tyro.conf.Suppress] = 31
     """bits of the seeds of episodes on the host; 32 in runs of version 0.1.0, which environments in C refuse"""
 
@@ -296,6 +299,7 @@ class Config:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise TypeError("not an object")
+            values = {"env_groups": 1} | values  # of runs from before there were groups
             if "seed_bits" not in values:
                 values = _from_version_0_1(values)
             unknown = set(values) - {field.name for field in dataclasses.fields(cls)}

@@ -16,7 +16,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "trxl_memory_length": (1, 2**24), "eval_episodes": (1, 2**20), "keep": (1, _MOST_32_BITS),
     "video_every": (1, _MOST_32_BITS), "save_every": (0, _MOST_32_BITS), "eval_every": (0, _MOST_32_BITS),
     "seed": (0, 2**32 - 1), "segment_length": (1, 2**24), "core_layers": (1, 2**10),
-    "log_staleness": (0, _MOST_32_BITS),
+    "log_staleness": (0, _MOST_32_BITS), "env_groups": (0, 2**16),
 } | dict.fromkeys(
     ("init_lr", "final_lr", "clip_coef", "init_ent_coef", "final_ent_coef", "vf_coef", "reconstruction_coef",
      "max_grad_norm", "target_kl"), (0.0, 1e30)

@@ -26,11 +26,17 @@ class Arguments:
         configs: one of each run; several differ only in seed and directory.
         resume: the directory of each run to continue, "auto", or None.
         allow_import: whether a run that is continued may import a module that it names.
+        devices: how many train it; None: see `trainer.train`.
+        coordinator, process, processes: see `runs.processes.Processes`.
     """
 
     configs: Sequence[Config]
     resume: Sequence[Path] | str | None = None
     allow_import: bool = False
+    devices: int | None = None
+    coordinator: str | None = None
+    process: int | None = None
+    processes: int | str | None = None
 
     @property
     def config(self) -> Config:
@@ -53,6 +59,14 @@ class _Flags:
     num_seeds: int = 1
     """runs that train side by side, with the seeds seed, seed + 1, ... and a directory each: the usual one, or with
     run_dir DIR the directories DIR__<seed> (tasks on the device only)"""
+    devices: int | None = None
+    """devices that share the environments (GPUs, TPU cores); None: all that there are and that env_groups allows"""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, which share the run"""
+    process: int | None = None
+    """number of this process, from 0"""
+    processes: int | Literal["auto"] | None = None
+    """how many processes share the run; auto: as Slurm or a TPU pod says"""
     resume: tuple[Path, ...] | None = None
     """directory of a run to continue, or directories of runs to continue side by side; other flags may only extend them
     or change how they are saved and tracked; `auto`: continue what is in run_dir with the same flags if there is
@@ -89,7 +103,7 @@ def parse(flags: Sequence[str]) -> Arguments:
         wanted = move_to_backend(wanted, given.backend)
     if not directories:
         resume = None if given.resume is None else AUTO
-        return Arguments(with_seeds(wanted, given.num_seeds), resume, given.allow_import)
+        return Arguments(with_seeds(wanted, given.num_seeds), resume, given.allow_import, *_machine(given))
     if wanted.run_dir != config.run_dir:
         raise ConfigError(f"--run_dir {wanted.run_dir}: a resumed run stays in {directories[0]}; leave it out")
     if given.num_seeds not in (1, len(directories)):
@@ -97,7 +111,11 @@ def parse(flags: Sequence[str]) -> Arguments:
             f"--num_seeds {given.num_seeds}: --resume names {len(directories)} run{'s' * (len(directories) > 1)}; name "
             "the directory of each seed"
         )
-    return Arguments(of_directories(wanted, directories), directories, given.allow_import)
+    return Arguments(of_directories(wanted, directories), directories, given.allow_import, *_machine(given))
+
+
+def _machine(given: Any) -> tuple[Any, ...]:
+    return given.devices, given.coordinator, given.process, given.processes
 
 
 def _directories(resume: Sequence[Path] | None) -> Sequence[Path]:
@@ -121,11 +139,20 @@ def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
 def main(flags: Sequence[str]) -> int:
     """Trains; returns 0, or 128 plus the signal number if stopped by a signal."""
     # Imported here because it takes seconds.
+    from trxl_jax.runs.processes import Processes, is_leader, start
     from trxl_jax.runs.progress import closing_lines
     from trxl_jax.runs.trainer import train_seeds
 
     arguments = parse(flags)
-    results = train_seeds(arguments.configs, resume=arguments.resume, allow_import=arguments.allow_import)
+    start(Processes(arguments.coordinator, arguments.process, arguments.processes))
+    results = train_seeds(
+        arguments.configs,
+        resume=arguments.resume,
+        allow_import=arguments.allow_import,
+        num_devices=arguments.devices,
+    )
+    if not is_leader():
+        return 0
     signals = [result.signal for result in results if result.signal is not None]
     if signals:
         resume = f"{command_line('train')} --resume {shlex.join(str(result.run_dir) for result in results)}"

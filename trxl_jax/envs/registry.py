@@ -27,7 +27,7 @@ CUSTOM_PREFIX = "custom/"
 """Prefix of the names that `train` gives to environments that are passed as objects."""
 
 
-def make_env(config: Config, env: Any = None) -> Environment:
+def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment:
     """The batch of environments that a configuration names.
 
     Args:
@@ -37,6 +37,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
             environment, or a gymnax environment with its parameters as a pair. A batch that
             fulfils `envs.base.Environment` is returned as it is.
+        first_env: number of the first of them among all of the run, on which seeds on the host depend.
 
     Raises:
         ConfigError: an unknown id (the line lists near ones), spaces that the agent can't take, or options that
@@ -59,6 +60,7 @@ def make_env(config: Config, env: Any = None) -> Environment:
         asynchronous=config.async_envs,
         timeout=config.env_timeout or None,
         send_final_obs=config.bootstrap_truncated,
+        first_env=first_env,
     )
 
 

@@ -18,10 +18,11 @@ from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
+from trxl_jax.ppo.groups import Grouping
 from trxl_jax.ppo.moments import split, with_rollout
 from trxl_jax.ppo.refresh import log_staleness
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
-from trxl_jax.ppo.update import LossFn, Metrics, TrainState, make_optimizer, ppo_loss, update
+from trxl_jax.ppo.update import WHOLE, LossFn, Metrics, TrainState, make_optimizer, ppo_loss, update
 
 EMPTY_MASKS = "charts/steps_without_valid_action"
 _SMALL_MINIBATCH = 2**16  # samples times D
@@ -40,7 +41,8 @@ class TrainOutput(NamedTuple):
 
 
 CollectFn = Callable[[TrainState, RolloutState, jax.Array], tuple[RolloutState, Rollout]]
-LearnFn = Callable[[TrainState, Rollout, jax.Array], tuple[TrainState, Metrics]]
+LearnFn = Callable[..., tuple[TrainState, Metrics]]
+"""From the train state, a rollout and a key[] to the next train state and metrics; see `make_collect_and_learn`."""
 TrainStep = Callable[[TrainState, RolloutState, jax.Array], tuple[TrainState, RolloutState, TrainOutput]]
 SeedsStep = Callable[
     [Sequence[tuple[TrainState, RolloutState]], Sequence[jax.Array]],
@@ -62,14 +64,21 @@ def init_states(
     Collections of variables in `params` take the place of fresh ones: parameters alone get moments of their own.
     """
     params_key, env_key = jax.random.split(key)
+    return init_train_state(agent, params_key, optimizer, params), init_rollout_state(env, agent, env_key)
+
+
+def init_train_state(
+    agent: ActorCritic, key: jax.Array, optimizer: optax.GradientTransformation | None = None, params: Any = None
+) -> TrainState:
+    """Fresh variables, from a key[]; `params` as for `init_states`."""
     optimizer = optimizer or make_optimizer()
 
     @jax.jit  # one program instead of a hundred, which would occupy 0.2 GB
-    def init_train_state(key: jax.Array, params: Any) -> TrainState:
+    def init(key: jax.Array, params: Any) -> TrainState:
         params = agent.init_params(key) | (params or {})
         return TrainState(params=params, opt_state=optimizer.init(split(params)[0]), iteration=jnp.int32(0))
 
-    return init_train_state(params_key, params), init_rollout_state(env, agent, env_key)
+    return init(key, params)
 
 
 def make_collect_and_learn(
@@ -103,37 +112,43 @@ def make_collect_and_learn(
             segment_length=config.segment_length,
         )
 
-    def learn(train_state: TrainState, collected: Rollout, key: jax.Array) -> tuple[TrainState, Metrics]:
-        steps = collected.transitions
+    def advantages(collected: Rollout) -> tuple[jax.Array, jax.Array]:
+        steps, discounts = collected.transitions, (config.gamma, config.gae_lambda)
+        arrays = steps.reward, steps.value, steps.done, collected.last_value
         with jax.named_scope("gae"):  # by which benchmarks find its kernels
-            advantage, returns = gae(
-                steps.reward,
-                steps.value,
-                steps.done,
-                collected.last_value,
-                config.gamma,
-                config.gae_lambda,
-                in_parallel=agent.numerics.accelerator,
-            )
+            return gae(*arrays, *discounts, in_parallel=agent.numerics.accelerator)
+
+    def learn(
+        train_state: TrainState, collected: Rollout, key: jax.Array, groups: Grouping = WHOLE
+    ) -> tuple[TrainState, Metrics]:
+        advantage, returns = groups.each(advantages, collected)
         acted = train_state.params
         with agent.numerics.precise():
             train_state, metrics = update(
-                agent, optimizer, config, train_state, collected, advantage, returns, key, loss
+                agent, optimizer, config, train_state, collected, advantage, returns, key, loss, groups
             )
-        train_state = dataclasses.replace(train_state, params=with_rollout(agent, train_state.params, collected))
+        train_state = dataclasses.replace(
+            train_state, params=with_rollout(agent, train_state.params, collected, groups)
+        )
         if agent.normalization.rewards:
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
-            metrics |= log_staleness(agent, train_state.params, collected, config, train_state.iteration)
+            newest = train_state
+
+            def staleness(collected: Rollout) -> Metrics:
+                return log_staleness(agent, newest.params, collected, config, newest.iteration)
+
+            metrics |= groups.mean(groups.each(staleness, collected))
         mask = agent.mask_of(collected.observations.obs)
         if mask is not None:
-            metrics |= {EMPTY_MASKS: count_empty(mask, agent.spec.action)}
+            metrics |= {EMPTY_MASKS: count_empty(groups.whole(mask), agent.spec.action)}
+        advantage, returns, value = groups.whole((advantage, returns, collected.transitions.value))
         # Minus infinity, which is not logged, if all returns are equal.
-        explained = 1 - (returns - steps.value).var() / returns.var()
+        explained = 1 - (returns - value).var() / returns.var()
         explained = jnp.where(returns.var() > 0, explained, -jnp.inf)
         return train_state, metrics | {
             "losses/explained_variance": explained,
-            "episode/value_mean": steps.value.mean(),
+            "episode/value_mean": value.mean(),
             "episode/advantage_mean": advantage.mean(),
         }
 
@@ -177,7 +192,7 @@ def compile_collect_and_learn(
     train_state, state = states
     lowered = jax.jit(collect).lower(train_state, state, key)
     collected = lowered.out_info[1]
-    options = _compiler_options(config, agent)
+    options = compiler_options(config, agent)
     phases = lowered.compile(options), jax.jit(learn).lower(train_state, collected, key).compile(options)
     _release_freed_memory()
     return phases
@@ -195,7 +210,7 @@ def compile_train_step(
     if env.on_host:
         return chain(*compile_collect_and_learn(config, env, agent, states, key, optimizer))
     train_step = jax.jit(chain(*make_collect_and_learn(config, env, agent, optimizer))).lower(*states, key)
-    compiled = train_step.compile(_compiler_options(config, agent))
+    compiled = train_step.compile(compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 
@@ -249,7 +264,7 @@ def compile_vmapped_step(
         results = jax.vmap(train_step)(train_states, rollout_states, jnp.stack(keys))
         return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(keys))]
 
-    compiled = jax.jit(step).lower(states, keys).compile(_compiler_options(config, agent))
+    compiled = jax.jit(step).lower(states, keys).compile(compiler_options(config, agent))
     _release_freed_memory()
     return compiled
 
@@ -274,7 +289,7 @@ def chain(collect: CollectFn, learn: LearnFn) -> TrainStep:
     return train_step
 
 
-def _compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
+def compiler_options(config: Config, agent: ActorCritic) -> dict[str, str | bool]:
     """For small minibatches on CPUs: no YNNPACK, which takes 40 us or more even for the smallest product.
 
     An update of Proof of Memory takes 112 ms without it, 119 with YNNPACK for products only and 217 with YNNPACK

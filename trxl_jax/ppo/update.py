@@ -13,7 +13,7 @@ from trxl_jax.agent.accelerator.splitting import one
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
 from trxl_jax.ppo.flat import AdamW, AsTree, Elementwise, Flat
-from trxl_jax.ppo.losses import normalise_advantage
+from trxl_jax.ppo.groups import Grouping, Whole
 from trxl_jax.ppo.minibatch import (
     Minibatch,
     MinibatchSteps,
@@ -28,6 +28,7 @@ from trxl_jax.ppo.packing import scan_stacked
 from trxl_jax.ppo.refresh import recompute_memory
 from trxl_jax.ppo.rollout import Rollout
 
+WHOLE = Whole()
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[ActorCritic, Any, Minibatch, Any, Config, jax.Array], tuple[jax.Array, Metrics]]
 """A loss of a minibatch, and metrics; arguments as for `ppo_loss`."""
@@ -168,6 +169,7 @@ def update(
     returns: jax.Array,
     key: jax.Array,
     loss: LossFn = ppo_loss,
+    groups: Grouping = WHOLE,
 ) -> tuple[TrainState, Metrics]:
     """Epochs of minibatches over one rollout.
 
@@ -181,19 +183,20 @@ def update(
         returns: f32[T, N].
         key: source of the minibatches.
         loss: what is minimised; `target_kl` needs its metric `losses/approx_kl`.
+        groups: of environments; `rollout`, `advantage` and `returns` are stacked.
 
     Returns:
         The train state one iteration on, with the moments that it had, and means over the minibatches that ran.
     """
     learning_rate, ent_coef = annealed(config, train_state.iteration)
-    num_steps, num_envs = rollout.transitions.reward.shape
+    num_steps, num_envs = rollout.transitions.reward.shape[-2:]
     prepare = partial(agent.apply, method="prepare")
     learned, fixed = split(train_state.params)
     anew = agent.core.prepares_with_parameters
-    acted = rollout.memory if anew else prepare(train_state.params, rollout.memory)
+    acted = rollout.memory if anew else groups.each(partial(prepare, train_state.params), rollout.memory)
     form, scan, unit = _formulation(agent, optimizer, learned, learning_rate)
 
-    def refreshed(params: Any) -> Any:
+    def refreshed(params: Any, rollout: Rollout) -> Any:
         memory = recompute_memory(agent, params | fixed, rollout, config)
         return memory if anew else prepare(params | fixed, memory)
 
@@ -201,18 +204,29 @@ def update(
         prepared = prepare(params | fixed, memory) if anew else memory
         return loss(agent, params | fixed, batch, prepared, config, ent_coef)
 
+    def deal(key: jax.Array) -> Segments:
+        sizes = num_envs, num_steps, config.num_minibatches, config.segment_length
+        return groups.scanned(groups.each(lambda key: minibatch_segments(key, *sizes), groups.keys(key)))
+
     def run_epoch(learner: _Learner, epoch: _Epoch) -> tuple[_Learner, Metrics]:
         memory = acted
         if epoch.number is not None:
-            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: refreshed(form.unflatten(learner.params)))
-        segments = minibatch_segments(epoch.key, num_envs, num_steps, config.num_minibatches, config.segment_length)
-        minibatches, take = _minibatches(agent, config, rollout, advantage, returns, segments)
+            anew_under = partial(refreshed, form.unflatten(learner.params))
+            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: groups.each(anew_under, rollout))
+        minibatches, steps_of = _minibatches(agent, config, rollout, advantage, returns, deal(epoch.key), groups)
         corrections = _corrections(optimizer, form, learner, config.num_minibatches)
 
         def minibatch_step(learner: _Learner, inputs: tuple[Any, Any]) -> tuple[_Learner, Metrics]:
-            batch, correction = take(inputs[0]), inputs[1]
-            grads, metrics = jax.grad(loss_fn, has_aux=True)(form.unflatten(learner.params, unit), batch, memory)
-            learner, norm = _take_step(optimizer, config, learner, form.flatten(grads), learning_rate, correction)
+            segments, steps = steps_of(inputs[0])
+            params = form.unflatten(learner.params, unit)
+
+            def gradients(rollout: Rollout, memory: Any, segments: Segments, steps: MinibatchSteps) -> Any:
+                batch = Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+                grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, memory)
+                return form.flatten(grads), metrics
+
+            grads, metrics = groups.mean(groups.each(gradients, rollout, memory, segments, steps))
+            learner, norm = _take_step(optimizer, config, learner, grads, learning_rate, inputs[1])
             return learner, metrics | {"losses/grad_norm": norm}
 
         learner, metrics = scan(minibatch_step, learner, (minibatches, corrections))
@@ -236,21 +250,19 @@ def _minibatches(
     advantage: jax.Array,
     returns: jax.Array,
     segments: Segments,
-) -> tuple[Any, Callable[[Any], Minibatch]]:
+    groups: Grouping,
+) -> tuple[Any, Callable[[Any], tuple[Segments, MinibatchSteps]]]:
     """What an epoch scans over, arrays [num_minibatches, ...], and what makes a minibatch of one row of it."""
 
     def steps(segments: Segments) -> MinibatchSteps:
-        taken = take_steps(rollout, advantage, returns, segments)
+        taken = groups.each(take_steps, rollout, advantage, returns, segments)
         if config.norm_adv:
-            taken = taken._replace(advantage=normalise_advantage(taken.advantage))
+            taken = taken._replace(advantage=groups.normalise(taken.advantage))
         return taken
 
-    def with_observations(segments: Segments, steps: MinibatchSteps) -> Minibatch:
-        return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
-
-    if agent.numerics.accelerator:  # small arrays of all minibatches in few kernels
-        return (segments, jax.vmap(steps)(segments)), lambda row: with_observations(*row)
-    return segments, lambda row: with_observations(row, steps(row))
+    if agent.numerics.accelerator and groups is WHOLE:  # small arrays of all minibatches in few kernels
+        return (segments, jax.vmap(steps)(segments)), lambda row: row
+    return segments, lambda row: (row, steps(row))
 
 
 def _run_epochs(

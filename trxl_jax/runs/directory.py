@@ -27,10 +27,12 @@ class OwnedDirectory(NamedTuple):
     Fields:
         path: the directory, which exists.
         resumed: whether the run in it is to be continued.
+        checkpoints: the directory of the run's checkpoints.
     """
 
     path: Path
     resumed: bool
+    checkpoints: Path
 
 
 @contextmanager
@@ -59,7 +61,8 @@ def own_directory(config: Config, resume: Path | str | None) -> Iterator[OwnedDi
             if has_run and resume is None:
                 raise ConfigError(f"--run_dir {path}: holds a run already; go on with --resume {path}, or name another")
             # Absolute, because an environment may change the working directory.
-            yield OwnedDirectory(path.absolute(), has_run if resume == AUTO else resume is not None)
+            path, resumed = path.absolute(), has_run if resume == AUTO else resume is not None
+            yield OwnedDirectory(path, resumed, path / "checkpoints")
     finally:
         if is_new:
             _remove_if_empty(path)

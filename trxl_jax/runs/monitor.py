@@ -14,6 +14,9 @@ from trxl_jax.play.show import film_episode
 from trxl_jax.play.single_env import make_single_env
 from trxl_jax.signals import StopSignals
 
+UNWATCHED = {"eval_every": 0, "keep_best": False, "capture_video": False, "track": False}
+"""Changes to a configuration after which nobody evaluates, films or follows the run."""
+
 _MAX_VIDEO_STEPS = 2048  # of an episode that may never end
 
 

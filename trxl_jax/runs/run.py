@@ -13,13 +13,15 @@ import numpy as np
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
+from trxl_jax.envs.groups import GroupedEnvironment
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
 from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
-from trxl_jax.ppo.rollout import RolloutState, init_rollout_state
-from trxl_jax.ppo.train_step import TrainOutput, init_states, iteration_keys, make_collect_and_learn
+from trxl_jax.ppo.many_devices import init_all_states, init_rollouts, local_copy, place
+from trxl_jax.ppo.rollout import RolloutState
+from trxl_jax.ppo.train_step import TrainOutput, iteration_keys, make_collect_and_learn
 from trxl_jax.ppo.update import TrainState
-from trxl_jax.runs import checkpoint
+from trxl_jax.runs import checkpoint, processes
 from trxl_jax.runs.best import BestCheckpoint
 from trxl_jax.runs.debug import write_rollout
 from trxl_jax.runs.logger import Logger
@@ -62,9 +64,11 @@ class Run:
         resumed: whether it continues what is in the directory.
         params: variables of the agent that take the place of fresh ones.
         num_seeds: runs that train side by side; 1 means that it is alone.
+        checkpoints: the directory of its checkpoints, if it isn't that of its name in `run_dir`.
 
     Fields:
         config: the configuration, fitted to the task.
+        checkpoints: the directory of its checkpoints.
         train_state, rollout_state: after the newest update.
         key: key[], the run's; each update folds its number in.
         iteration: updates done.
@@ -84,19 +88,22 @@ class Run:
         resumed: bool = False,
         params: Any = None,
         num_seeds: int = 1,
+        checkpoints: Path | None = None,
     ) -> None:
         self.run_dir = run_dir
+        self.checkpoints = checkpoints or run_dir / "checkpoints"
         self.env = env
         self._num_seeds = num_seeds
         self.notes: list[str] = []
         self.config = self._fit(config, resumed)
         self.agent = make_agent(self.config, env.spec)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        start = partial(init_states, self.config, env, self.agent, init_key, params=params)
+        start = partial(init_all_states, self.config, env, self.agent, init_key, params=params)
         # To read a checkpoint only shapes are needed, no environment that starts.
         newest = checkpoint.latest(self.checkpoints) if resumed else None
         states = _blank(jax.eval_shape(start)) if newest else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
+        self._place()
         self.episodes = RecentEpisodes()
         self.iteration = 0
         self._saved: int | None = None
@@ -110,11 +117,6 @@ class Run:
         with disk_errors(self.run_dir, "--run_dir"):
             write_text_atomically(self.run_dir / "spec.json", json.dumps(env.spec.to_json(), indent=2) + "\n")
             write_text_atomically(self.run_dir / "config.json", self.config.to_json())
-
-    @property
-    def checkpoints(self) -> Path:
-        """The directory of its checkpoints."""
-        return self.run_dir / "checkpoints"
 
     @property
     def global_step(self) -> int:
@@ -135,14 +137,16 @@ class Run:
                 f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
             )
         if resumed:
-            _check_same_run(fitted, load_config(self.run_dir / "config.json"), self.run_dir)
+            directory = self.checkpoints.parent
+            _check_same_run(fitted, load_config(directory / "config.json"), directory)
         return fitted
 
     def _restore(self, newest: Path) -> None:
         if checkpoint.is_published(newest):
             raise CheckpointError(f"{newest} is a published agent without its training; play it with enjoy.py")
-        states, run = checkpoint.restore(newest, (self.train_state, self.rollout_state))
-        self.train_state, self.rollout_state = states
+        states, run = checkpoint.restore(newest, self._blank_of_all())
+        self.train_state, self.rollout_state = self._part(states)
+        self._place()
         try:
             self.iteration = self._saved = int(newest.name)
             if run["iteration"] != self.iteration:
@@ -169,8 +173,8 @@ class Run:
                 "may round differently; it may differ from one that was never interrupted"
             )
         if not put_back:
-            fresh = init_rollout_state(self.env, self.agent, self.key)
-            self.rollout_state = jax.block_until_ready(fresh)
+            self.rollout_state = jax.block_until_ready(init_rollouts(self.env, self.agent, self.key))
+            self._place()
             self.notes.append(
                 "warning: the environments could not be put back into their episodes by the same seeds and actions; "
                 "they start new episodes, and the run differs from one that was never interrupted"
@@ -218,7 +222,9 @@ class Run:
         """Evaluates and films the agent if that is due and not done yet, and logs it."""
         if self.iteration == 0:
             return
-        policy = Policy(params=self.train_state.params, agent=self.agent, config=self.config)
+        params = self.train_state.params
+        params = local_copy(params) if isinstance(self.env, GroupedEnvironment) else params
+        policy = Policy(params=params, agent=self.agent, config=self.config)
         evaluation = {} if self._logger.has_evaluation else self._monitor.evaluate(policy, self.iteration, stop)
         with disk_errors(self.run_dir, "--run_dir"):
             if evaluation:
@@ -245,7 +251,10 @@ class Run:
             "cores": num_cores(),
             "num_seeds": self._num_seeds,
         }
-        states = (self.train_state, self.rollout_state)
+        states = self._of_all_processes()
+        if not processes.is_leader():
+            self._saved = self.iteration
+            return
         path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
         if self._saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
             checkpoint.check(path)
@@ -255,6 +264,8 @@ class Run:
         """Saves the state before an error; returns a clause that names where it is."""
         if self.iteration == 0 and not isinstance(error, _NUMERIC_ERRORS):
             return "no update was done yet"
+        if jax.process_count() > 1 and not isinstance(error, Divergence):  # which all processes see
+            return f"the newest checkpoint is {checkpoint.latest(self.checkpoints) or 'missing'}"
         try:
             self.save()
         except CheckpointError as failed:
@@ -268,6 +279,8 @@ class Run:
 
     def _write_rollout(self) -> str:
         """Collects the rollout of a failed update a second time; returns a clause that names its file."""
+        if isinstance(self.env, GroupedEnvironment):
+            return "its rollout is not kept, because --env_groups divides it"
         path = self.run_dir / "post_mortem" / f"{self.iteration + 1}.npz"
         try:
             if not self._put_back(self._env_snapshot):
@@ -284,7 +297,41 @@ class Run:
     def _put_back(self, env_snapshot: dict[str, Any]) -> bool:
         """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
-        return not self.env.on_host or (obs is not None and _are_equal(obs, self.rollout_state.obs))
+        state = self.rollout_state
+        shown = (
+            tuple(group.obs for group in state) if isinstance(obs, tuple) else state.obs if obs is not None else None
+        )
+        return not self.env.on_host or (obs is not None and _are_equal(obs, shown))
+
+    def _place(self) -> None:
+        states = place((self.train_state, self.rollout_state), self.env)
+        self.train_state, self.rollout_state = jax.block_until_ready(states)
+
+    def _blank_of_all(self) -> tuple[TrainState, Any]:
+        """A target for the states of all processes."""
+        rollout_state = self.rollout_state
+        if isinstance(rollout_state, tuple):
+            assert isinstance(self.env, GroupedEnvironment)
+            rollout_state = tuple(rollout_state[:1]) * self.env.layout.num_groups
+        return _blank((self.train_state, rollout_state))
+
+    def _part(self, states: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+        """Of states of all processes what this one needs."""
+        train_state, rollout_state = states
+        if isinstance(rollout_state, tuple):
+            assert isinstance(self.env, GroupedEnvironment)
+            local = self.env.layout.local_groups
+            rollout_state = rollout_state[local.start : local.stop]
+        return train_state, rollout_state
+
+    def _of_all_processes(self) -> tuple[TrainState, Any]:
+        """The states, in this process's memory; all processes must call it."""
+        train_state, rollout_state = self.train_state, self.rollout_state
+        if jax.process_count() == 1:
+            return train_state, rollout_state
+        if isinstance(rollout_state, tuple):
+            return local_copy(train_state), processes.gather_groups(rollout_state)
+        return local_copy(train_state), processes.gather_shards(rollout_state)
 
 
 def _are_equal(obs: Any, others: Any) -> bool:

@@ -13,20 +13,22 @@ import jax
 
 from trxl_jax.config import AUTO, Config
 from trxl_jax.envs.base import Environment, original_errors
+from trxl_jax.envs.groups import GroupedEnvironment, Layout, make_layout
 from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, UserError
+from trxl_jax.ppo.many_devices import compile_step
 from trxl_jax.ppo.rollout import RolloutState
 from trxl_jax.ppo.train_step import (
     SeedsStep,
     TrainStep,
     compile_seeds_step,
-    compile_train_step,
     make_collect_and_learn,
 )
 from trxl_jax.ppo.update import TrainState
 from trxl_jax.runs.debug import checked_train_step
 from trxl_jax.runs.directory import LOCK, own_directory
-from trxl_jax.runs.monitor import Monitor
+from trxl_jax.runs.monitor import UNWATCHED, Monitor
+from trxl_jax.runs.processes import gather, is_leader, shared_directory
 from trxl_jax.runs.progress import ProgressLine, opening_lines
 from trxl_jax.runs.run import Run, RunResult
 from trxl_jax.runs.seeds import Resume, require_seeds, resumed_directories
@@ -34,7 +36,12 @@ from trxl_jax.signals import StopSignals, stop_signals
 
 
 def train(
-    config: Config, *, env: Any = None, resume: str | Path | None = None, allow_import: bool = False
+    config: Config,
+    *,
+    env: Any = None,
+    resume: str | Path | None = None,
+    allow_import: bool = False,
+    num_devices: int | None = None,
 ) -> RunResult:
     """Trains to `config.total_timesteps`, or until SIGINT, SIGTERM or SIGHUP.
 
@@ -48,16 +55,22 @@ def train(
             continues the run in `config.run_dir` if there is one, and else starts it.
         allow_import: with a directory as `resume`, whether to import the module of an `env_id` such as `module:id`,
             which a file may have chosen.
+        num_devices: how many devices train it; None: all that there are and that `config.env_groups` allows.
 
     Raises:
         UserError: bad input, an environment that failed or a disk that is full; what could be saved has been.
     """
-    (result,) = train_seeds([config], env=env, resume=resume, allow_import=allow_import)
+    (result,) = train_seeds([config], env=env, resume=resume, allow_import=allow_import, num_devices=num_devices)
     return result
 
 
 def train_seeds(
-    configs: Sequence[Config], *, env: Any = None, resume: Resume = None, allow_import: bool = False
+    configs: Sequence[Config],
+    *,
+    env: Any = None,
+    resume: Resume = None,
+    allow_import: bool = False,
+    num_devices: int | None = None,
 ) -> list[RunResult]:
     """Trains runs that differ only in their seeds side by side; each has its own directory.
 
@@ -70,6 +83,7 @@ def train_seeds(
         env: as for `train`.
         resume: the directories to continue, one for each configuration, or `"auto"`, as for `train`.
         allow_import: as for `train`.
+        num_devices: as for `train`.
 
     Returns:
         How each ended, in the order of seeds.
@@ -84,6 +98,8 @@ def train_seeds(
     if env is None and directories[0] not in (None, AUTO):
         require_no_import(configs[0], allow_import=allow_import)
     require_seeds(configs, directories, env)
+    layout = _layout(configs, env, num_devices)
+    configs = [config.replace(env_groups=layout.num_groups) for config in configs]
     # In the order of seeds, so that it doesn't depend on that of the arguments how sums round.
     ordered = sorted(zip(configs, directories, strict=True), key=lambda pair: pair[0].seed)
     with (
@@ -91,15 +107,24 @@ def train_seeds(
         jax.debug_nans(True) if configs[0].debug else nullcontext(),
         ExitStack() as stack,
     ):
-        owned = [stack.enter_context(own_directory(config, directory)) for config, directory in ordered]
-        batch = make_env(ordered[0][0], env)
+        owned = [stack.enter_context(shared_directory(config, directory)) for config, directory in ordered]
+        batch = _make_batch(ordered[0][0], env, layout)
         stack.callback(batch.close)
         runs = []
-        for (config, _), directory in zip(ordered, owned, strict=True):
+        for (given, _), directory in zip(ordered, owned, strict=True):
+            config = given if is_leader() else given.replace(**UNWATCHED)
             monitor = Monitor(config, env, directory.path / "videos")
             stack.callback(monitor.close)
             with original_errors(batch):
-                runs.append(Run(config, batch, directory.path, resumed=directory.resumed, num_seeds=len(configs)))
+                run = Run(
+                    config,
+                    batch,
+                    directory.path,
+                    resumed=directory.resumed,
+                    num_seeds=len(configs),
+                    checkpoints=directory.checkpoints,
+                )
+                runs.append(run)
             runs[-1].open(monitor)
             stack.callback(runs[-1].close)
         progress = ProgressLine(runs[0].config, min(run.iteration for run in runs))
@@ -123,6 +148,7 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
     Raises:
         UserError: a directory that holds something, an environment that failed or a disk that is full.
     """
+    config = config.replace(env_groups=1)
     with own_directory(config, None) as directory:
         if {path.name for path in directory.path.iterdir()} != {LOCK}:
             raise ConfigError(f"--run_dir {directory.path}: it is not empty; name a new directory")
@@ -130,6 +156,27 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
             run = Run(config, env, directory.path, params=params)
         run.save()
     return directory.path
+
+
+def _layout(configs: Sequence[Config], env: Any, num_devices: int | None) -> Layout:
+    """The layout of a run's groups. Seeds side by side, `--debug` and a batch of environments have one."""
+    config = configs[0]
+    alone = {
+        f"--num_seeds {len(configs)}": len(configs) > 1,
+        "--debug": config.debug,
+        "`env`, a batch of environments,": isinstance(env, Environment),
+    }
+    reason = next((flag for flag, given in alone.items() if given), None)
+    if reason is None:
+        return make_layout(config, num_devices)
+    if config.env_groups > 1 or (num_devices or 1) > 1 or jax.process_count() > 1:
+        flag = f"--devices {num_devices}" if (num_devices or 1) > 1 else f"--env_groups {config.env_groups}"
+        raise ConfigError(f"{flag}: {reason} has one group of environments, on one device; leave one of them out")
+    return make_layout(config.replace(env_groups=1), 1)
+
+
+def _make_batch(config: Config, env: Any, layout: Layout) -> Any:
+    return make_env(config, env) if layout.num_groups == 1 else GroupedEnvironment(config, env, layout, gather)
 
 
 class _Loop:
@@ -172,7 +219,7 @@ class _Loop:
             run.watch(self._stop)  # makes up for what an interrupted session left out
         if self._training:
             step = self._compile()
-        while self._training and not self._stop:
+        while self._training and not any(gather(bool(self._stop))):
             updated = self._update(step)
             for run in updated:
                 run.watch(self._stop)
@@ -189,7 +236,7 @@ class _Loop:
             self._progress.say("debug: every result is checked, which is slow")
             return _of_one(checked_train_step(jax.jit(collect), jax.jit(learn), self._env.spec))
         if len(keys) == 1:
-            step = _of_one(compile_train_step(config, self._env, agent, states[0], keys[0]))
+            step = _of_one(compile_step(config, self._env, agent, states[0], keys[0]))
         else:
             step = compile_seeds_step(config, self._env, agent, states, keys)
         self._progress.say(f"compiled in {time.perf_counter() - started:.0f} s")

@@ -43,6 +43,7 @@ class HostEnvironment:
         timeout: seconds after which it counts as hanging if the batch doesn't answer a step or a reset, or if an
             environment can't be made or closed; None: never.
         send_final_obs: return the last observation of ended episodes too.
+        first_env: number of the first environment among all of the run.
 
     Raises:
         ConfigError: spaces that the agent can't take, or options that the environment refuses.
@@ -61,6 +62,7 @@ class HostEnvironment:
         asynchronous: bool = False,
         timeout: float | None = None,
         send_final_obs: bool = False,
+        first_env: int = 0,
     ) -> None:
         self.num_envs = num_envs
         self.failure: BaseException | None = None
@@ -92,7 +94,7 @@ class HostEnvironment:
                 asynchronous=asynchronous,
                 send_final_obs=send_final_obs,
             )
-            for indices in np.split(np.arange(num_envs), self.num_buffers)
+            for indices in np.split(first_env + np.arange(num_envs), self.num_buffers)
         ]
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:

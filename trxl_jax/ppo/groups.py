@@ -1,0 +1,163 @@
+"""Groups of environments, which devices share among them: how an iteration computes on groups and takes sums over them.
+
+A run's environments are divided into groups of equal size. Each group collects its own steps and contributes as many
+of them to every minibatch; gradients, moments and metrics are sums over groups, taken in their order. So the number of
+groups decides what a run computes, and the number of devices only who computes it: the same numbers, bit for bit.
+`Whole` is a single group, `Groups` several, inside a program that `jax.shard_map` runs on each device.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from trxl_jax.ppo.losses import normalise_advantage
+
+AXIS = "devices"
+"""Name of the mesh's axis."""
+
+
+class Grouping(Protocol):
+    """What the update must know of groups. A *stacked* tree has arrays [g, ...], one row for each group of a device."""
+
+    def each(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """A function of one group for each of this device's, from stacked trees to a stacked tree."""
+        ...
+
+    def keys(self, key: jax.Array) -> Any:
+        """Keys of this device's groups, stacked, from a key[] of all."""
+        ...
+
+    def mean(self, stacked: Any) -> Any:
+        """The mean of each array of float32 over all groups of all devices."""
+        ...
+
+    def whole(self, stacked: Any) -> Any:
+        """Arrays [g, T, n, ...] of all groups of all devices as [T, N, ...]."""
+        ...
+
+    def scanned(self, stacked: Any) -> Any:
+        """Arrays [g, K, ...] as [K, g, ...]."""
+        ...
+
+    def normalise(self, advantage: jax.Array) -> jax.Array:
+        """`losses.normalise_advantage` over all groups, from f32[g, ...]."""
+        ...
+
+
+class Whole:
+    """All environments in one group: a stacked tree is the group's own, without an axis. See `Grouping`."""
+
+    def each(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """What the function returns."""
+        return function(*stacked)
+
+    def keys(self, key: jax.Array) -> jax.Array:
+        """The key[]."""
+        return key
+
+    def mean(self, stacked: Any) -> Any:
+        """The tree [...] itself."""
+        return stacked
+
+    def whole(self, stacked: Any) -> Any:
+        """Arrays [T, N, ...] as they are."""
+        return stacked
+
+    def scanned(self, stacked: Any) -> Any:
+        """Arrays [K, ...] as they are."""
+        return stacked
+
+    def normalise(self, advantage: jax.Array) -> jax.Array:
+        """f32[...], normalised."""
+        return normalise_advantage(advantage)
+
+
+class Groups(NamedTuple):
+    """Groups over the devices of a mesh whose axis is `AXIS`. See `Grouping`.
+
+    A group's computations are the same program whichever device has it, and however many others there are on it: they
+    stand in a loop whose length the compiler can't know, between barriers that nothing is fused across.
+
+    Fields:
+        num_groups: of all devices; each device has equally many.
+        num_devices: devices.
+        num_local: i32[], num_groups / num_devices, as an argument of the program.
+    """
+
+    num_groups: int
+    num_devices: int
+    num_local: jax.Array
+
+    def each(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """See `Grouping`."""
+
+        def of_group(i: jax.Array) -> Any:
+            inputs = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), stacked)
+            return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(inputs)))
+
+        def step(i: jax.Array, results: Any) -> Any:
+            put = jax.lax.dynamic_update_index_in_dim
+            return jax.tree.map(lambda all_of_them, one: put(all_of_them, one, i, 0), results, of_group(i))
+
+        size = self.num_groups // self.num_devices
+        shapes = jax.eval_shape(of_group, jnp.int32(0))
+        empty = jax.tree.map(lambda leaf: _zeros((size, *leaf.shape), leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, self.num_local, step, empty)
+
+    def keys(self, key: jax.Array) -> jax.Array:
+        """key[g]."""
+        size = self.num_groups // self.num_devices
+        first = jax.lax.axis_index(AXIS) * size
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
+
+    def mean(self, stacked: Any) -> Any:
+        """See `Grouping`: each device adds up its part of the numbers, then all parts are gathered.
+
+        So a device sends what a reduction round a ring would, and sums have the same order everywhere.
+        """
+        rows = jax.vmap(lambda tree: ravel_pytree(tree)[0])(stacked)
+        one = jax.tree.map(lambda leaf: leaf[0], stacked)
+        length = rows.shape[1]
+        padded = jnp.pad(rows, ((0, 0), (0, -length % self.num_devices)))
+        parts = padded.reshape(len(rows), self.num_devices, -1).swapaxes(0, 1)
+        mine = jax.lax.all_to_all(parts, AXIS, 0, 0).reshape(self.num_groups, -1)
+        total = jax.lax.all_gather(jax.lax.optimization_barrier(_sum_of_rows(mine)) / self.num_groups, AXIS, tiled=True)
+        return ravel_pytree(one)[1](jax.lax.optimization_barrier(total)[:length])
+
+    def whole(self, stacked: Any) -> Any:
+        """See `Grouping`."""
+
+        def join(leaf: jax.Array) -> jax.Array:
+            gathered = jnp.moveaxis(jax.lax.all_gather(leaf, AXIS, tiled=True), 0, 1)
+            return gathered.reshape(gathered.shape[0], -1, *gathered.shape[3:])
+
+        return jax.lax.optimization_barrier(jax.tree.map(join, stacked))
+
+    def scanned(self, stacked: Any) -> Any:
+        """See `Grouping`."""
+        return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), stacked)
+
+    def normalise(self, advantage: jax.Array) -> jax.Array:
+        """See `Grouping`."""
+        gathered = jax.lax.optimization_barrier(jax.lax.all_gather(advantage, AXIS, tiled=True))
+        normalised = jax.lax.optimization_barrier(normalise_advantage(gathered))
+        size = len(advantage)
+        return jax.lax.dynamic_slice_in_dim(normalised, jax.lax.axis_index(AXIS) * size, size)
+
+
+def _sum_of_rows(rows: jax.Array) -> jax.Array:
+    """f32[G, P] to f32[P], first row first: a reduction's order is the compiler's to choose."""
+    total = rows[0]
+    for i in range(1, len(rows)):
+        total = total + rows[i]
+    return total
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Zeros, also of typed keys."""
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), shape)
+    return jnp.zeros(shape, dtype)

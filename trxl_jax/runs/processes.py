@@ -1,0 +1,124 @@
+"""Several processes that train one run: how they start, and how they tell each other what only one of them knows.
+
+All run the same loop. The first one, the leader, has the run's directory, prints, evaluates and films; the others write
+what they would log into a directory of their own that is thrown away.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError, UserError
+from trxl_jax.runs.directory import OwnedDirectory, own_directory
+
+
+class Processes(NamedTuple):
+    """What the command line says of processes.
+
+    Fields:
+        coordinator: HOST:PORT of the leader; None: what Slurm or a TPU pod sets.
+        process: number of this process.
+        processes: how many there are, or "auto"; None: a single one, which starts nothing.
+    """
+
+    coordinator: str | None = None
+    process: int | None = None
+    processes: int | str | None = None
+
+
+def start(processes: Processes) -> None:
+    """Joins the other processes; call it before anything else uses JAX.
+
+    Raises:
+        ConfigError: flags that don't fit together, or the coordinator doesn't answer.
+    """
+    coordinator, process, count = processes
+    if count is None:
+        if coordinator is not None or process is not None:
+            raise ConfigError(
+                "--processes: give the number of processes; with --processes auto Slurm or a TPU pod says"
+            )
+        return
+    if isinstance(count, int):
+        if coordinator is None or process is None:
+            missing = "coordinator" if coordinator is None else "process"
+            raise ConfigError(f"--processes {count}: --{missing} is missing; or write --processes auto under Slurm")
+        if not 0 <= process < count:
+            raise ConfigError(f"--process {process}: must be at least 0 and less than --processes {count}")
+    try:
+        jax.distributed.initialize(coordinator, count if isinstance(count, int) else None, process)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"--processes: the processes could not find each other: {reason}") from None
+
+
+def is_leader() -> bool:
+    """Whether this process is the first, or the only one."""
+    return jax.process_index() == 0
+
+
+def tell(value: Any = None) -> Any:
+    """What the leader passes, JSON; all processes must call it."""
+    if jax.process_count() == 1:
+        return value
+    return gather(value)[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process passes, JSON, in their order; all processes must call it."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(data)))).reshape(-1)
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(data)] = data
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+@contextmanager
+def shared_directory(config: Config, resume: Path | str | None) -> Iterator[OwnedDirectory]:
+    """As `own_directory` for the leader; for others a directory that is thrown away, and the leader's checkpoints.
+
+    Raises:
+        UserError: as `own_directory` of the leader does.
+    """
+    if is_leader():
+        with ExitStack() as stack:
+            try:
+                owned = stack.enter_context(own_directory(config, resume))
+            except UserError as error:
+                tell({"error": str(error)})
+                raise
+            tell({"resumed": owned.resumed, "checkpoints": str(owned.checkpoints)})
+            yield owned
+        return
+    told = tell()
+    if "error" in told:
+        raise UserError(f"process 0: {told['error']}")
+    with tempfile.TemporaryDirectory(prefix="trxl_jax_") as path:
+        yield OwnedDirectory(Path(path), told["resumed"], Path(told["checkpoints"]))
+
+
+def gather_groups(groups: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Trees of arrays, one for each group of a process, as those of all processes, in NumPy."""
+    if jax.process_count() == 1:
+        return groups
+    stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *groups)
+    every = multihost_utils.process_allgather(stacked)
+    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), every)
+    count = len(jax.tree.leaves(joined)[0])
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], joined) for i in range(count))
+
+
+def gather_shards(tree: Any) -> Any:
+    """A tree of arrays over all devices with all their numbers, in NumPy where other processes have some."""
+    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
