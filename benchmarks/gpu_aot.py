@@ -76,6 +76,7 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 _FREE = frozenset(("parameter", "tuple", "get-tuple-element", "constant", "bitcast", "after-all", "partition-id",
                    "replica-id", "opt-barrier", "copy-done", "async-done", "async-update"))  # fmt: skip
+_COLLECTIVE = r"(all-gather|all-to-all|all-reduce|reduce-scatter|collective-permute)(-start)?"
 
 
 @dataclasses.dataclass
@@ -87,12 +88,14 @@ class Block:
         gae: how many of them belong to GAE.
         rounds: how often it runs each time that its caller runs; None: the compiler doesn't know.
         inner: loops and branches.
+        collectives: the lines of those kernels by which devices exchange numbers.
     """
 
     kinds: Counter[str]
     gae: int = 0
     rounds: int | None = 1
     inner: "list[Block]" = dataclasses.field(default_factory=list)
+    collectives: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def kernels(self) -> int:
@@ -146,6 +149,8 @@ def _read_block(computations: dict[str, list[str]], name: str) -> Block:
         if kind in ("while", "conditional", "call", "async-start"):
             block.inner += [_called(computations, line, called) for called in _callees(kind, line)]
             continue
+        if re.fullmatch(_COLLECTIVE, kind):
+            block.collectives.append(line)
         if kind == "custom-call":
             kind = _attribute("custom_call_target", line)
         elif kind == "fusion" and (library := re.search(r'"kind":"(__\w+)"', line)):

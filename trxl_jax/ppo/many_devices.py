@@ -62,11 +62,17 @@ def place(states: tuple[TrainState, Any], env: Environment) -> tuple[TrainState,
     if not isinstance(env, GroupedEnvironment):
         return states
     train_state, rollouts = states
-    mesh = _mesh(env.layout)
-    placed = jax.tree.map(partial(_put, NamedSharding(mesh, P())), train_state)
+    everywhere, by_group = shardings(env.layout)
+    placed = jax.tree.map(partial(_put, everywhere), train_state)
     if env.on_host:
         return placed, jax.device_put(rollouts, jax.local_devices()[0])
-    return placed, jax.tree.map(partial(_put, NamedSharding(mesh, P(AXIS))), rollouts)
+    return placed, jax.tree.map(partial(_put, by_group), rollouts)
+
+
+def shardings(layout: Layout) -> tuple[NamedSharding, NamedSharding]:
+    """Of arrays that are the same everywhere, and of stacked ones."""
+    mesh = _mesh(layout)
+    return NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
 
 def local_copy(tree: Any) -> Any:
@@ -82,6 +88,15 @@ def compile_step(
         return compile_train_step(config, env, agent, states, key)
     if env.on_host:
         return _compile_on_host(config, env, agent, states, key)
+    num_local = jnp.int32(env.layout.groups_per_device)
+    compiled = lower_step(config, env, agent, states, key).compile(compiler_options(config, agent))
+    return lambda train_state, rollouts, key: compiled(train_state, rollouts, key, num_local)
+
+
+def lower_step(
+    config: Config, env: GroupedEnvironment, agent: ActorCritic, states: tuple[TrainState, Any], key: jax.Array
+) -> jax.stages.Lowered:
+    """An iteration of groups on the device for states with these shapes and shardings and a key[], not compiled."""
     collect, learn = make_collect_and_learn(config, env.groups[0], agent)
 
     def step(train_state: TrainState, rollouts: Any, key: jax.Array, num_local: jax.Array) -> Any:
@@ -93,9 +108,7 @@ def compile_step(
         return train_state, rollouts, TrainOutput(metrics, groups.whole(collected.episode))
 
     program = _spread(step, env.layout, (P(), P(AXIS), P(), P()), (P(), P(AXIS), P()))
-    num_local = jnp.int32(env.layout.groups_per_device)
-    compiled = program.lower(*states, key, num_local).compile(compiler_options(config, agent))
-    return lambda train_state, rollouts, key: compiled(train_state, rollouts, key, num_local)
+    return program.lower(*states, key, jax.ShapeDtypeStruct((), jnp.int32))
 
 
 def _compile_on_host(
@@ -144,7 +157,7 @@ def _mesh(layout: Layout) -> Mesh:
 
 def _stacked(local: Sequence[Any], layout: Layout) -> Any:
     """Trees of this process's groups as one stacked tree over all devices."""
-    sharding, size = NamedSharding(_mesh(layout), P(AXIS)), layout.groups_per_device
+    (_, sharding), size = shardings(layout), layout.groups_per_device
     devices = [device for device in layout.devices if device.process_index == jax.process_index()]
 
     def stack(*leaves: jax.Array) -> jax.Array:
