@@ -138,10 +138,22 @@ def flags_of(kind: type) -> set[str]:
 
 
 OTHER_FLAGS = {
-    *("resume", "num_seeds", "help", "flags", "no-clip_vloss", "no-norm_adv"),  # of train.py, and of its usage
+    *(
+        "resume",
+        "num_seeds",
+        "devices",
+        "coordinator",
+        "process",
+        "processes",
+        "help",
+        "flags",
+        "no-clip_vloss",
+        "no-norm_adv",
+    ),  # of train.py, and of its usage
     *("metric", "group_by", "csv", "smooth"),  # of plot
     *("original", "original_python", "iterations", "batches", "repeats", "host_episodes", "only"),  # of measurements
     *("no-deps", "wheel-dir"),  # of pip
+    *("worker", "command"),  # of gcloud
     *("cuda", "torch_deterministic", "save_model"),  # of the original
 }
 

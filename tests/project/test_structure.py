@@ -27,6 +27,7 @@ ENVS = (
     "host",
     "device",
     "registry",
+    "groups",
 )
 
 

@@ -123,11 +123,11 @@ class GroupedEnvironment:
         return next((env.failure for env in self.groups if env.failure is not None), None)
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
-        """Only a group can be reset."""
+        """Only a group can be reset, with a key[]."""
         raise NotImplementedError("groups are reset one by one")
 
     def step(self, env_state: Any, action: jax.Array) -> tuple[Any, Any]:
-        """Only a group can be stepped."""
+        """Only a group can be stepped, by actions [N, C]."""
         raise NotImplementedError("groups are stepped one by one")
 
     def pop_episode_results(self, episode: EpisodeStats) -> list[EpisodeResult]:

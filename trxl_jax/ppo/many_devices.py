@@ -125,21 +125,22 @@ def _compile_on_host(
 
     def learn_from(train_state: TrainState, collected: Rollout, key: jax.Array, num_local: jax.Array) -> Any:
         groups = Groups(layout.num_groups, len(layout.devices), num_local)
-        train_state, metrics = learn(train_state, collected, key, groups)
+        _, update_key = iteration_keys(key, train_state.iteration)
+        train_state, metrics = learn(train_state, collected, update_key, groups)
         return train_state, TrainOutput(metrics, groups.whole(collected.episode))
 
     program = _spread(learn_from, layout, (P(), P(AXIS), P(), P()), (P(), P()))
 
     def step(train_state: TrainState, rollouts: Sequence[RolloutState], key: jax.Array) -> Any:
         acting = local_copy(train_state)
-        rollout_key, update_key = iteration_keys(key, acting.iteration)
+        rollout_key, _ = iteration_keys(key, acting.iteration)
         keys = [jax.random.fold_in(rollout_key, i) for i in layout.local_groups]
         results = [
-            jax.block_until_ready(collect(acting, state, key))
-            for collect, state, key in zip(collects, rollouts, keys, strict=True)
+            jax.block_until_ready(collect(acting, state, group_key))
+            for collect, state, group_key in zip(collects, rollouts, keys, strict=True)
         ]
         collected = _stacked([of_group for _, of_group in results], layout)
-        train_state, output = program(train_state, collected, update_key, num_local)
+        train_state, output = program(train_state, collected, key, num_local)
         return train_state, tuple(state for state, _ in results), output
 
     return step

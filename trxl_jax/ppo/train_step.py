@@ -5,6 +5,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -127,18 +128,13 @@ def make_collect_and_learn(
             train_state, metrics = update(
                 agent, optimizer, config, train_state, collected, advantage, returns, key, loss, groups
             )
-        train_state = dataclasses.replace(
-            train_state, params=with_rollout(agent, train_state.params, collected, groups)
-        )
+        params = with_rollout(agent, train_state.params, collected, groups)
+        train_state = dataclasses.replace(train_state, params=params)
         if agent.normalization.rewards:
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
-            newest = train_state
-
-            def staleness(collected: Rollout) -> Metrics:
-                return log_staleness(agent, newest.params, collected, config, newest.iteration)
-
-            metrics |= groups.mean(groups.each(staleness, collected))
+            now = {"config": config, "iteration": train_state.iteration}
+            metrics |= groups.mean(groups.each(partial(log_staleness, agent, train_state.params, **now), collected))
         mask = agent.mask_of(collected.observations.obs)
         if mask is not None:
             metrics |= {EMPTY_MASKS: count_empty(groups.whole(mask), agent.spec.action)}

@@ -189,43 +189,30 @@ def update(
         The train state one iteration on, with the moments that it had, and means over the minibatches that ran.
     """
     learning_rate, ent_coef = annealed(config, train_state.iteration)
-    num_steps, num_envs = rollout.transitions.reward.shape[-2:]
-    prepare = partial(agent.apply, method="prepare")
     learned, fixed = split(train_state.params)
-    anew = agent.core.prepares_with_parameters
-    acted = rollout.memory if anew else groups.each(partial(prepare, train_state.params), rollout.memory)
+    memory_of = _Memory(agent, config, fixed)
+    acted = groups.each(partial(memory_of.ready, learned), rollout.memory)
     form, scan, unit = _formulation(agent, optimizer, learned, learning_rate)
 
-    def refreshed(params: Any, rollout: Rollout) -> Any:
-        memory = recompute_memory(agent, params | fixed, rollout, config)
-        return memory if anew else prepare(params | fixed, memory)
-
     def loss_fn(params: Any, batch: Minibatch, memory: Any) -> tuple[jax.Array, Metrics]:
-        prepared = prepare(params | fixed, memory) if anew else memory
-        return loss(agent, params | fixed, batch, prepared, config, ent_coef)
+        return loss(agent, params | fixed, batch, memory_of.in_minibatch(params, memory), config, ent_coef)
 
-    def deal(key: jax.Array) -> Segments:
-        sizes = num_envs, num_steps, config.num_minibatches, config.segment_length
-        return groups.scanned(groups.each(lambda key: minibatch_segments(key, *sizes), groups.keys(key)))
+    def gradients(params: Any, rollout: Rollout, memory: Any, segments: Segments, steps: MinibatchSteps) -> Any:
+        batch = Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, memory)
+        return form.flatten(grads), metrics
 
     def run_epoch(learner: _Learner, epoch: _Epoch) -> tuple[_Learner, Metrics]:
         memory = acted
         if epoch.number is not None:
-            anew_under = partial(refreshed, form.unflatten(learner.params))
-            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: groups.each(anew_under, rollout))
-        minibatches, steps_of = _minibatches(agent, config, rollout, advantage, returns, deal(epoch.key), groups)
+            anew = partial(memory_of.refreshed, form.unflatten(learner.params))
+            memory = jax.lax.cond(epoch.number == 0, lambda: acted, lambda: groups.each(anew, rollout))
+        minibatches, take = _minibatches(agent, config, rollout, advantage, returns, epoch.key, groups)
         corrections = _corrections(optimizer, form, learner, config.num_minibatches)
 
         def minibatch_step(learner: _Learner, inputs: tuple[Any, Any]) -> tuple[_Learner, Metrics]:
-            segments, steps = steps_of(inputs[0])
-            params = form.unflatten(learner.params, unit)
-
-            def gradients(rollout: Rollout, memory: Any, segments: Segments, steps: MinibatchSteps) -> Any:
-                batch = Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
-                grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, memory)
-                return form.flatten(grads), metrics
-
-            grads, metrics = groups.mean(groups.each(gradients, rollout, memory, segments, steps))
+            of_params = partial(gradients, form.unflatten(learner.params, unit))
+            grads, metrics = groups.mean(groups.each(of_params, rollout, memory, *take(inputs[0])))
             learner, norm = _take_step(optimizer, config, learner, grads, learning_rate, inputs[1])
             return learner, metrics | {"losses/grad_norm": norm}
 
@@ -243,16 +230,48 @@ def update(
     return TrainState(form.unflatten(learner.params) | fixed, opt_state, train_state.iteration + 1), means
 
 
+class _Memory(NamedTuple):
+    """How learning gets at the memory of a rollout.
+
+    Fields:
+        agent: the model.
+        config: sizes.
+        fixed: the agent's variables that aren't learned.
+    """
+
+    agent: ActorCritic
+    config: Config
+    fixed: Any
+
+    def ready(self, params: Any, record: Any) -> Any:
+        """What all minibatches share: the record, prepared unless that depends on parameters that they change."""
+        return record if self.agent.core.prepares_with_parameters else self._prepared(params, record)
+
+    def refreshed(self, params: Any, rollout: Rollout) -> Any:
+        """The same of the record that acting would have left under these parameters."""
+        return self.ready(params, recompute_memory(self.agent, params | self.fixed, rollout, self.config))
+
+    def in_minibatch(self, params: Any, ready: Any) -> Any:
+        """What `ActorCritic.prepare` makes of the record, under a minibatch's parameters."""
+        return self._prepared(params, ready) if self.agent.core.prepares_with_parameters else ready
+
+    def _prepared(self, params: Any, record: Any) -> Any:
+        return self.agent.apply(params | self.fixed, record, method="prepare")
+
+
 def _minibatches(
     agent: ActorCritic,
     config: Config,
     rollout: Rollout,
     advantage: jax.Array,
     returns: jax.Array,
-    segments: Segments,
+    key: jax.Array,
     groups: Grouping,
 ) -> tuple[Any, Callable[[Any], tuple[Segments, MinibatchSteps]]]:
     """What an epoch scans over, arrays [num_minibatches, ...], and what makes a minibatch of one row of it."""
+    num_steps, num_envs = rollout.transitions.reward.shape[-2:]
+    sizes = num_envs, num_steps, config.num_minibatches, config.segment_length
+    segments = groups.scanned(groups.each(lambda key: minibatch_segments(key, *sizes), groups.keys(key)))
 
     def steps(segments: Segments) -> MinibatchSteps:
         taken = groups.each(take_steps, rollout, advantage, returns, segments)

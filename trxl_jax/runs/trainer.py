@@ -26,7 +26,7 @@ from trxl_jax.ppo.train_step import (
 )
 from trxl_jax.ppo.update import TrainState
 from trxl_jax.runs.debug import checked_train_step
-from trxl_jax.runs.directory import LOCK, own_directory
+from trxl_jax.runs.directory import LOCK, OwnedDirectory, own_directory
 from trxl_jax.runs.monitor import UNWATCHED, Monitor
 from trxl_jax.runs.processes import gather, is_leader, shared_directory
 from trxl_jax.runs.progress import ProgressLine, opening_lines
@@ -115,16 +115,7 @@ def train_seeds(
             config = given if is_leader() else given.replace(**UNWATCHED)
             monitor = Monitor(config, env, directory.path / "videos")
             stack.callback(monitor.close)
-            with original_errors(batch):
-                run = Run(
-                    config,
-                    batch,
-                    directory.path,
-                    resumed=directory.resumed,
-                    num_seeds=len(configs),
-                    checkpoints=directory.checkpoints,
-                )
-                runs.append(run)
+            runs.append(_make_run(config, batch, directory, len(configs)))
             runs[-1].open(monitor)
             stack.callback(runs[-1].close)
         progress = ProgressLine(runs[0].config, min(run.iteration for run in runs))
@@ -173,6 +164,12 @@ def _layout(configs: Sequence[Config], env: Any, num_devices: int | None) -> Lay
         flag = f"--devices {num_devices}" if (num_devices or 1) > 1 else f"--env_groups {config.env_groups}"
         raise ConfigError(f"{flag}: {reason} has one group of environments, on one device; leave one of them out")
     return make_layout(config.replace(env_groups=1), 1)
+
+
+def _make_run(config: Config, batch: Environment, directory: OwnedDirectory, num_seeds: int) -> Run:
+    path, resumed, checkpoints = directory
+    with original_errors(batch):
+        return Run(config, batch, path, resumed=resumed, num_seeds=num_seeds, checkpoints=checkpoints)
 
 
 def _make_batch(config: Config, env: Any, layout: Layout) -> Any:
