@@ -150,7 +150,8 @@ class GroupedEnvironment:
             return self.groups[0].restore(snapshot)
         local = self.layout.local_groups
         obs = [env.restore(snapshot["groups"][i]) for i, env in zip(local, self.groups, strict=True)]
-        return None if any(shown is None for shown in obs) else tuple(obs)
+        succeeded = all(shown is not None for shown in obs)
+        return tuple(obs) if all(self._gather(succeeded)) else None
 
     def close(self) -> None:
         """Closes all groups."""

@@ -104,7 +104,7 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
     if not (path / _STATE).is_dir() or not (path / _RUN).is_dir():
         raise CheckpointError(f"{path} is not a complete checkpoint of trxl_jax; remove it to use an earlier one")
     checksums.verify(path)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_key_data(target))
+    abstract = jax.tree.map(_like, _with_key_data(target))
 
     def read() -> tuple[Any, dict[str, Any]]:
         with _manager(path.parent, None) as manager:
@@ -174,7 +174,10 @@ def _read(path: Path, call: Callable[[ocp.Checkpointer, Path, Any], Any]) -> Any
 
     def read() -> Any:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        with _plain(path) as plain, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with (
+            _plain(path) as plain,
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**_processes()), **_processes()) as checkpointer,
+        ):
             stored = checkpointer.metadata(plain / _STATE).item_metadata.tree  # (train state, rollout state)
             for leaf in jax.tree.leaves(stored):
                 if math.prod(leaf.storage.chunk_shape) > math.prod(leaf.shape):
@@ -245,9 +248,24 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
 @contextmanager
 def _manager(directory: Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every step of a save, and every error
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, **_alone())
     with _plain(directory) as plain, ocp.CheckpointManager(plain, options=options) as manager:
         yield manager
+
+
+def _alone() -> dict[str, Any]:
+    """Options for a process that trains with others: it saves and restores by itself, as `run.py` arranges."""
+    if jax.process_count() == 1:
+        return {}
+    return {"create": False, **_processes()}
+
+
+def _processes() -> dict[str, Any]:
+    if jax.process_count() == 1:
+        return {}
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
+    return {"multiprocessing_options": alone}
 
 
 @contextmanager
@@ -266,6 +284,11 @@ def _plain(directory: Path) -> Iterator[Path]:
 def _reason(error: Exception) -> str:
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _like(leaf: jax.Array) -> Any:
+    """What an array is to be restored to: one like it, or if other processes train too, NumPy."""
+    return ocp.utils.to_shape_dtype_struct(leaf) if jax.process_count() == 1 else np.zeros(leaf.shape, leaf.dtype)
 
 
 def _is_key(leaf: Any) -> bool:

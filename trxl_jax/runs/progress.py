@@ -26,12 +26,12 @@ class ProgressLine:
     Of several runs it shows the mean of each number, and the range of their returns.
     """
 
-    def __init__(self, config: Config, iteration: int) -> None:
+    def __init__(self, config: Config, iteration: int, *, quiet: bool = False) -> None:
         self._total = config.num_iterations * config.batch_size
-        self._console = Console(file=LastingStream(sys.stdout))
+        self._console = Console(file=LastingStream(sys.stdout), quiet=quiet)
         self._printed = -math.inf
         self._progress: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not quiet:
             self._progress = Progress(
                 TextColumn("{task.completed:>11,.0f} / {task.total:,.0f} steps"),
                 BarColumn(bar_width=None),

@@ -301,7 +301,8 @@ class Run:
         shown = (
             tuple(group.obs for group in state) if isinstance(obs, tuple) else state.obs if obs is not None else None
         )
-        return not self.env.on_host or (obs is not None and _are_equal(obs, shown))
+        succeeded = not self.env.on_host or (obs is not None and _are_equal(obs, shown))
+        return all(processes.gather(succeeded))
 
     def _place(self) -> None:
         states = place((self.train_state, self.rollout_state), self.env)
@@ -330,8 +331,8 @@ class Run:
         if jax.process_count() == 1:
             return train_state, rollout_state
         if isinstance(rollout_state, tuple):
-            return local_copy(train_state), processes.gather_groups(rollout_state)
-        return local_copy(train_state), processes.gather_shards(rollout_state)
+            return processes.in_numpy(local_copy(train_state)), processes.gather_groups(rollout_state)
+        return processes.in_numpy(local_copy(train_state)), processes.gather_shards(rollout_state)
 
 
 def _are_equal(obs: Any, others: Any) -> bool:

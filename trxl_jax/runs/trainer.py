@@ -118,7 +118,7 @@ def train_seeds(
             runs.append(_make_run(config, batch, directory, len(configs)))
             runs[-1].open(monitor)
             stack.callback(runs[-1].close)
-        progress = ProgressLine(runs[0].config, min(run.iteration for run in runs))
+        progress = ProgressLine(runs[0].config, min(run.iteration for run in runs), quiet=not is_leader())
         stack.callback(progress.stop)
         return _Loop(runs, batch, progress, stop).run()
 
@@ -204,8 +204,12 @@ class _Loop:
             raise
         if self._diverged and not self._stop:
             raise Divergence("; ".join(self._diverged.values()))
-        received = self._stop.received[0] if self._stop else None
+        received = self._received()
         return [run.result(received) for run in self._runs]
+
+    def _received(self) -> int | None:
+        """The first signal that this process, or another one that trains the run, has received."""
+        return next((number for numbers in gather(self._stop.received[:1]) for number in numbers), None)
 
     @property
     def _training(self) -> list[Run]:
@@ -216,7 +220,7 @@ class _Loop:
             run.watch(self._stop)  # makes up for what an interrupted session left out
         if self._training:
             step = self._compile()
-        while self._training and not any(gather(bool(self._stop))):
+        while self._training and self._received() is None:
             updated = self._update(step)
             for run in updated:
                 run.watch(self._stop)
