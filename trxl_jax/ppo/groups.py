@@ -30,8 +30,8 @@ class Grouping(Protocol):
         """Keys of this device's groups, stacked, from a key[] of all."""
         ...
 
-    def mean(self, stacked: Any) -> Any:
-        """The mean of each array of float32 over all groups of all devices."""
+    def mean(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """The mean over all groups of all devices of what a function of one group returns, a tree of float32."""
         ...
 
     def whole(self, stacked: Any) -> Any:
@@ -58,9 +58,9 @@ class Whole:
         """The key[]."""
         return key
 
-    def mean(self, stacked: Any) -> Any:
-        """The tree [...] itself."""
-        return stacked
+    def mean(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """What the function returns."""
+        return function(*stacked)
 
     def whole(self, stacked: Any) -> Any:
         """Arrays [T, N, ...] as they are."""
@@ -113,19 +113,27 @@ class Groups(NamedTuple):
         first = jax.lax.axis_index(AXIS) * size
         return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
 
-    def mean(self, stacked: Any) -> Any:
+    def mean(self, function: Callable[..., Any], *stacked: Any) -> Any:
         """See `Grouping`: each device adds up its part of the numbers, then all parts are gathered.
 
         So a device sends what a reduction round a ring would, and sums have the same order everywhere.
         """
-        rows = jax.vmap(lambda tree: ravel_pytree(tree)[0])(stacked)
-        one = jax.tree.map(lambda leaf: leaf[0], stacked)
+        # As one array already where it is computed: layouts of arrays differ with what is done to them, and layouts
+        # decide how products add up.
+        rows = self.each(lambda *inputs: ravel_pytree(function(*inputs))[0], *stacked)
+        one = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], stacked))
         length = rows.shape[1]
-        padded = jnp.pad(rows, ((0, 0), (0, -length % self.num_devices)))
+        padded = jnp.pad(rows, ((0, 0), (0, -length % self.num_groups)))
         parts = padded.reshape(len(rows), self.num_devices, -1).swapaxes(0, 1)
         mine = jax.lax.all_to_all(parts, AXIS, 0, 0).reshape(self.num_groups, -1)
-        total = jax.lax.all_gather(jax.lax.optimization_barrier(_sum_of_rows(mine)) / self.num_groups, AXIS, tiled=True)
-        return ravel_pytree(one)[1](jax.lax.optimization_barrier(total)[:length])
+
+        def add(i: jax.Array, total: jax.Array) -> jax.Array:
+            return total + mine[i] / self.num_groups
+
+        # In a loop like that of `each`: what would be fused with the sum depends on whether there is a gathering.
+        total = jax.lax.fori_loop(0, self.num_local * self.num_devices, add, jnp.zeros_like(mine[0]))
+        whole = jax.lax.all_gather(total, AXIS, tiled=True)[:length]
+        return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), one))[1](whole)
 
     def whole(self, stacked: Any) -> Any:
         """See `Grouping`."""
@@ -146,14 +154,6 @@ class Groups(NamedTuple):
         normalised = jax.lax.optimization_barrier(normalise_advantage(gathered))
         size = len(advantage)
         return jax.lax.dynamic_slice_in_dim(normalised, jax.lax.axis_index(AXIS) * size, size)
-
-
-def _sum_of_rows(rows: jax.Array) -> jax.Array:
-    """f32[G, P] to f32[P], first row first: a reduction's order is the compiler's to choose."""
-    total = rows[0]
-    for i in range(1, len(rows)):
-        total = total + rows[i]
-    return total
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> jax.Array:

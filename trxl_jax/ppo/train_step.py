@@ -134,7 +134,7 @@ def make_collect_and_learn(
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
             now = {"config": config, "iteration": train_state.iteration}
-            metrics |= groups.mean(groups.each(partial(log_staleness, agent, train_state.params, **now), collected))
+            metrics |= groups.mean(partial(log_staleness, agent, train_state.params, **now), collected)
         mask = agent.mask_of(collected.observations.obs)
         if mask is not None:
             metrics |= {EMPTY_MASKS: count_empty(groups.whole(mask), agent.spec.action)}

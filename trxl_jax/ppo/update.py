@@ -212,7 +212,7 @@ def update(
 
         def minibatch_step(learner: _Learner, inputs: tuple[Any, Any]) -> tuple[_Learner, Metrics]:
             of_params = partial(gradients, form.unflatten(learner.params, unit))
-            grads, metrics = groups.mean(groups.each(of_params, rollout, memory, *take(inputs[0])))
+            grads, metrics = groups.mean(of_params, rollout, memory, *take(inputs[0]))
             learner, norm = _take_step(optimizer, config, learner, grads, learning_rate, inputs[1])
             return learner, metrics | {"losses/grad_norm": norm}
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from trxl_jax.agent.cores import segments
 from trxl_jax.agent.cores.segments import Energies, OwnEntries
+from trxl_jax.agent.cores.softmax import softmax
 from trxl_jax.agent.initializers import torch_bias, torch_default
 from trxl_jax.agent.numerics import Numerics
 
@@ -52,7 +53,7 @@ def attend(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     energy = product("nqhd,nhsd->nhqs", query.astype(slots.dtype), slots)
     # A finite mask, so that a row without a visible slot has no NaN.
-    weights = jax.nn.softmax(jnp.where(visible[:, None], energy, _MASKED), axis=-1)
+    weights = softmax(jnp.where(visible[:, None], energy, _MASKED))
     return product("nhqs,nhsd->nqhd", weights.astype(slots.dtype), slots), weights
 
 
@@ -111,7 +112,7 @@ def attend_single_query(query: jax.Array, slots: jax.Array, visible: jax.Array) 
 
 def _attend_single_query_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
     energy = jnp.einsum("nhsd,nqhd->nhs", slots, query)
-    weights = jax.nn.softmax(jnp.where(visible, energy, _MASKED), axis=-1)
+    weights = softmax(jnp.where(visible, energy, _MASKED))
     return jnp.einsum("nhs,nhsd->nhd", weights, slots)[:, None], (weights, slots)
 
 
@@ -131,7 +132,7 @@ def loops_over_environments(num_queries: int, num_slots: int, head_dim: int) -> 
 
 
 def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
-    return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
+    return softmax(jnp.where(visible, query @ slots.T, _MASKED))
 
 
 def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array, *rest: jax.Array) -> jax.Array:

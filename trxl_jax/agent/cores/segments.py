@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trxl_jax.agent.cores.softmax import softmax
+
 _MASKED = -1e30  # finite, so that a row without anything visible has no NaN
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -64,7 +66,7 @@ def own_energy(query: jax.Array, keys: jax.Array, segment_length: int) -> jax.Ar
 def joint_softmax(*parts: Energies) -> list[jax.Array]:
     """Weights f32[N, H, Q, X] of each part, 0 where hidden; together they sum to 1, or to 0 if all is hidden."""
     masked = [jnp.where(part.visible[:, None], part.energy, _MASKED) for part in parts]
-    weights = jax.nn.softmax(jnp.concatenate(masked, axis=-1), axis=-1)
+    weights = softmax(jnp.concatenate(masked, axis=-1))
     ends = np.cumsum([part.energy.shape[-1] for part in parts])[:-1]
     return [w * part.visible[:, None] for w, part in zip(jnp.split(weights, ends, axis=-1), parts, strict=True)]
 
