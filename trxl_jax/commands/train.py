@@ -140,11 +140,12 @@ def main(flags: Sequence[str]) -> int:
     """Trains; returns 0, or 128 plus the signal number if stopped by a signal."""
     # Imported here because it takes seconds.
     from trxl_jax.runs.processes import Processes, is_leader, start
-    from trxl_jax.runs.progress import closing_lines
-    from trxl_jax.runs.trainer import train_seeds
 
     arguments = parse(flags)
     start(Processes(arguments.coordinator, arguments.process, arguments.processes))
+    from trxl_jax.runs.progress import closing_lines  # after that: a module that they import uses a device
+    from trxl_jax.runs.trainer import train_seeds
+
     results = train_seeds(
         arguments.configs,
         resume=arguments.resume,

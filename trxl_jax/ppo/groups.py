@@ -93,19 +93,24 @@ class Groups(NamedTuple):
 
     def each(self, function: Callable[..., Any], *stacked: Any) -> Any:
         """See `Grouping`."""
-
-        def of_group(i: jax.Array) -> Any:
-            inputs = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), stacked)
-            return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(inputs)))
-
-        def step(i: jax.Array, results: Any) -> Any:
-            put = jax.lax.dynamic_update_index_in_dim
-            return jax.tree.map(lambda all_of_them, one: put(all_of_them, one, i, 0), results, of_group(i))
-
         size = self.num_groups // self.num_devices
-        shapes = jax.eval_shape(of_group, jnp.int32(0))
+
+        def inputs_of(i: jax.Array | int) -> Any:
+            at = jnp.minimum(i, size - 1)
+            return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, at, keepdims=False), stacked)
+
+        # Carried from the round before, so that taking them apart isn't fused with what the function does.
+        def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            inputs, results = carry
+            result = jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(inputs)))
+            put = jax.lax.dynamic_update_index_in_dim
+            results = jax.tree.map(lambda all_of_them, one: put(all_of_them, one, i, 0), results, result)
+            return inputs_of(i + 1), results
+
+        first = inputs_of(0)
+        shapes = jax.eval_shape(function, *first)
         empty = jax.tree.map(lambda leaf: _zeros((size, *leaf.shape), leaf.dtype), shapes)
-        return jax.lax.fori_loop(0, self.num_local, step, empty)
+        return jax.lax.fori_loop(0, self.num_local, step, (first, empty))[1]
 
     def keys(self, key: jax.Array) -> jax.Array:
         """key[g]."""
