@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pictures_on_host": {"env_id": "MysteryPath-Grid-v0", "num_steps": 8, "total_timesteps": 128,
                          "reconstruction_coef": 0.1},
 }  # fmt: skip
-EVERYDAY = ("transformer", "on_host")
+EVERYDAY = ("transformer",)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,8 @@ def test_same_bits_on_any_number_of_devices(kind: str, tmp_path: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, params_of(tmp_path / str(count)), params)
 
 
-@pytest.mark.parametrize("kind", ["transformer", pytest.param("on_host", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["transformer", "on_host"])
 def test_checkpoint_goes_on_with_another_number_of_devices(kind: str, tmp_path: Path) -> None:
     config = SMALL | KINDS[kind]
     train_on(tmp_path, config, 1, "4:256")
@@ -58,7 +59,8 @@ def test_checkpoint_goes_on_with_another_number_of_devices(kind: str, tmp_path: 
     jax.tree.map(np.testing.assert_array_equal, params_of(tmp_path / "2"), params_of(tmp_path / "1"))
 
 
-@pytest.mark.parametrize("flags", [DEVICE, pytest.param(HOST, marks=pytest.mark.slow)], ids=["device", "host"])
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [DEVICE, HOST], ids=["device", "host"])
 def test_two_processes(flags: list[str], tmp_path: Path) -> None:
     flags = [*flags, "--num_envs", "4", "--env_groups", "2", "--total_timesteps", "256"]
     assert finish(start_processes([*flags, "--run_dir", str(tmp_path / "two")])) == [0, 0]
@@ -79,6 +81,7 @@ def test_two_processes(flags: list[str], tmp_path: Path) -> None:
     assert len(rows(tmp_path / "one")) == 6
 
 
+@pytest.mark.slow
 def test_leader_refuses_for_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     processes = start_processes([*DEVICE, "--num_envs", "4", "--run_dir", str(tmp_path / "file")])
