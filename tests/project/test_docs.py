@@ -138,20 +138,11 @@ def flags_of(kind: type) -> set[str]:
 
 
 OTHER_FLAGS = {
-    *(
-        "resume",
-        "num_seeds",
-        "devices",
-        "coordinator",
-        "process",
-        "processes",
-        "help",
-        "flags",
-        "no-clip_vloss",
-        "no-norm_adv",
-    ),  # of train.py, and of its usage
+    *("resume", "num_seeds", "help", "flags", "no-clip_vloss", "no-norm_adv"),  # of train.py, and of its usage
+    *("devices", "coordinator", "process", "processes"),
     *("metric", "group_by", "csv", "smooth"),  # of plot
-    *("original", "original_python", "iterations", "batches", "repeats", "host_episodes", "only"),  # of measurements
+    *("original", "original_python", "original_minibatches", "iterations", "batches"),  # of measurements
+    *("repeats", "host_episodes", "only"),
     *("no-deps", "wheel-dir"),  # of pip
     *("worker", "command"),  # of gcloud
     *("cuda", "torch_deterministic", "save_model"),  # of the original
