@@ -54,6 +54,8 @@ T_MAZE = ("tests/envs/test_t_maze.py",)
 POPGYM = ("tests/envs/popgym/test_replays.py",)
 POPGYM_DRAWS = ("tests/envs/popgym/test_distributions.py",)
 POPGYM_RESETS = ("tests/envs/popgym/test_contract.py",)
+GROUPS = ("tests/ppo/test_groups.py",)
+DEVICES = ("tests/runs/test_devices.py",)
 
 MUTANTS = [
     # The update.
@@ -997,5 +999,26 @@ MUTANTS = [
         "(self._start)(terminated | truncated,",
         "(self._start)(terminated | True,",
         POPGYM_RESETS,
+    ),
+    Mutant(
+        "groups: the same random numbers on every device",
+        "ppo/groups.py",
+        "first + jnp.arange(size)",
+        "jnp.arange(size)",
+        DEVICES,
+    ),
+    Mutant(
+        "groups: a device learns from its first group only",
+        "ppo/groups.py",
+        "return inputs_of(i + 1), results",
+        "return inputs_of(0), results",
+        GROUPS,
+    ),
+    Mutant(
+        "groups: advantages are normalised by group",
+        "ppo/groups.py",
+        "jax.lax.optimization_barrier(normalise_advantage(gathered))",
+        "jax.lax.optimization_barrier(jax.vmap(normalise_advantage)(gathered))",
+        GROUPS,
     ),
 ]
