@@ -17,10 +17,11 @@ from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.agent.cores.cache import CachedStates
 from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.ppo.advantages import gae
+from trxl_jax.ppo.losses import normalise_advantage
 from trxl_jax.ppo.minibatch import Segments, forward_minibatch, take_minibatch
 from trxl_jax.ppo.observations import PlainArray, RolloutObservations, SharedFrames
 from trxl_jax.ppo.rollout import Rollout, Transition
-from trxl_jax.ppo.update import apply_gradients, make_optimizer, normalise_advantage, ppo_loss
+from trxl_jax.ppo.update import apply_gradients, make_optimizer, ppo_loss
 
 pytestmark = pytest.mark.compiled_as_for_users
 

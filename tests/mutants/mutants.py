@@ -63,15 +63,15 @@ MUTANTS = [
     Mutant(
         "the memory is never refreshed",
         "ppo/update.py",
-        "lambda: refreshed(form.unflatten(learner.params))",
+        "lambda: groups.each(anew, rollout)",
         "lambda: acted",
         REFERENCE,
     ),
     Mutant(
         "the memory is refreshed under the parameters of acting",
         "ppo/update.py",
-        "lambda: refreshed(form.unflatten(learner.params))",
-        "lambda: refreshed(train_state.params)",
+        "partial(memory_of.refreshed, form.unflatten(learner.params))",
+        "partial(memory_of.refreshed, learned)",
         REFERENCE,
     ),
     Mutant(
@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "moments never move",
         "ppo/train_step.py",
-        "params=with_rollout(agent, train_state.params, collected)",
-        "params=train_state.params",
+        "params = with_rollout(agent, train_state.params, collected, groups)",
+        "params = train_state.params",
         MOMENTS,
     ),
     Mutant(
@@ -200,8 +200,8 @@ MUTANTS = [
     Mutant(
         "the same permutation in every epoch",
         "ppo/update.py",
-        "segments = minibatch_segments(epoch.key,",
-        "segments = minibatch_segments(key,",
+        "rollout, advantage, returns, epoch.key, groups)",
+        "rollout, advantage, returns, key, groups)",
         REFERENCE,
     ),
     Mutant("target_kl ends nothing", "ppo/update.py", "running & (metrics", "running | (metrics", ROLLOUT),
@@ -238,8 +238,8 @@ MUTANTS = [
     Mutant(
         "gamma and lambda swapped",
         "ppo/train_step.py",
-        "config.gamma,\n                config.gae_lambda,",
-        "config.gae_lambda,\n                config.gamma,",
+        "(config.gamma, config.gae_lambda)",
+        "(config.gae_lambda, config.gamma)",
         REFERENCE,
     ),
     Mutant(
@@ -306,8 +306,8 @@ MUTANTS = [
     Mutant(
         "value_mean plus 1",
         "ppo/train_step.py",
-        '"episode/value_mean": steps.value.mean()',
-        '"episode/value_mean": steps.value.mean() + 1',
+        '"episode/value_mean": value.mean()',
+        '"episode/value_mean": value.mean() + 1',
         REFERENCE,
     ),
     Mutant(

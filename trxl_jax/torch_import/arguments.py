@@ -17,7 +17,7 @@ _IGNORED = frozenset({"torch_deterministic", "cuda", "capture_video", "save_mode
 _EXCLUDED = frozenset({"run_dir", "save_every", "keep", "eval_every", "eval_episodes", "eval_max_steps", "keep_best",
                        "capture_video", "video_every", "debug", "track", "wandb_project_name", "wandb_entity",
                        "env_options", "env_kwargs", "max_episode_steps", "async_envs", "env_timeout", "seed_bits",
-                       "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype",
+                       "env_groups", "bootstrap_truncated", "trxl_num_positions", "memory_dtype", "compute_dtype",
                        "matmul_precision", "segment_length", "core", "core_layers", "previous_action",
                        "previous_reward", "trxl_heads", "trxl_query_position", "trxl_see_self", "log_staleness",
                        "refresh_memory", "normalize_observations", "normalize_rewards", "wrapper", "minigrid_view",
