@@ -112,7 +112,7 @@ def attend_single_query(query: jax.Array, slots: jax.Array, visible: jax.Array) 
 
 def _attend_single_query_fwd(query: jax.Array, slots: jax.Array, visible: jax.Array) -> tuple[jax.Array, Any]:
     energy = jnp.einsum("nhsd,nqhd->nhs", slots, query)
-    weights = softmax(jnp.where(visible, energy, _MASKED))
+    weights = jax.nn.softmax(jnp.where(visible, energy, _MASKED), axis=-1)
     return jnp.einsum("nhs,nhsd->nhd", weights, slots)[:, None], (weights, slots)
 
 
@@ -132,7 +132,7 @@ def loops_over_environments(num_queries: int, num_slots: int, head_dim: int) -> 
 
 
 def _weights(query: jax.Array, slots: jax.Array, visible: jax.Array) -> jax.Array:
-    return softmax(jnp.where(visible, query @ slots.T, _MASKED))
+    return jax.nn.softmax(jnp.where(visible, query @ slots.T, _MASKED), axis=-1)
 
 
 def _each_environment(function: Callable[..., list[jax.Array]], query: jax.Array, *rest: jax.Array) -> jax.Array:

@@ -1,14 +1,20 @@
-"""Softmax that rounds the same in every program."""
+"""Softmax whose gradient rounds the same in every program."""
 
 import jax
-import jax.numpy as jnp
 
 
+@jax.custom_jvp
 def softmax(x: jax.Array) -> jax.Array:
     """Softmax f32[..., S] over the last axis of [..., S].
 
-    Divisions by sums are written as products with their inverses. XLA turns one into the other, or doesn't, depending
-    on what stands around them, so that `jax.nn.softmax` would have other digits on one device than on two.
+    Its derivative is written without the divisions that automatic differentiation makes: XLA turns a division by a sum
+    into a product with its inverse, or doesn't, depending on what stands around it, so that a gradient would have other
+    digits on one device than on two.
     """
-    exponentials = jnp.exp(x - jax.lax.stop_gradient(x.max(axis=-1, keepdims=True)))
-    return exponentials * (1 / exponentials.sum(axis=-1, keepdims=True))
+    return jax.nn.softmax(x, axis=-1)
+
+
+@softmax.defjvp
+def _derivative(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    y, dx = softmax(*primals), tangents[0]
+    return y, y * (dx - (y * dx).sum(axis=-1, keepdims=True))
