@@ -25,6 +25,18 @@ _QUICK = {"xla_cpu_use_fusion_emitters": "False"}
 _get_compile_options = compiler.get_compile_options
 
 
+SLOW_CASES = Path(__file__).with_name("slow_cases.txt")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the cases of `slow_cases.txt`."""
+    slow = set(SLOW_CASES.read_text().splitlines())
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiler_effort(request: pytest.FixtureRequest, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[None]:
     """How XLA compiles the programs of a module: with little effort, unless a marker asks for more."""

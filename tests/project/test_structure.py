@@ -130,3 +130,10 @@ def public_functions(tree: ast.Module) -> list[tuple[ast.FunctionDef, str]]:
     for cls in (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")):
         found += [(node, f"{cls.name}.") for node in cls.body if isinstance(node, ast.FunctionDef)]
     return [(node, owner) for node, owner in found if not node.name.startswith("_") or node.name == "__call__"]
+
+
+def test_slow_cases_exist() -> None:
+    lines = (ROOT / "tests" / "slow_cases.txt").read_text().splitlines()
+    for case in (line for line in lines if not line.startswith("#")):
+        path, _, name = case.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(), f"{case} is gone: take it out"
