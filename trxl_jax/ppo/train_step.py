@@ -133,8 +133,9 @@ def make_collect_and_learn(
         if agent.normalization.rewards:
             metrics |= {"charts/reward_scale": reward_scale(acted)}
         if config.log_staleness:
-            now = {"config": config, "iteration": train_state.iteration}
-            metrics |= groups.mean(partial(log_staleness, agent, train_state.params, **now), collected)
+            iteration = train_state.iteration
+            measure = partial(log_staleness, agent, train_state.params, config=config, iteration=iteration)
+            metrics |= groups.mean(measure, collected)
         mask = agent.mask_of(collected.observations.obs)
         if mask is not None:
             metrics |= {EMPTY_MASKS: count_empty(groups.whole(mask), agent.spec.action)}
