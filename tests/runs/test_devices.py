@@ -120,6 +120,15 @@ def test_flags_that_do_not_fit(flags: list[str], expected: str, capsys: pytest.C
     assert expected in error_line(capsys)
 
 
+def test_a_run_goes_on_with_its_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*DEVICE, "--run_dir", tmp_path / "run", "--resume", "auto"]
+    assert run(*flags, "--env_groups", "2", "--total_timesteps", "32") == 0
+    assert run(*flags, "--total_timesteps", "64") == 0
+    assert load_config(tmp_path / "run" / "config.json").env_groups == 2
+    assert run(*flags, "--env_groups", "1", "--total_timesteps", "96") == 2
+    assert "was started with 2" in error_line(capsys)
+
+
 def test_runs_from_before_groups_have_one() -> None:
     saved = json.loads(Config().to_json())
     del saved["env_groups"]

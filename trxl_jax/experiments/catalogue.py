@@ -190,9 +190,10 @@ def train_command(runs: Sequence[Run]) -> list[str] | None:
 def _check_same(run: Run, stored: Config) -> None:
     """Checks that a run is resumed with the configuration it was started with.
 
-    The stored window may be shorter than requested: train.py limits it to the task's longest episode.
+    The stored window may be shorter than requested: train.py limits it to the task's longest episode. Unless groups of
+    environments are asked for, they are those that are stored.
     """
-    wanted = run.config
+    wanted = run.config.replace(env_groups=run.config.env_groups or stored.env_groups)
     limit = stored.trxl_num_positions
     if limit is not None:
         wanted = wanted.fitted_to(limit).replace(seed_bits=stored.seed_bits)

@@ -5,13 +5,13 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from trxl_jax.config import AUTO, Config
+from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
 from trxl_jax.envs.groups import GroupedEnvironment, Layout, make_layout
 from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
@@ -25,6 +25,7 @@ from trxl_jax.ppo.train_step import (
     make_collect_and_learn,
 )
 from trxl_jax.ppo.update import TrainState
+from trxl_jax.runs import checkpoint
 from trxl_jax.runs.debug import checked_train_step
 from trxl_jax.runs.directory import LOCK, OwnedDirectory, own_directory
 from trxl_jax.runs.monitor import UNWATCHED, Monitor
@@ -98,6 +99,7 @@ def train_seeds(
     if env is None and directories[0] not in (None, AUTO):
         require_no_import(configs[0], allow_import=allow_import)
     require_seeds(configs, directories, env)
+    configs = [_with_stored_groups(*pair) for pair in zip(configs, directories, strict=True)]
     layout = _layout(configs, env, num_devices)
     configs = [config.replace(env_groups=layout.num_groups) for config in configs]
     # In the order of seeds, so that it doesn't depend on that of the arguments how sums round.
@@ -147,6 +149,16 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
             run = Run(config, env, directory.path, params=params)
         run.save()
     return directory.path
+
+
+def _with_stored_groups(config: Config, directory: Any) -> Config:
+    """The configuration with the groups of the run to continue, unless it asks for some: devices may be others now."""
+    path = Path(config.run_dir or "") if directory == AUTO else directory and Path(directory)
+    if config.env_groups or path is None or checkpoint.latest(path / "checkpoints") is None:
+        return config
+    with suppress(ConfigError):  # which the run itself will report
+        return config.replace(env_groups=load_config(path / "config.json").env_groups)
+    return config
 
 
 def _layout(configs: Sequence[Config], env: Any, num_devices: int | None) -> Layout:
