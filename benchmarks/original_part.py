@@ -1,6 +1,6 @@
 """Runs the original through its first rollout and a few minibatches only, for configurations whose iteration is long.
 
-    PYTHON benchmarks/original_part.py MINIBATCHES path/to/ppo_trxl.py [FLAGS of the original]
+    PYTHON benchmarks/original_part.py MINIBATCHES path/to/ppo_trxl.py [--flags of the original]
 
 PYTHON is an interpreter that can run the original. Nothing of the original changes: the steps of its optimiser and the
 first reset of its environments are timed, and it ends after MINIBATCHES + 1 of them. Prints one line of JSON: seconds
@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import torch
-
 
 def main(minibatches: int, script: str, flags: list[str]) -> None:
     """Replaces the arguments by the original's and starts it with timed methods."""
+    import gymnasium  # of the original's environment; this project needs no torch
+    import torch
+
     ends: list[float] = []
     started: list[float] = []
     step, reset = torch.optim.AdamW.step, gymnasium.vector.SyncVectorEnv.reset
@@ -49,4 +49,7 @@ def main(minibatches: int, script: str, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:  # --help among others
+        print(__doc__)
+        sys.exit(0 if "--help" in sys.argv else 2)
     main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
