@@ -109,7 +109,7 @@ def measure(config: Config, num_devices: int) -> dict[str, Any]:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     key = jax.eval_shape(jax.random.key, 0)
-    train_state, rollouts = jax.eval_shape(lambda key: init_all_states(config, env, agent, key), key)
+    train_state, rollouts = jax.eval_shape(lambda key: init_all_states(env, agent, key), key)
     states = on(everywhere, train_state), on(by_group, rollouts)
     compiled = lower_step(config, env, agent, states, on(everywhere, key)).compile()
     program = read_program(compiled.as_text())

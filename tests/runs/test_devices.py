@@ -86,7 +86,10 @@ def test_two_processes(flags: list[str], tmp_path: Path) -> None:
 def test_leader_refuses_for_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     processes = start_processes([*DEVICE, "--num_envs", "4", "--run_dir", str(tmp_path / "file")])
-    assert finish(processes) == [2, 2]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    assert all("is a file; name a directory" in error for error in errors), errors
+    assert "process 0: " in errors[1]
 
 
 @pytest.mark.parametrize(

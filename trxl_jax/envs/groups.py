@@ -104,7 +104,7 @@ class GroupedEnvironment:
         self.num_envs = config.num_envs
         self._gather = gather
         size = config.num_envs // layout.num_groups
-        part = config.replace(num_envs=size, total_timesteps=max(config.total_timesteps, 1))
+        part = config.replace(num_envs=size)
         local = layout.local_groups
         first = make_env(part, env, first_env=local[0] * size)
         others = local[1:]

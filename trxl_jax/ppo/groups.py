@@ -79,7 +79,8 @@ class Groups(NamedTuple):
     """Groups over the devices of a mesh whose axis is `AXIS`. See `Grouping`.
 
     A group's computations are the same program whichever device has it, and however many others there are on it: they
-    stand in a loop whose length the compiler can't know, between barriers that nothing is fused across.
+    stand in a loop whose length the compiler can't know, and what goes in is carried from round to round. (Barriers are
+    for accelerators: XLA drops them on CPUs before it fuses.)
 
     Fields:
         num_groups: of all devices; each device has equally many.

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -33,17 +32,10 @@ from trxl_jax.ppo.train_step import (
 from trxl_jax.ppo.update import TrainState
 
 
-def init_all_states(
-    config: Config,
-    env: Environment,
-    agent: ActorCritic,
-    key: jax.Array,
-    optimizer: optax.GradientTransformation | None = None,
-    params: Any = None,
-) -> tuple[TrainState, Any]:
-    """`init_states`, also of groups, see `init_rollouts`; all on one device."""
+def init_all_states(env: Environment, agent: ActorCritic, key: jax.Array, params: Any = None) -> tuple[TrainState, Any]:
+    """`init_states` with the default optimiser, also of groups, see `init_rollouts`; all on one device."""
     params_key, env_key = jax.random.split(key)
-    return init_train_state(agent, params_key, optimizer, params), init_rollouts(env, agent, env_key)
+    return init_train_state(agent, params_key, params=params), init_rollouts(env, agent, env_key)
 
 
 def init_rollouts(env: Environment, agent: ActorCritic, key: jax.Array) -> Any:

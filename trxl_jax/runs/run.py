@@ -98,7 +98,7 @@ class Run:
         self.config = self._fit(config, resumed)
         self.agent = make_agent(self.config, env.spec)
         init_key, self.key = jax.random.split(jax.random.key(config.seed))
-        start = partial(init_all_states, self.config, env, self.agent, init_key, params=params)
+        start = partial(init_all_states, env, self.agent, init_key, params=params)
         # To read a checkpoint only shapes are needed, no environment that starts.
         newest = checkpoint.latest(self.checkpoints) if resumed else None
         states = _blank(jax.eval_shape(start)) if newest else start()
@@ -298,9 +298,7 @@ class Run:
         """Puts the environments back; returns whether they show the observations with which the next rollout begins."""
         obs = self.env.restore(env_snapshot)
         state = self.rollout_state
-        shown = (
-            tuple(group.obs for group in state) if isinstance(obs, tuple) else state.obs if obs is not None else None
-        )
+        shown = tuple(group.obs for group in state) if isinstance(state, tuple) else state.obs
         succeeded = not self.env.on_host or (obs is not None and _are_equal(obs, shown))
         return all(processes.gather(succeeded))
 
