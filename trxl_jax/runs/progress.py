@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
+from trxl_jax.envs.groups import GroupedEnvironment
 from trxl_jax.errors import printable
 from trxl_jax.runs.run import RunResult
 from trxl_jax.standard_streams import LastingStream
@@ -90,6 +91,8 @@ def opening_lines(config: Config, run_dirs: Sequence[Path], params: Any, env: En
     budget += " for each seed" * several
     if steps < config.total_timesteps:
         budget += f" (--total_timesteps {config.total_timesteps:,} is rounded down to whole updates)"
+    if isinstance(env, GroupedEnvironment):
+        place += f", in {env.layout.num_groups} groups on {len(env.layout.devices)} devices"
     together = f" for each of {len(run_dirs)} seeds, which train side by side" * several
     return [
         f"{config.env_id}: {config.num_envs} environments on the {place}{together}",
