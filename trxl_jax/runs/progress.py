@@ -92,7 +92,8 @@ def opening_lines(config: Config, run_dirs: Sequence[Path], params: Any, env: En
     if steps < config.total_timesteps:
         budget += f" (--total_timesteps {config.total_timesteps:,} is rounded down to whole updates)"
     if isinstance(env, GroupedEnvironment):
-        place += f", in {env.layout.num_groups} groups on {len(env.layout.devices)} devices"
+        count = len(env.layout.devices)
+        place += f", in {env.layout.num_groups} groups on {count} device{'s' * (count > 1)}"
     together = f" for each of {len(run_dirs)} seeds, which train side by side" * several
     return [
         f"{config.env_id}: {config.num_envs} environments on the {place}{together}",
