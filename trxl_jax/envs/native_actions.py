@@ -106,13 +106,15 @@ class NativeActions:
         Args:
             action: [..., C] of `space`, NumPy's or JAX's; results have the same leading axes.
         """
+        if isinstance(self._tree, _Leaf):
+            return self._tree.unpack(action)
         start = 0
 
         def unpack(leaf: _Leaf) -> Any:
             nonlocal start
             columns = slice(start, start + leaf.space.num_columns)
             start = columns.stop
-            return leaf.unpack(action[..., columns] if leaf.space.num_columns < action.shape[-1] else action)
+            return leaf.unpack(action[..., columns])
 
         return _build(self._tree, unpack)
 

@@ -1,8 +1,8 @@
 """Calls that may hang: a thread that can be abandoned, and waiting for it."""
 
-import concurrent.futures
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -54,7 +54,8 @@ def is_done(future: Future[Any], seconds: float | None, progress: Callable[[], A
         before = progress()
         # Twice, because a process that was stopped and continued sees that time has passed.
         for wait in (seconds, _A_MOMENT):
-            if concurrent.futures.wait([future], wait).done:
+            with suppress(TimeoutError):  # of the waiting; one that the call raised is returned
+                future.exception(wait)
                 return True
         if progress() == before:
             return False
