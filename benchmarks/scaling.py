@@ -31,7 +31,7 @@ import jax
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gpu_aot import Block, read_program
+from compiled_programs import Block, read_program
 
 from trxl_jax import make_agent
 from trxl_jax.cli import run_command

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu_aot
+from benchmarks import compiled_programs, gpu_aot
 from tests.support.command import environment
 from tests.support.paths import ROOT
 from trxl_jax.presets import PRESETS
@@ -58,7 +58,7 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 
 
 def test_kernels_of_a_program() -> None:
-    program = gpu_aot.read_program(PROGRAM)
+    program = compiled_programs.read_program(PROGRAM)
     outer, inner = program.largest(3), program.largest(5)
     assert inner is not None
     assert outer is not None
