@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -107,25 +106,3 @@ def shared_directory(config: Config, resume: Path | str | None) -> Iterator[Owne
         raise UserError(f"process 0: {told['error']}")
     with tempfile.TemporaryDirectory(prefix="trxl_jax_") as path:
         yield OwnedDirectory(Path(path), told["resumed"], Path(told["checkpoints"]))
-
-
-def gather_groups(groups: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Trees of arrays, one for each group of a process, as those of all processes, in NumPy."""
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *map(in_numpy, groups))
-    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), multihost_utils.process_allgather(stacked))
-    count = len(jax.tree.leaves(joined)[0])
-    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], joined) for i in range(count))
-
-
-def gather_shards(tree: Any) -> Any:
-    """A tree of arrays over all devices with all their numbers, in NumPy, keys as integers."""
-    return multihost_utils.process_allgather(jax.tree.map(_key_data, tree), tiled=True)
-
-
-def in_numpy(tree: Any) -> Any:
-    """A tree of arrays of this process in NumPy, keys as integers."""
-    return jax.tree.map(lambda leaf: np.asarray(_key_data(leaf)), tree)
-
-
-def _key_data(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

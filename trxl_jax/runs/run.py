@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.actor_critic import make_agent
@@ -27,6 +26,7 @@ from trxl_jax.runs.debug import write_rollout
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
 from trxl_jax.runs.recent_episodes import RecentEpisodes
+from trxl_jax.runs.states import blank, blank_of_all, gather_states, own_part
 from trxl_jax.runs.update_checks import check_update
 from trxl_jax.signals import StopSignals
 
@@ -101,7 +101,7 @@ class Run:
         start = partial(init_all_states, env, self.agent, init_key, params=params)
         # To read a checkpoint only shapes are needed, no environment that starts.
         newest = checkpoint.latest(self.checkpoints) if resumed else None
-        states = _blank(jax.eval_shape(start)) if newest else start()
+        states = blank(jax.eval_shape(start)) if newest else start()
         self.train_state, self.rollout_state = jax.block_until_ready(states)
         self._place()
         self.episodes = RecentEpisodes()
@@ -144,8 +144,9 @@ class Run:
     def _restore(self, newest: Path) -> None:
         if checkpoint.is_published(newest):
             raise CheckpointError(f"{newest} is a published agent without its training; play it with enjoy.py")
-        states, run = checkpoint.restore(newest, self._blank_of_all())
-        self.train_state, self.rollout_state = self._part(states)
+        target = blank_of_all((self.train_state, self.rollout_state), self.env)
+        states, run = checkpoint.restore(newest, target)
+        self.train_state, self.rollout_state = own_part(states, self.env)
         self._place()
         try:
             self.iteration = self._saved = int(newest.name)
@@ -251,7 +252,7 @@ class Run:
             "cores": num_cores(),
             "num_seeds": self._num_seeds,
         }
-        states = self._of_all_processes()
+        states = gather_states((self.train_state, self.rollout_state))
         if not processes.is_leader():
             self._saved = self.iteration
             return
@@ -306,32 +307,6 @@ class Run:
         states = place((self.train_state, self.rollout_state), self.env)
         self.train_state, self.rollout_state = jax.block_until_ready(states)
 
-    def _blank_of_all(self) -> tuple[TrainState, Any]:
-        """A target for the states of all processes."""
-        rollout_state = self.rollout_state
-        if isinstance(rollout_state, tuple):
-            assert isinstance(self.env, GroupedEnvironment)
-            rollout_state = tuple(rollout_state[:1]) * self.env.layout.num_groups
-        return _blank((self.train_state, rollout_state))
-
-    def _part(self, states: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
-        """Of states of all processes what this one needs."""
-        train_state, rollout_state = states
-        if isinstance(rollout_state, tuple):
-            assert isinstance(self.env, GroupedEnvironment)
-            local = self.env.layout.local_groups
-            rollout_state = rollout_state[local.start : local.stop]
-        return train_state, rollout_state
-
-    def _of_all_processes(self) -> tuple[TrainState, Any]:
-        """The states, in this process's memory; all processes must call it."""
-        train_state, rollout_state = self.train_state, self.rollout_state
-        if jax.process_count() == 1:
-            return train_state, rollout_state
-        if isinstance(rollout_state, tuple):
-            return processes.in_numpy(local_copy(train_state)), processes.gather_groups(rollout_state)
-        return processes.in_numpy(local_copy(train_state)), processes.gather_shards(rollout_state)
-
 
 def _are_equal(obs: Any, others: Any) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, obs, others)))
@@ -344,10 +319,6 @@ def num_cores() -> int:
 
 def _company(num_seeds: int) -> str:
     return "alone" if num_seeds == 1 else f"side by side with {num_seeds - 1} other seed{'s' * (num_seeds > 2)}"
-
-
-def _blank(shapes: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _check_same_run(config: Config, old: Config, resume: Path) -> None:
