@@ -24,6 +24,7 @@ CORES: dict[str, dict[str, Any]] = {
     "learned positions of queries too": {"trxl_positional_encoding": "learned", "trxl_query_position": True},
     "heads of their own": {"trxl_heads": "full"},
     "relative": {"trxl_positional_encoding": "relative", "trxl_heads": "full"},
+    "relative, shared heads": {"trxl_positional_encoding": "relative"},
     "rotary, sees itself": {"trxl_positional_encoding": "rotary", "trxl_see_self": True},
     "sees itself": {"trxl_see_self": True},
     "window longer than the rollout": {"trxl_memory_length": 14, "trxl_positional_encoding": "rotary"},

@@ -64,10 +64,10 @@ def test_attention_equals_projecting_every_slot(heads: int) -> None:
     empty = normalise(jax.random.normal(keys[3], (4, dim)))
     module = MemoryAttention(heads, True, Numerics("cpu"))
     by_head = jnp.moveaxis(slots.reshape(n, s, heads, -1), 2, 1)
-    params = module.init(keys[4], query, by_head, visible, empty.mean(axis=0))["params"]
+    params = module.init(keys[4], query, by_head, seeing(visible)[0], empty.mean(axis=0))["params"]
     # Gain and bias away from 1 and 0, where they would not show.
     params |= {"kv_scale": 1 + jnp.arange(dim) / 10, "kv_bias": jax.random.normal(keys[5], (dim,))}
-    ours = module.apply({"params": params}, query, by_head, visible, empty.mean(axis=0))
+    ours = module.apply({"params": params}, query, by_head, seeing(visible)[0], empty.mean(axis=0))
 
     plain = jax.tree.map(np.asarray, params)
     for i in range(n):

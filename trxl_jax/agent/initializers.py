@@ -18,6 +18,9 @@ CRITIC_GAIN = 1.0
 torch_default = variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for a weight: uniform in +-1/sqrt(fan_in)."""
 
+torch_default_by_head = variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
+"""`torch_default` for the matrices of all heads, [D, H, d]."""
+
 
 def orthogonal(gain: float, column_axis: int = -1) -> Initializer:
     """JAX's orthogonal initialiser, with the same numbers, for programs that are vmapped over seeds.

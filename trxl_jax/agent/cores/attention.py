@@ -8,10 +8,11 @@ values are linear in kv_s = g * n_s + b, and heads share their matrices, therefo
 
 What remains on the side of the memory, n_s, has no parameters unless positions are learned: it is computed once, not
 once a query. Consecutive matrices, W_k^T W_q and, after the weighted sum, W_v and the output's, are multiplied first:
-two products with queries instead of four.
+two products with queries instead of four. With relative positions W_q q + u takes the place of W_q q, and energies have
+a second term, which knows no slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,8 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.agent.cores import segments
+from trxl_jax.agent.cores.relative_positions import RelativeWeights, position_energies
 from trxl_jax.agent.cores.segments import Energies, OwnEntries
 from trxl_jax.agent.cores.softmax import softmax
+from trxl_jax.agent.cores.visibility import Visibility
 from trxl_jax.agent.initializers import torch_bias, torch_default
 from trxl_jax.agent.numerics import Numerics
 
@@ -172,18 +175,20 @@ class MemoryAttention(nn.Module):
         num_heads: H, a divisor of D.
         frozen_keys: whether the slots need no gradient.
         numerics: platform and precision.
+        max_distance: W, if distances enter the energy (see `relative_positions.py`); 0: they don't.
     """
 
     num_heads: int
     frozen_keys: bool
     numerics: Numerics
+    max_distance: int = 0
 
     @nn.compact
     def __call__(
         self,
         query: jax.Array,
         slots: jax.Array,
-        visible: jax.Array,
+        seen: Visibility,
         empty: jax.Array,
         own: OwnEntries | None = None,
     ) -> jax.Array:
@@ -192,7 +197,7 @@ class MemoryAttention(nn.Module):
         Args:
             query: f32[N, Q, D], normalised.
             slots: [N, H, S, D / H], positions added, normalised without the gain and bias of their layer norm.
-            visible: bool[N, Q, S].
+            seen: what the queries may attend to.
             empty: f32[D], the context of a query that sees nothing: the mean of the window's empty entries.
             own: the steps of the queries' segments, encoded as slots are, keys and values alike; their weights
                 f32[N, H, Q, G] are sown as `own_weights`.
@@ -201,7 +206,7 @@ class MemoryAttention(nn.Module):
             f32[N, Q, D].
         """
         n, q, dim = query.shape
-        s = slots.shape[2]
+        s, visible = slots.shape[2], seen.slots
         head_dim = dim // self.num_heads
         chex.assert_shape([slots, visible, empty], [(n, self.num_heads, s, head_dim), (n, q, s), (dim,)])
         heads = (self.num_heads, head_dim)
@@ -212,10 +217,17 @@ class MemoryAttention(nn.Module):
         )
 
         to_keys = w_query @ w_key.T
-        projected = self.numerics.product(query.reshape(n, q, *heads), to_keys) * (scale / np.sqrt(dim))
+        by_head = query.reshape(n, q, *heads)
+        projected = self.numerics.product(by_head, to_keys) * (scale / np.sqrt(dim))
         weights_wanted = self.is_mutable_collection("intermediates")
-        if own is not None:
-            context = self._attend_with_own(projected, slots, visible, own)
+        if self.max_distance:
+            relative, root = RelativeWeights.init(self.param, dim, self.num_heads), 1 / np.sqrt(dim)
+            projected += relative.content_bias @ w_key.T * (scale * root)
+            queries = self.numerics.product(by_head, w_query).astype(jnp.float32) * root
+            by_position = position_energies(queries, relative, seen, self.max_distance, root, self.numerics)
+            context = self._attend_jointly(projected, slots, visible, own, by_position)
+        elif own is not None:
+            context = self._attend_jointly(projected, slots, visible, own)
         elif weights_wanted or not self.frozen_keys or not self.numerics.cpu_float32:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
@@ -225,8 +237,8 @@ class MemoryAttention(nn.Module):
             context = attend_frozen_keys(projected, slots, visible)
         else:
             context, _ = attend(projected, slots, visible)
-        seen = visible if own is None else jnp.concatenate([visible, own.visible], axis=-1)
-        any_visible = seen.any(axis=-1)[..., None, None]
+        anything = visible if own is None else jnp.concatenate([visible, own.visible], axis=-1)
+        any_visible = anything.any(axis=-1)[..., None, None]
         context = jnp.where(any_visible, context, empty.reshape(heads))
         out = _DenseWeights(dim, name="out")()
         # One copy a head: otherwise the product comes out transposed and is copied in every step of a rollout.
@@ -235,11 +247,24 @@ class MemoryAttention(nn.Module):
         values = (context * scale + bias).reshape(n, q, dim)
         return self.numerics.product(values, combined) + out.bias
 
-    def _attend_with_own(self, query: jax.Array, slots: jax.Array, visible: jax.Array, own: OwnEntries) -> jax.Array:
-        weights, own_weights = segments.joint_softmax(
-            Energies(segments.slot_energy(query, slots), visible),
-            Energies(segments.own_energy(query, own.keys, own.visible.shape[-1]), own.visible),
-        )
-        self.sow("intermediates", "weights", weights)
-        self.sow("intermediates", "own_weights", own_weights)
-        return segments.read_slots(weights, slots) + segments.read_own(own_weights, own.values)
+    def _attend_jointly(
+        self,
+        query: jax.Array,
+        slots: jax.Array,
+        visible: jax.Array,
+        own: OwnEntries | None,
+        added: Sequence[jax.Array] = (),
+    ) -> jax.Array:
+        """Attends to slots and, with `own`, steps of the segment; `added` to the energies of both, or nothing."""
+        parts = [Energies(segments.slot_energy(query, slots), visible)]
+        if own is not None:
+            parts.append(Energies(segments.own_energy(query, own.keys, own.visible.shape[-1]), own.visible))
+        if added:
+            parts = [part._replace(energy=part.energy + more) for part, more in zip(parts, added, strict=True)]
+        weights = segments.joint_softmax(*parts)
+        self.sow("intermediates", "weights", weights[0])
+        context = segments.read_slots(weights[0], slots)
+        if own is None:
+            return context
+        self.sow("intermediates", "own_weights", weights[1])
+        return context + segments.read_own(weights[1], own.values)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from trxl_jax.agent.cores.attention import LAYER_NORM_EPS, MemoryAttention, normalise, split_heads
+from trxl_jax.agent.cores.distances import require_even
 from trxl_jax.agent.cores.gates import Gate
 from trxl_jax.agent.cores.positions import PositionalEncoding
 from trxl_jax.agent.cores.projected_attention import ProjectedAttention
@@ -32,6 +33,9 @@ class AttentionOptions:
         positional_encoding: absolute, learned, none, relative or rotary.
         query_position: whether a query has its step's encoding too; absolute and learned ones.
         empty_entries: whether a query that sees nothing gets the mean of W empty entries, as in the original; or zeros.
+
+    Raises:
+        ConfigError: relative or rotary positions don't go with D and H.
     """
 
     dim: int
@@ -42,10 +46,13 @@ class AttentionOptions:
     query_position: bool = False
     empty_entries: bool = True
 
+    def __post_init__(self) -> None:
+        require_even(self.distance, self.dim, self.num_heads)
+
     @property
     def projects_queries(self) -> bool:
         """Whether the algebra of `MemoryAttention` holds, so that keys and values need not be formed."""
-        return self.heads == "shared" and self.distance == "none" and self.empty_entries
+        return self.heads == "shared" and self.distance != "rotary" and self.empty_entries
 
     @property
     def distance(self) -> str:
@@ -105,7 +112,7 @@ class AttentionLayer(nn.Module):
         # Without anything visible the original's softmax is uniform, and its result is the mean of W empty entries.
         empty = self.norm_memory(self.positions(jnp.arange(self.options.window))).mean(axis=0)
         if isinstance(self.attention, MemoryAttention):
-            return self.attention(query, slots, seen.slots, empty, own)
+            return self.attention(query, slots, seen, empty, own)
         return self.attention(query, episode_step, slots, seen, own, empty if self.options.empty_entries else None)
 
     def _encode(self, entries: jax.Array, position: jax.Array) -> LayerSlots:
@@ -130,7 +137,8 @@ class ResidualLayer(AttentionLayer):
         if options.projects_queries:
             self.norm_memory = normalise  # gain and bias are the attention's
             frozen = options.positional_encoding != "learned"
-            self.attention = MemoryAttention(options.num_heads, frozen, numerics)
+            max_distance = options.window if options.distance == "relative" else 0
+            self.attention = MemoryAttention(options.num_heads, frozen, numerics, max_distance)
         else:
             self.norm_memory = layer_norm()
             self.attention = options.attention(bias=True, numerics=numerics)

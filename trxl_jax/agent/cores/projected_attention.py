@@ -1,7 +1,7 @@
 """Attention whose keys and values are formed from the slots, for what the algebra of `attention.py` doesn't cover.
 
 A matrix for each head would make that algebra's query as wide as D in each of them. Rotary positions turn keys, so that
-a query can't be projected to the slots' side once for all of them. With relative positions either way would do.
+a query can't be projected to the slots' side once for all of them.
 """
 
 import chex
@@ -9,17 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn.initializers import variance_scaling
 
 from trxl_jax.agent.cores import segments
-from trxl_jax.agent.cores.distances import at_distance, require_even, sines, turn
+from trxl_jax.agent.cores.distances import turn
+from trxl_jax.agent.cores.relative_positions import RelativeWeights, position_energies
 from trxl_jax.agent.cores.segments import Energies, KeysValues, OwnEntries
 from trxl_jax.agent.cores.visibility import Visibility
-from trxl_jax.agent.initializers import Linear, dense, torch_default
+from trxl_jax.agent.initializers import Linear, dense, torch_default, torch_default_by_head
 from trxl_jax.agent.numerics import Numerics
-
-_full_heads = variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
-"""`torch_default` for [D, H, d]."""
 
 
 class ProjectedAttention(nn.Module):
@@ -46,17 +43,14 @@ class ProjectedAttention(nn.Module):
     numerics: Numerics
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        require_even(self.distance, self.dim, self.num_heads)
         head_dim = self.dim // self.num_heads
         by_head = (self.dim, self.num_heads, head_dim)
         shared = self.heads == "shared"
-        shape, init = ((head_dim, head_dim), torch_default) if shared else (by_head, _full_heads)
+        shape, init = ((head_dim, head_dim), torch_default) if shared else (by_head, torch_default_by_head)
         self.queries, self.keys, self.values = (self.param(name, init, shape) for name in ("queries", "keys", "values"))
         self.scale = 1 / np.sqrt(self.dim if shared else head_dim)
         if self.distance == "relative":
-            self.positions = self.param("positions", _full_heads, by_head)
-            self.content_bias = self.param("content_bias", nn.initializers.zeros, by_head[1:])
-            self.position_bias = self.param("position_bias", nn.initializers.zeros, by_head[1:])
+            self.relative = RelativeWeights.init(self.param, self.dim, self.num_heads)
         self.out = dense(self.dim, self.dim, self.numerics) if self.bias else Linear(self.dim, self.numerics)
 
     def encode(self, entries: jax.Array, position: jax.Array) -> KeysValues:
@@ -113,24 +107,14 @@ class ProjectedAttention(nn.Module):
     ) -> list[Energies]:
         content = queries
         if self.distance == "relative":
-            content = queries + self.content_bias * self.scale
+            content = queries + self.relative.content_bias * self.scale
         parts = [Energies(segments.slot_energy(content, slots.keys), seen.slots)]
         if own is not None:
             parts.append(Energies(segments.own_energy(content, own.keys, own.visible.shape[-1]), own.visible))
         if self.distance != "relative":
             return parts
-        by_distance = self._position_energy(queries + self.position_bias * self.scale)
-        return [
-            part._replace(energy=part.energy + at_distance(by_distance, distance))
-            for part, distance in zip(parts, _distances(seen), strict=False)
-        ]
-
-    def _position_energy(self, query: jax.Array) -> jax.Array:
-        """Products f32[N, H, Q, W] of queries f32[N, Q, H, d] and the projected sines of all distances."""
-        table = sines(jnp.arange(self.window), self.dim)
-        projected = self.numerics.product(table, self.positions.reshape(self.dim, self.dim))
-        keys = projected.reshape(self.window, self.num_heads, -1)
-        return jnp.einsum("nqhd,whd->nhqw", query.astype(keys.dtype), keys, preferred_element_type=jnp.float32)
+        by_position = position_energies(queries, self.relative, seen, self.window, self.scale, self.numerics)
+        return [part._replace(energy=part.energy + energy) for part, energy in zip(parts, by_position, strict=True)]
 
     def _project(self, x: jax.Array, weight: jax.Array) -> jax.Array:
         """[N, S, D] to [N, S, H, D / H]."""
@@ -138,14 +122,3 @@ class ProjectedAttention(nn.Module):
         if self.heads == "shared":
             return self.numerics.product(x.reshape(heads), weight)
         return self.numerics.product(x, weight.reshape(self.dim, self.dim)).reshape(heads)
-
-
-def _distances(seen: Visibility) -> list[jax.Array]:
-    """Steps between queries and slots, i32[N, Q, S], and queries and their segments' steps, i32[N, Q, G]."""
-    position = seen.query_position
-    found = [position[..., None] - jnp.expand_dims(seen.slot_position, -2)]
-    if seen.own is not None:
-        n, q, segment_length = seen.own.shape
-        by_segment = position.reshape(n, -1, segment_length)
-        found.append((by_segment[..., None] - by_segment[:, :, None]).reshape(n, q, segment_length))
-    return found
