@@ -138,14 +138,19 @@ class GroupedEnvironment:
         return [result for results in self._gather(mine) for result in results]
 
     def snapshot(self) -> dict[str, Any]:
-        """The snapshots of all groups."""
+        """The snapshots of this process's groups."""
         if not self.on_host:
             return self.groups[0].snapshot()
-        mine = [jax.tree.map(_plain, env.snapshot()) for env in self.groups]
-        return {"groups": [snapshot for part in self._gather(mine) for snapshot in part]}
+        return {"groups": [jax.tree.map(_plain, env.snapshot()) for env in self.groups]}
+
+    def gather_snapshots(self, snapshot: dict[str, Any]) -> dict[str, Any]:
+        """The snapshots of all processes' groups, from that of this process's; all processes must call it."""
+        if not self.on_host:
+            return snapshot
+        return {"groups": [of_group for part in self._gather(snapshot["groups"]) for of_group in part]}
 
     def restore(self, snapshot: dict[str, Any]) -> Any:
-        """Restores this process's groups; returns the observations of each, or None if one has none."""
+        """Restores this process's groups from the snapshots of all; observations of each, or None if one has none."""
         if not self.on_host:
             return self.groups[0].restore(snapshot)
         local = self.layout.local_groups

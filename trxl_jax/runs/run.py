@@ -245,10 +245,11 @@ class Run:
         """
         if self._saved == self.iteration:
             return
+        snapshot = self._env_snapshot
         run = {
             "iteration": self.iteration,
             "episodes": list(self.episodes.results),
-            "env": self._env_snapshot,
+            "env": self.env.gather_snapshots(snapshot) if isinstance(self.env, GroupedEnvironment) else snapshot,
             "cores": num_cores(),
             "num_seeds": self._num_seeds,
         }
