@@ -1,4 +1,4 @@
-"""The table of POPGym's experiments from their curves: `docs/results/popgym.csv` beside published scores.
+"""The table of POPGym's experiments from their curves: `docs/results/popgym-*.csv` beside published scores.
 
     python benchmarks/popgym_study.py
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from trxl_jax.files import write_text_atomically
 from trxl_jax.plot.curves import read_runs
 
-CURVES = Path(__file__).parent.parent / "docs" / "results" / "popgym.csv"
+CURVES = sorted((Path(__file__).parent.parent / "docs" / "results").glob("popgym-*.csv"))
 CORES = ("trxl", "trxl-query", "trxl-relative", "gtrxl", "gru", "lstm", "lru", "none")
 PUBLISHED = {
     "repeat-previous-easy": (1.000, 1.000),
@@ -35,7 +35,7 @@ PUBLISHED = {
 def final_returns() -> dict[tuple[str, str], list[float]]:
     """Mean return over the last tenth of the steps of each seed, by task and core."""
     found = defaultdict(list)
-    for name, run in read_runs([CURVES]).groupby("run", sort=False):
+    for name, run in read_runs(CURVES).groupby("run", sort=False):
         experiment = str(name).rpartition("__")[0].removeprefix("popgym-")
         task = next(task for task in PUBLISHED if experiment.startswith(task + "-"))
         last = run["global_step"] > 0.9 * run["global_step"].max()
