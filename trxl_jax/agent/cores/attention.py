@@ -24,7 +24,7 @@ import numpy as np
 
 from trxl_jax.agent.cores import segments
 from trxl_jax.agent.cores.relative_positions import RelativeWeights, position_energies
-from trxl_jax.agent.cores.segments import Energies, OwnEntries
+from trxl_jax.agent.cores.segments import OwnEntries
 from trxl_jax.agent.cores.softmax import softmax
 from trxl_jax.agent.cores.visibility import Visibility
 from trxl_jax.agent.initializers import torch_bias, torch_default
@@ -220,14 +220,14 @@ class MemoryAttention(nn.Module):
         by_head = query.reshape(n, q, *heads)
         projected = self.numerics.product(by_head, to_keys) * (scale / np.sqrt(dim))
         weights_wanted = self.is_mutable_collection("intermediates")
+        by_position: list[jax.Array] = []
         if self.max_distance:
             relative, root = RelativeWeights.init(self.param, dim, self.num_heads), 1 / np.sqrt(dim)
             projected += relative.content_bias @ w_key.T * (scale * root)
             queries = self.numerics.product(by_head, w_query).astype(jnp.float32) * root
             by_position = position_energies(queries, relative, seen, self.max_distance, root, self.numerics)
+        if by_position or own is not None:
             context = self._attend_jointly(projected, slots, visible, own, by_position)
-        elif own is not None:
-            context = self._attend_jointly(projected, slots, visible, own)
         elif weights_wanted or not self.frozen_keys or not self.numerics.cpu_float32:
             context, weights = attend(projected, slots, visible)
             self.sow("intermediates", "weights", weights * visible[:, None])
@@ -253,15 +253,10 @@ class MemoryAttention(nn.Module):
         slots: jax.Array,
         visible: jax.Array,
         own: OwnEntries | None,
-        added: Sequence[jax.Array] = (),
+        added: Sequence[jax.Array],
     ) -> jax.Array:
         """Attends to slots and, with `own`, steps of the segment; `added` to the energies of both, or nothing."""
-        parts = [Energies(segments.slot_energy(query, slots), visible)]
-        if own is not None:
-            parts.append(Energies(segments.own_energy(query, own.keys, own.visible.shape[-1]), own.visible))
-        if added:
-            parts = [part._replace(energy=part.energy + more) for part, more in zip(parts, added, strict=True)]
-        weights = segments.joint_softmax(*parts)
+        weights = segments.joint_softmax(*segments.energies(query, slots, visible, own, added))
         self.sow("intermediates", "weights", weights[0])
         context = segments.read_slots(weights[0], slots)
         if own is None:

@@ -105,16 +105,11 @@ class ProjectedAttention(nn.Module):
     def _energies(
         self, queries: jax.Array, slots: KeysValues, seen: Visibility, own: OwnEntries | None
     ) -> list[Energies]:
-        content = queries
-        if self.distance == "relative":
-            content = queries + self.relative.content_bias * self.scale
-        parts = [Energies(segments.slot_energy(content, slots.keys), seen.slots)]
-        if own is not None:
-            parts.append(Energies(segments.own_energy(content, own.keys, own.visible.shape[-1]), own.visible))
         if self.distance != "relative":
-            return parts
+            return segments.energies(queries, slots.keys, seen.slots, own)
         by_position = position_energies(queries, self.relative, seen, self.window, self.scale, self.numerics)
-        return [part._replace(energy=part.energy + energy) for part, energy in zip(parts, by_position, strict=True)]
+        content = queries + self.relative.content_bias * self.scale
+        return segments.energies(content, slots.keys, seen.slots, own, by_position)
 
     def _project(self, x: jax.Array, weight: jax.Array) -> jax.Array:
         """[N, S, D] to [N, S, H, D / H]."""

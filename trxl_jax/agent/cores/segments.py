@@ -4,6 +4,7 @@ Segments are G consecutive queries: Q = K * G. A query never attends to another 
 cached hidden states.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -61,6 +62,26 @@ def own_energy(query: jax.Array, keys: jax.Array, segment_length: int) -> jax.Ar
     query = query.astype(keys.dtype).reshape(n, -1, segment_length, heads, d)
     keys = keys.reshape(n, heads, -1, segment_length, d)
     return _product("nkihd,nhkjd->nhkij", query, keys).reshape(n, heads, q, segment_length)
+
+
+def energies(
+    query: jax.Array, keys: jax.Array, visible: jax.Array, own: OwnEntries | None, added: Sequence[jax.Array] = ()
+) -> list[Energies]:
+    """Energies of slots and, with `own`, of the steps of segments.
+
+    Args:
+        query: f32[N, Q, H, d], scaled.
+        keys: [N, H, S, d], of slots.
+        visible: bool[N, Q, S], which slots a query sees.
+        own: what the segments' steps offer.
+        added: what is added to the energies of each, f32[N, H, Q, S] and f32[N, H, Q, G]; empty: nothing.
+    """
+    parts = [Energies(slot_energy(query, keys), visible)]
+    if own is not None:
+        parts.append(Energies(own_energy(query, own.keys, own.visible.shape[-1]), own.visible))
+    if not added:
+        return parts
+    return [part._replace(energy=part.energy + more) for part, more in zip(parts, added, strict=True)]
 
 
 def joint_softmax(*parts: Energies) -> list[jax.Array]:

@@ -98,8 +98,8 @@ class TransformerXL(Core):
     def _folds(self) -> bool:
         """Whether `accelerator/layers.py` computes the layers: where it holds, queries attend to an empty slot too."""
         options = self.options
-        plain = self.layer == "residual" and not self.see_self and not options.query_position
-        plain = plain and options.distance == "none"
+        plain = self.layer == "residual" and options.distance == "none"
+        plain = plain and not self.see_self and not options.query_position
         return self.numerics.accelerator and plain and self._encodes_jointly and not self.prepares_with_parameters
 
     def fold(self) -> list[folded_layers.Folded] | None:
