@@ -32,6 +32,7 @@ from trxl_jax.envs.observations import (
     read_observation_space,
 )
 from trxl_jax.envs.registry import make_env
+from trxl_jax.envs.tasks.minigrid.host import SYMBOLS
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
 
@@ -324,11 +325,11 @@ def test_minigrid_as_it_comes() -> None:
     config = Config(env_id="MiniGrid-GoToDoor-5x5-v0", num_envs=1, minigrid_view="symbolic", minigrid_mission=True)
     env = make_env(config)
     assert env.spec.obs.arrays == {
-        "direction": choices([4], ()), "image": picture(7, 7, 3, dtype=np.float32), "mission": choices([6], ()),
+        "direction": choices([4], ()), "image": choices(SYMBOLS * 49, (7, 7, 3)), "mission": choices([6], ()),
     }  # fmt: skip
     _, obs = jax.jit(env.reset)(jax.random.key(0))
     env.close()
-    assert 0 < float(obs["image"].max()) <= 1
+    assert {1, 2} <= set(np.unique(obs["image"][..., 0]).tolist()), "an empty cell and a wall"
     env = make_env(Config(env_id="MiniGrid-MemoryS9-v0", num_envs=1, minigrid_view="pixels"))
     assert env.spec.obs.arrays == {"direction": choices([4], ()), "image": picture(56, 56, 3)}
     assert env.spec.max_episode_steps == 5 * 9**2

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import minigrid  # noqa: F401 - registers its tasks
 import numpy as np
 import pytest
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Ball, Key, Wall
 from minigrid.wrappers import ImgObsWrapper
@@ -131,7 +132,9 @@ def test_pictures_rewards_and_ends_are_the_packages(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_symbols_rewards_and_ends_are_the_packages(name: str) -> None:
     task, params = find_task(name).from_options({"symbolic": True})
-    assert task.observation_space(params).shape == (7, 7, 3)
+    space = task.observation_space(params)
+    kinds = [len(names) for names in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
+    np.testing.assert_array_equal(space.nvec, np.broadcast_to(kinds, (7, 7, 3)))
     played = recordings(name, EPISODES, (visitor, oracle, random_policy, walker), symbolic=True)
     replay(task, params, played, MAX_STEPS)
 

@@ -11,6 +11,9 @@ from trxl_jax.errors import ConfigError
 VIEW, TILE, MAX_STEPS = 3, 28, 96
 """Cells that the agent sees along each side, pixels along a cell's side, and the limit of an episode."""
 
+SYMBOLS = (11, 6, 3)
+"""Numbers of kinds of objects, of colours and of states that MiniGrid's symbols of a cell may have."""
+
 _MAX_MISSIONS = 1024
 
 
@@ -27,8 +30,8 @@ def make_minigrid(
     Args:
         env_id: its id.
         view: "original": observations u8[84, 84, 3] and at most 96 steps. "symbolic": the package's own, a dict of the
-            cells in sight, f32[7, 7, 3] (object, colour and state, each divided by its largest number), and the agent's
-            direction. "pixels": the same with a picture of these cells, u8[56, 56, 3].
+            cells in sight, choices [7, 7, 3] (object, colour and state by their numbers), and the agent's direction.
+            "pixels": the same with a picture of these cells, u8[56, 56, 3].
         mission: whether the observations tell which of the task's missions it is, as a choice.
         num_actions: offer only its first actions: with 3 turn left, turn right and forward, which is all that moves
             the agent; None: all 7.
@@ -77,20 +80,17 @@ def _in_arrays(env: Any, env_id: str, view: str, mission: bool) -> Any:
     """Observations without text."""
     import gymnasium
     import numpy as np
-    from gymnasium.spaces import Box, Dict, Discrete
-    from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+    from gymnasium.spaces import Dict, Discrete, MultiDiscrete
 
     own: Any = env.observation_space
     image = own["image"]
-    largest = np.array([max(names.values()) for names in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)], np.float32)
     if view == "symbolic":
-        image = Box(0.0, 1.0, image.shape, np.float32)
+        image = MultiDiscrete(np.broadcast_to(SYMBOLS, image.shape))
     missions = _missions(env_id, own["mission"]) if mission else []
     spaces = {"image": image, "direction": own["direction"]} | ({"mission": Discrete(len(missions))} if mission else {})
 
     def in_arrays(obs: dict[str, Any]) -> dict[str, Any]:
-        cells = obs["image"] / largest if view == "symbolic" else obs["image"]
-        seen = {"image": cells.astype(image.dtype), "direction": obs["direction"]}
+        seen = {"image": obs["image"].astype(image.dtype), "direction": obs["direction"]}
         return seen | ({"mission": missions.index(obs["mission"])} if mission else {})
 
     return gymnasium.wrappers.TransformObservation(env, in_arrays, Dict(spaces))

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.tasks.layouts import LayoutEnvironment
 from trxl_jax.envs.tasks.minigrid import tiles
-from trxl_jax.envs.tasks.minigrid.host import MAX_STEPS, VIEW
+from trxl_jax.envs.tasks.minigrid.host import MAX_STEPS, SYMBOLS, VIEW
 from trxl_jax.envs.tasks.minigrid.rooms import (
     COLOURS,
     FORWARD,
@@ -27,6 +27,7 @@ from trxl_jax.envs.tasks.minigrid.rooms import (
     reachable,
 )
 from trxl_jax.envs.tasks.options import Options
+from trxl_jax.envs.tasks.spaces import MultiDiscrete
 
 NUM_ACTIONS = 7
 TURN_LEFT, TURN_RIGHT, GO = 0, 1, 2
@@ -97,7 +98,7 @@ class MiniGridMemory(LayoutEnvironment):
         size: of the grid.
         random_length: whether the hallway's length is random.
         num_actions: how many of the 7 actions are offered.
-        symbolic: observations are u8[7, 7, 3], MiniGrid's numbers of object, colour and state of each cell, instead
+        symbolic: observations are i32[7, 7, 3], MiniGrid's numbers of object, colour and state of each cell, instead
             of pictures of 3x3 cells.
     """
 
@@ -210,7 +211,7 @@ class MiniGridMemory(LayoutEnvironment):
         return jnp.asarray(state.time >= jnp.minimum(params.max_steps_in_episode, self._most_steps))
 
     def render(self, state: MiniGridMemoryState, params: MiniGridMemoryParams) -> jax.Array:
-        """The observation: u8[84, 84, 3], rows first, or u8[7, 7, 3], columns first."""
+        """The observation: u8[84, 84, 3], rows first, or i32[7, 7, 3], columns first."""
         return jnp.asarray(self._frames)[self._view(state)]
 
     def render_debug(self, state: MiniGridMemoryState, params: MiniGridMemoryParams) -> jax.Array:
@@ -232,8 +233,10 @@ class MiniGridMemory(LayoutEnvironment):
         """Actions: 0 turn left, 1 turn right, 2 forward, 3 pick up, 4 drop, 5 toggle, 6 done."""
         return gymnax_spaces.Discrete(self._num_actions)
 
-    def observation_space(self, params: MiniGridMemoryParams) -> gymnax_spaces.Box:
-        """Observations: see `render`."""
+    def observation_space(self, params: MiniGridMemoryParams) -> gymnax_spaces.Space:
+        """Observations: see `render`; numbers that name things are choices, which agents see as one-hot vectors."""
+        if self._symbolic:
+            return MultiDiscrete(*np.broadcast_to(SYMBOLS, self._frames.shape[1:]))
         return gymnax_spaces.Box(0, 255, self._frames.shape[1:], np.uint8)
 
     @property
@@ -254,8 +257,8 @@ class MiniGridMemory(LayoutEnvironment):
 
 
 def _symbols(cells: np.ndarray) -> np.ndarray:
-    """MiniGrid's encoding u8[views, view, view, 3] of views u8[views, view, view]."""
-    return np.stack([cells, COLOURS[cells], np.zeros_like(cells)], axis=-1)
+    """MiniGrid's encoding i32[views, view, view, 3] of views u8[views, view, view]."""
+    return np.stack([cells, COLOURS[cells], np.zeros_like(cells)], axis=-1).astype(np.int32)
 
 
 def _pictures(cells: np.ndarray) -> np.ndarray:
