@@ -36,10 +36,11 @@ Policy = Callable[[Any, np.random.Generator], int]
 
 
 @cache
-def host(name: str, *, symbolic: bool = False) -> Any:
-    if not symbolic:
+def host(name: str, *, view: int | None = None) -> Any:
+    """As the original's, or with symbols of a view."""
+    if view is None:
         return make_single(name, render_mode="rgb_array")
-    env = ImgObsWrapper(gymnasium.make(name, disable_env_checker=True))
+    env = ImgObsWrapper(gymnasium.make(name, agent_view_size=view, disable_env_checker=True))
     return gymnasium.wrappers.TimeLimit(env, MAX_STEPS)
 
 
@@ -103,8 +104,8 @@ def towards_room(plain: Any) -> int:
     return GO if turn == 0 and x > 3 else TURN_RIGHT
 
 
-def recordings(name: str, episodes: int, policies: tuple[Policy, ...], *, symbolic: bool = False) -> list[Any]:
-    env = host(name, symbolic=symbolic)
+def recordings(name: str, episodes: int, policies: tuple[Policy, ...], *, view: int | None = None) -> list[Any]:
+    env = host(name, view=view)
     return [
         record(env, SEED + i, {}, policies[i % len(policies)], read_layout, max_steps=MAX_STEPS)
         for i in range(episodes)
@@ -129,13 +130,16 @@ def test_pictures_rewards_and_ends_are_the_packages(name: str) -> None:
     assert (states.start == 1).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_symbols_rewards_and_ends_are_the_packages(name: str) -> None:
-    task, params = find_task(name).from_options({"symbolic": True})
+@pytest.mark.parametrize(
+    ("name", "view"), [(name, 7) for name in NAMES] + [("MiniGrid-MemoryS9-v0", v) for v in (3, 11)]
+)
+def test_symbols_rewards_and_ends_are_the_packages(name: str, view: int) -> None:
+    options = {"symbolic": True} if view == 7 else {"symbolic": True, "agent_view_size": view}
+    task, params = find_task(name).from_options(options)
     space = task.observation_space(params)
     kinds = [len(names) for names in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
-    np.testing.assert_array_equal(space.nvec, np.broadcast_to(kinds, (7, 7, 3)))
-    played = recordings(name, EPISODES, (visitor, oracle, random_policy, walker), symbolic=True)
+    np.testing.assert_array_equal(space.nvec, np.broadcast_to(kinds, (view, view, 3)))
+    played = recordings(name, EPISODES, (visitor, oracle, random_policy, walker), view=view)
     replay(task, params, played, MAX_STEPS)
 
 

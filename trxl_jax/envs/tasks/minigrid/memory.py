@@ -33,8 +33,10 @@ NUM_ACTIONS = 7
 TURN_LEFT, TURN_RIGHT, GO = 0, 1, 2
 """Actions that do something; the four others have no effect in these tasks."""
 
-SYMBOLIC_VIEW = 7
-"""Cells along a side of the symbolic view, the package's default."""
+SYMBOLIC_VIEWS = (3, 5, 7, 9, 11)
+"""Cells along a side of the symbolic view; 7 is the package's default."""
+
+_DEFAULTS = {"num_actions": NUM_ACTIONS, "symbolic": False, "agent_view_size": VIEW, "in_sight": False}
 
 _UP = 3
 
@@ -98,8 +100,8 @@ class MiniGridMemory(LayoutEnvironment):
         size: of the grid.
         random_length: whether the hallway's length is random.
         num_actions: how many of the 7 actions are offered.
-        symbolic: observations are i32[7, 7, 3], MiniGrid's numbers of object, colour and state of each cell, instead
-            of pictures of 3x3 cells.
+        symbolic_view: observations are MiniGrid's numbers of object, colour and state of each cell, in a view of that
+            many cells along a side; None: pictures of 3x3 cells.
     """
 
     result_names: ClassVar[tuple[str, ...]] = ()
@@ -112,13 +114,13 @@ class MiniGridMemory(LayoutEnvironment):
         *,
         random_length: bool = False,
         num_actions: int = NUM_ACTIONS,
-        symbolic: bool = False,
+        symbolic_view: int | None = None,
     ) -> None:
         self._task, self._size, self._random_length = task, size, random_length
-        self._num_actions, self._symbolic = num_actions, symbolic
+        self._num_actions, self._symbolic = num_actions, symbolic_view is not None
         self._ends = range(4, size - 2) if random_length else range(size - 3, size - 2)
-        self._views = all_views(size, self._ends, SYMBOLIC_VIEW if symbolic else VIEW)
-        self._frames = _symbols(self._views.cells) if symbolic else _pictures(self._views.cells)
+        self._views = all_views(size, self._ends, symbolic_view or VIEW)
+        self._frames = _symbols(self._views.cells) if self._symbolic else _pictures(self._views.cells)
         rooms = [[[draw_room(size, end, *both) for both in ((s, 0), (s, 1))] for s in (0, 1)] for end in self._ends]
         self._rooms = np.array(rooms)
         free = [reachable(room[0, 0], end) for room, end in zip(self._rooms, self._ends, strict=True)]
@@ -131,19 +133,26 @@ class MiniGridMemory(LayoutEnvironment):
         """Creates the task with other options, and its parameters.
 
         Args:
-            options: `num_actions`, 1 to 7, `symbolic`, and `in_sight`: the agent always starts where it sees the
+            options: `num_actions`, 1 to 7; `symbolic`, and with it `agent_view_size`: 3, 5, 7,
+                9 or 11 cells along a side of the view; and `in_sight`: the agent always starts where it sees the
                 object, in the first column, which MiniGrid doesn't offer.
 
         Raises:
             ConfigError: an option is unknown or has an invalid value.
         """
-        read = Options(options, {"num_actions": NUM_ACTIONS, "symbolic": False, "in_sight": False})
+        symbolic = Options(options, _DEFAULTS).boolean("symbolic")
+        read = Options(options, _DEFAULTS | {"agent_view_size": 7 if symbolic else VIEW})
+        view = read.integer("agent_view_size", min(SYMBOLIC_VIEWS), max(SYMBOLIC_VIEWS))
+        if view not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
+            raise read.invalid(
+                "agent_view_size", "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
+            )
         task = MiniGridMemory(
             self._task,
             self._size,
             random_length=self._random_length,
             num_actions=read.integer("num_actions", 1, NUM_ACTIONS),
-            symbolic=read.boolean("symbolic"),
+            symbolic_view=view if symbolic else None,
         )
         return task, task.default_params.replace(in_sight=read.boolean("in_sight"))
 
@@ -211,7 +220,7 @@ class MiniGridMemory(LayoutEnvironment):
         return jnp.asarray(state.time >= jnp.minimum(params.max_steps_in_episode, self._most_steps))
 
     def render(self, state: MiniGridMemoryState, params: MiniGridMemoryParams) -> jax.Array:
-        """The observation: u8[84, 84, 3], rows first, or i32[7, 7, 3], columns first."""
+        """The observation: u8[84, 84, 3], rows first, or i32[view, view, 3], columns first."""
         return jnp.asarray(self._frames)[self._view(state)]
 
     def render_debug(self, state: MiniGridMemoryState, params: MiniGridMemoryParams) -> jax.Array:
