@@ -84,9 +84,10 @@ def test_there_are_reference_files() -> None:
     assert FILES
 
 
-@pytest.mark.parametrize("for_accelerators", [False, pytest.param(True, id="for_accelerators")])
-def test_forward_advantages_and_update(path: Path, for_accelerators: bool) -> None:
-    golden = Golden(path, platform="gpu" if for_accelerators else None)
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_forward_advantages_and_update(path: Path, platform: str) -> None:
+    for_accelerators = platform != "cpu"
+    golden = Golden(path, platform=platform)
     replay = golden.act() if for_accelerators else golden.replay()
     for index, replayed in enumerate(replay):
         data, output = replayed["data"], replayed["output"]

@@ -23,7 +23,7 @@ BASE = Config(
 
 
 class Case(NamedTuple):
-    """Changes of `BASE`, choices of each action branch, and the formulation: that for CPUs or that for accelerators."""
+    """Changes of `BASE`, choices of each action branch, and the formulation: that for CPUs, GPUs or TPUs."""
 
     changes: Mapping[str, Any]
     nvec: tuple[int, ...] = (3,)
@@ -31,7 +31,8 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "window shorter than the rollout, formulation for accelerators": Case({}, platform="gpu"),
+    "window shorter than the rollout, formulation for GPUs": Case({}, platform="gpu"),
+    "window shorter than the rollout, formulation for TPUs": Case({}, platform="tpu"),
     "window longer than the rollout, multi-discrete, normalised advantages": Case(
         {"trxl_memory_length": 11, "trxl_num_layers": 1, "norm_adv": True, "max_grad_norm": 1e3}, nvec=(2, 3)
     ),
@@ -54,9 +55,9 @@ CASES = {
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
 }  # fmt: skip
-# Every day one of them runs in the formulation for accelerators; all others do, too, where there is time.
+# Every day one of them runs in the formulations for accelerators; all others do in that for GPUs, where there is time.
 ALSO_FOR_ACCELERATORS = {
-    f"{name}, formulation for accelerators": case._replace(platform="gpu")
+    f"{name}, formulation for GPUs": case._replace(platform="gpu")
     for name, case in CASES.items()
     if case.platform == "cpu"
 }

@@ -1,4 +1,4 @@
-"""The residual layers of `cores/transformer_xl.py` for GPUs and TPUs, with a gradient written by hand.
+"""The residual layers of `cores/transformer_xl.py` for GPUs, with a gradient written by hand.
 
 A layer is, for its input x, normalised slots n_s (of this layer, positions added, without gain and bias) and the
 parameters of `ResidualLayer` and `MemoryAttention`:

@@ -96,11 +96,15 @@ class TransformerXL(Core):
 
     @property
     def _folds(self) -> bool:
-        """Whether `accelerator/layers.py` computes the layers: where it holds, queries attend to an empty slot too."""
+        """Whether `accelerator/layers.py` computes the layers: where it holds, queries attend to an empty slot too.
+
+        On TPUs, where starting a kernel costs little, it doesn't: stacking the layers would move a fifth more bytes in
+        a minibatch (`benchmarks/tpu_aot.py`).
+        """
         options = self.options
         plain = self.layer == "residual" and options.distance == "none"
         plain = plain and not self.see_self and not options.query_position
-        return self.numerics.accelerator and plain and self._encodes_jointly and not self.prepares_with_parameters
+        return self.numerics.platform == "gpu" and plain and self._encodes_jointly and not self.prepares_with_parameters
 
     def fold(self) -> list[folded_layers.Folded] | None:
         """See `Core`."""
