@@ -198,8 +198,13 @@ def require_settings() -> None:
         raise ConfigError("jax_disable_jit is set, but updates must be compiled: unset JAX_DISABLE_JIT")
 
 
+class _MayFail(Protocol):
+    @property
+    def failure(self) -> BaseException | None: ...
+
+
 @contextmanager
-def original_errors(env: Environment) -> Iterator[None]:
+def original_errors(env: _MayFail) -> Iterator[None]:
     """Raises the environment's own exception instead of the one that JAX makes of it in a callback."""
     try:
         yield

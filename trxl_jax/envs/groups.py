@@ -77,7 +77,9 @@ def _check_minibatches(config: Config, groups: int) -> None:
 
 
 class GroupedEnvironment:
-    """N environments in groups, of which this process has those of its devices. See `Environment`.
+    """N environments in groups, of which this process has those of its devices.
+
+    As `Environment` is, but its groups are reset and stepped one by one.
 
     On the device a group's environments are pure functions, the same for all. On the host each group has environments
     of its own, and their seeds are those that they would have without groups.
@@ -122,14 +124,6 @@ class GroupedEnvironment:
         """The first exception that a host environment raised."""
         return next((env.failure for env in self.groups if env.failure is not None), None)
 
-    def reset(self, key: jax.Array) -> tuple[Any, Any]:
-        """Only a group can be reset, with a key[]."""
-        raise NotImplementedError("groups are reset one by one")
-
-    def step(self, env_state: Any, action: jax.Array) -> tuple[Any, Any]:
-        """Only a group can be stepped, by actions [N, C]."""
-        raise NotImplementedError("groups are stepped one by one")
-
     def pop_episode_results(self, episode: EpisodeStats) -> list[EpisodeResult]:
         """As `Environment` says, given statistics [T, N]; on the host those of the first group first."""
         if not self.on_host:
@@ -162,6 +156,10 @@ class GroupedEnvironment:
         """Closes all groups."""
         for env in self.groups:
             env.close()
+
+
+AnyEnvironment = Environment | GroupedEnvironment
+"""What a run trains with."""
 
 
 def _plain(leaf: Any) -> Any:

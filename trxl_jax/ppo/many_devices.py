@@ -17,8 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
-from trxl_jax.envs.base import Environment
-from trxl_jax.envs.groups import GroupedEnvironment, Layout
+from trxl_jax.envs.groups import AnyEnvironment, GroupedEnvironment, Layout
 from trxl_jax.ppo.groups import AXIS, Groups
 from trxl_jax.ppo.rollout import Rollout, RolloutState, init_rollout_state
 from trxl_jax.ppo.train_step import (
@@ -32,13 +31,15 @@ from trxl_jax.ppo.train_step import (
 from trxl_jax.ppo.update import TrainState
 
 
-def init_all_states(env: Environment, agent: ActorCritic, key: jax.Array, params: Any = None) -> tuple[TrainState, Any]:
+def init_all_states(
+    env: AnyEnvironment, agent: ActorCritic, key: jax.Array, params: Any = None
+) -> tuple[TrainState, Any]:
     """`init_states` with the default optimiser, also of groups, see `init_rollouts`; all on one device."""
     params_key, env_key = jax.random.split(key)
     return init_train_state(agent, params_key, params=params), init_rollouts(env, agent, env_key)
 
 
-def init_rollouts(env: Environment, agent: ActorCritic, key: jax.Array) -> Any:
+def init_rollouts(env: AnyEnvironment, agent: ActorCritic, key: jax.Array) -> Any:
     """`init_rollout_state`, from a key[]; of groups stacked, or on the host a tuple of this process's."""
     if not isinstance(env, GroupedEnvironment):
         return init_rollout_state(env, agent, key)
@@ -49,7 +50,7 @@ def init_rollouts(env: Environment, agent: ActorCritic, key: jax.Array) -> Any:
     return jax.jit(lambda keys: jax.lax.map(partial(init_rollout_state, env.groups[0], agent), keys))(keys)
 
 
-def place(states: tuple[TrainState, Any], env: Environment) -> tuple[TrainState, Any]:
+def place(states: tuple[TrainState, Any], env: AnyEnvironment) -> tuple[TrainState, Any]:
     """Puts states, of which this process has all numbers that its devices need, onto the devices of their groups."""
     if not isinstance(env, GroupedEnvironment):
         return states
@@ -73,7 +74,7 @@ def local_copy(tree: Any) -> Any:
 
 
 def compile_step(
-    config: Config, env: Environment, agent: ActorCritic, states: tuple[TrainState, Any], key: jax.Array
+    config: Config, env: AnyEnvironment, agent: ActorCritic, states: tuple[TrainState, Any], key: jax.Array
 ) -> Callable[..., tuple[TrainState, Any, TrainOutput]]:
     """`compile_train_step`, also of groups, for states as `place` returns them and a key[]."""
     if not isinstance(env, GroupedEnvironment):

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trxl_jax.config import Config
-from trxl_jax.envs.base import Environment
-from trxl_jax.envs.groups import GroupedEnvironment
+from trxl_jax.envs.groups import AnyEnvironment, GroupedEnvironment
 from trxl_jax.errors import printable
 from trxl_jax.runs.run import RunResult
 from trxl_jax.standard_streams import LastingStream
@@ -73,7 +72,7 @@ class ProgressLine:
             self._progress.stop()
 
 
-def opening_lines(config: Config, run_dirs: Sequence[Path], params: Any, env: Environment) -> list[str]:
+def opening_lines(config: Config, run_dirs: Sequence[Path], params: Any, env: AnyEnvironment) -> list[str]:
     """What a run says before it compiles: task, device, size of the agent, directory and budget.
 
     Args:

@@ -11,8 +11,8 @@ import numpy as np
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
-from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.envs.groups import GroupedEnvironment
+from trxl_jax.envs.base import original_errors
+from trxl_jax.envs.groups import AnyEnvironment, GroupedEnvironment
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, EnvironmentFailure, UserError, disk_errors
 from trxl_jax.files import write_text_atomically
 from trxl_jax.play.policy import Policy
@@ -82,7 +82,7 @@ class Run:
     def __init__(
         self,
         config: Config,
-        env: Environment,
+        env: AnyEnvironment,
         run_dir: Path,
         *,
         resumed: bool = False,

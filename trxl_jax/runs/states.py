@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from trxl_jax.envs.base import Environment
-from trxl_jax.envs.groups import GroupedEnvironment
+from trxl_jax.envs.groups import AnyEnvironment, GroupedEnvironment
 from trxl_jax.ppo.many_devices import local_copy
 from trxl_jax.ppo.update import TrainState
 
@@ -24,7 +23,7 @@ def blank(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def blank_of_all(states: States, env: Environment) -> States:
+def blank_of_all(states: States, env: AnyEnvironment) -> States:
     """Zeros in the shapes of what `gather_states` returns."""
     train_state, rollouts = states
     if isinstance(rollouts, tuple):
@@ -33,7 +32,7 @@ def blank_of_all(states: States, env: Environment) -> States:
     return blank((train_state, rollouts))
 
 
-def own_part(states: States, env: Environment) -> States:
+def own_part(states: States, env: AnyEnvironment) -> States:
     """Of states of all processes what this one needs."""
     train_state, rollouts = states
     if isinstance(rollouts, tuple):

@@ -13,7 +13,7 @@ import jax
 
 from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.base import Environment, original_errors
-from trxl_jax.envs.groups import GroupedEnvironment, Layout, make_layout
+from trxl_jax.envs.groups import AnyEnvironment, GroupedEnvironment, Layout, make_layout
 from trxl_jax.envs.registry import CUSTOM_PREFIX, make_env, require_no_import
 from trxl_jax.errors import CheckpointError, ConfigError, Divergence, UserError
 from trxl_jax.ppo.many_devices import compile_step
@@ -125,7 +125,7 @@ def train_seeds(
         return _Loop(runs, batch, progress, stop).run()
 
 
-def write_start(config: Config, env: Environment, params: Any) -> Path:
+def write_start(config: Config, env: AnyEnvironment, params: Any) -> Path:
     """Writes a run without updates and with given parameters, for `train(..., resume=...)` to continue.
 
     The optimiser's state is fresh, and the environments are at the start of their first episodes.
@@ -178,20 +178,20 @@ def _layout(configs: Sequence[Config], env: Any, num_devices: int | None) -> Lay
     return make_layout(config.replace(env_groups=1), 1)
 
 
-def _make_run(config: Config, batch: Environment, directory: OwnedDirectory, num_seeds: int) -> Run:
+def _make_run(config: Config, batch: AnyEnvironment, directory: OwnedDirectory, num_seeds: int) -> Run:
     path, resumed, checkpoints = directory
     with original_errors(batch):
         return Run(config, batch, path, resumed=resumed, num_seeds=num_seeds, checkpoints=checkpoints)
 
 
-def _make_batch(config: Config, env: Any, layout: Layout) -> Any:
+def _make_batch(config: Config, env: Any, layout: Layout) -> AnyEnvironment:
     return make_env(config, env) if layout.num_groups == 1 else GroupedEnvironment(config, env, layout, gather)
 
 
 class _Loop:
     """Trains runs, usually one, to their ends or until a signal."""
 
-    def __init__(self, runs: Sequence[Run], env: Environment, progress: ProgressLine, stop: StopSignals) -> None:
+    def __init__(self, runs: Sequence[Run], env: AnyEnvironment, progress: ProgressLine, stop: StopSignals) -> None:
         self._runs = runs
         self._env = env
         self._progress = progress
@@ -245,12 +245,14 @@ class _Loop:
         config, agent = self._runs[0].config, self._runs[0].agent
         states, keys = self._states_and_keys()
         if config.debug:
+            assert not isinstance(self._env, GroupedEnvironment), "see `_layout`"
             collect, learn = make_collect_and_learn(config, self._env, agent)
             self._progress.say("debug: every result is checked, which is slow")
             return _of_one(checked_train_step(jax.jit(collect), jax.jit(learn), self._env.spec))
         if len(keys) == 1:
             step = _of_one(compile_step(config, self._env, agent, states[0], keys[0]))
         else:
+            assert not isinstance(self._env, GroupedEnvironment), "see `_layout`"
             step = compile_seeds_step(config, self._env, agent, states, keys)
         self._progress.say(f"compiled in {time.perf_counter() - started:.0f} s")
         return step
