@@ -1,0 +1,94 @@
+"""The tables of MiniGrid-MemoryS9's experiments from their curves: `docs/results/minigrid-*.csv`.
+
+    python benchmarks/minigrid_study.py
+
+Writes `minigrid_study.md` and `minigrid_differences.md`, which `docs/results.md` shows. The first has each core's mean
+return over the 50,000 steps before some step, all seeds; the second what each difference between the published
+settings and ours does alone.
+"""
+
+import sys
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trxl_jax.files import write_text_atomically
+from trxl_jax.plot.curves import read_runs
+from trxl_jax.plot.figure import bootstrap_interval
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+CORES, DIFFERENCES = RESULTS / "minigrid-memory-s9.csv", RESULTS / "minigrid-differences.csv"
+STEPS = (250_000, 500_000, 1_000_000, 1_500_000)
+PUBLISHED = (0.65, 0.79, 0.89, 0.92)
+"""The curve of an LSTM, ten seeds, that CleanRL's author published; at the steps above."""
+
+_BEFORE = 50_000
+_LEARNED = 0.9
+
+
+def seeds(path: Path) -> dict[str, list[pd.DataFrame]]:
+    """The runs of each experiment, in order of their seeds."""
+    found: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for name, run in read_runs([path]).groupby("run", sort=False):
+        found[str(name).rpartition("__")[0]].append(run)
+    return found
+
+
+def before(run: pd.DataFrame, step: float, metric: str = "episode/r_mean") -> float:
+    """The mean of a metric over the 50,000 steps before a step."""
+    rows = (run["global_step"] > step - _BEFORE) & (run["global_step"] <= step)
+    return float(run[metric][rows].mean())
+
+
+def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:
+    """The mean of a metric over the last tenth of the steps."""
+    return float(run[metric][run["global_step"] > 0.9 * run["global_step"].max()].mean())
+
+
+def table_of_cores() -> str:
+    """Return by core and steps, in Markdown."""
+    steps = " | ".join(f"{step / 1e6:g}M" for step in STEPS)
+    lines = [f"| core | {steps} | last tenth: interquartile mean | 95% interval | seeds above {_LEARNED} |"]
+    lines.append("|" + "---|" * (len(STEPS) + 4))
+    for experiment, runs in seeds(CORES).items():
+        curve = " | ".join(f"{np.mean([before(run, step) for run in runs]):.2f}" for step in STEPS)
+        values = np.array([final(run) for run in runs])
+        low, high = bootstrap_interval(values, partial(stats.trim_mean, proportiontocut=0.25))
+        learned = f"{(values > _LEARNED).sum()} of {len(values)}"
+        name = experiment.removeprefix("memory-s9-")
+        middle = f"{stats.trim_mean(values, 0.25):.2f} | {low:.2f} to {high:.2f}"
+        lines.append(f"| {name} | {curve} | {middle} | {learned} |")
+    published = " | ".join(f"{value:.2f}" for value in PUBLISHED)
+    lines.append(f"| an LSTM, published, ten seeds | {published} | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def table_of_differences() -> str:
+    """Final return, episode length and entropy of each experiment, in Markdown."""
+    lines = ["| experiment | return of each seed | episode length | entropy |", "|---|---|---|---|"]
+    for experiment, runs in seeds(DIFFERENCES).items():
+        returns = ", ".join(f"{final(run):.2f}" for run in runs)
+        length, entropy = (
+            ", ".join(f"{final(run, metric):{digits}}" for run in runs)
+            for metric, digits in (("episode/l_mean", ".0f"), ("losses/entropy", ".2f"))
+        )
+        lines.append(f"| {experiment} | {returns} | {length} | {entropy} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes the tables."""
+    folder = Path(__file__).parent
+    write_text_atomically(folder / "minigrid_study.md", table_of_cores())
+    write_text_atomically(folder / "minigrid_differences.md", table_of_differences())
+    print(table_of_cores(), table_of_differences(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
