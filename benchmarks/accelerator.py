@@ -14,7 +14,6 @@ installed or downloaded; `accelerator.md` beside this file says what to bring to
 """
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -23,7 +22,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,13 +29,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from run_in_parts import pack, unpack
+
 from trxl_jax.cli import run_command
 from trxl_jax.errors import UserError
 from trxl_jax.files import write_text_atomically
 from trxl_jax.presets import PRESETS
 
 _HERE = Path(__file__).parent
-_PART_BYTES = 15_000_000
 _TRAIN = [sys.executable, "-m", "trxl_jax.commands.train"]
 _SPEED_PRESETS = ("mystery-path-grid", "mortar-mayhem-grid")
 _GRAPHS = "--xla_gpu_enable_command_buffer=+WHILE --xla_gpu_graph_min_graph_size=1"
@@ -319,39 +318,6 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in row.items() if name not in ("charts/SPS", "episode/t_mean")} for row in rows
     ]
-
-
-def pack(run: Path, path: Path) -> list[Path]:
-    """Writes a run, without TensorBoard's events, as files PATH.00, PATH.01 and so on of at most 15 MB."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        archive.add(run, ".", filter=lambda member: None if "events.out" in member.name else member)
-    data = buffer.getvalue()
-    for old in path.parent.glob(f"{path.name}.[0-9][0-9]"):
-        old.unlink()
-    parts = []
-    for i in range(0, len(data), _PART_BYTES):
-        part = path.with_name(f"{path.name}.{i // _PART_BYTES:02d}")
-        part.write_bytes(data[i : i + _PART_BYTES])
-        parts.append(part)
-    return parts
-
-
-def unpack(parts: Sequence[Path], run: Path) -> None:
-    """Inverse of `pack`.
-
-    Raises:
-        UserError: a part is missing, or they are no run.
-    """
-    try:
-        data = b"".join(part.read_bytes() for part in sorted(parts))
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            archive.extractall(run, filter="data")
-    except (OSError, tarfile.TarError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--checkpoint: can't be unpacked ({reason}); name all files checkpoint.tar.gz.*") from None
-    if not (run / "config.json").is_file():
-        raise UserError("--checkpoint: it holds no run; name all files checkpoint.tar.gz.* of an earlier call")
 
 
 def _step(name: str, arguments: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import run_in_parts
 from tests.support.command import environment
 from tests.support.paths import ROOT
 from tests.support.time_limits import time_limit
@@ -35,22 +36,22 @@ def test_results_are_written_as_they_come(accelerator: Any, tmp_path: Path) -> N
     ]
 
 
-def test_a_run_travels_in_parts(accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_travels_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "3").mkdir(parents=True)
     (run / "config.json").write_text("{}")
     (run / "events.out.tfevents.1").write_text("left out")
     (run / "checkpoints" / "3" / "state").write_bytes(bytes(range(256)) * 40)
-    monkeypatch.setattr(accelerator, "_PART_BYTES", 200)
-    parts = accelerator.pack(run, tmp_path / "checkpoint.tar.gz")
+    monkeypatch.setattr(run_in_parts, "_PART_BYTES", 200)
+    parts = run_in_parts.pack(run, tmp_path / "checkpoint.tar.gz")
     assert len(parts) > 1
     assert max(part.stat().st_size for part in parts) <= 200
-    accelerator.unpack(parts[::-1], tmp_path / "there")
+    run_in_parts.unpack(parts[::-1], tmp_path / "there")
     assert (tmp_path / "there" / "checkpoints" / "3" / "state").read_bytes() == bytes(range(256)) * 40
     assert not (tmp_path / "there" / "events.out.tfevents.1").exists()
     for some in (parts[:1], [tmp_path / "missing"]):
         with pytest.raises(UserError, match="--checkpoint: "):
-            accelerator.unpack(some, tmp_path / "nowhere")
+            run_in_parts.unpack(some, tmp_path / "nowhere")
 
 
 @pytest.mark.slow
