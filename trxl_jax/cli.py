@@ -120,7 +120,7 @@ def run_command(command: Callable[[Sequence[str]], int], flags: Sequence[str], *
         status = _run(command, flags)
         stdout.flush()
         if status == 0 and prints_results and is_lost(stdout):
-            return _report(f"can't write to standard output: {stdout.failure}")
+            return report(f"can't write to standard output: {stdout.failure}")
         return status
 
 
@@ -135,13 +135,14 @@ def _run(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> int:
             jax.config.update("jax_compilation_cache_dir", str(cache))
         return command(flags)
     except UserError as error:
-        return _report(str(error))
+        return report(str(error))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
-def _report(error: str) -> int:
+def report(error: str) -> int:
+    """Prints an error in one line and returns the exit status for it."""
     print(printable(f"error: {error}"), file=sys.stderr)
     return USAGE_ERROR
 

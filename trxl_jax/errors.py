@@ -28,6 +28,10 @@ class Divergence(UserError, ArithmeticError):
     """An update produced numbers that are not finite."""
 
 
+class LostProcess(UserError, RuntimeError):
+    """Another process that trained the same run is gone."""
+
+
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that can't be written or read."""
 

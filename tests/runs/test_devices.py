@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.command import DEVICE, HOST, ROOT, environment, error_line, rows, run
 from tests.support.devices import SMALL, train_on
+from tests.support.time_limits import time_limit
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.groups import make_layout
 from trxl_jax.errors import ConfigError
@@ -80,6 +82,52 @@ def test_two_processes(flags: list[str], tmp_path: Path) -> None:
     assert finish(start_processes(["--resume", str(tmp_path / "one"), *further])) == [0, 0]
     assert rows(tmp_path / "copy") == rows(tmp_path / "one")
     assert len(rows(tmp_path / "one")) == 6
+
+
+FAILING = """
+import sys
+import gymnasium
+
+class Failing(gymnasium.Wrapper):
+    \"\"\"Fails in step 50, in process 1 only.\"\"\"
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 50 and sys.argv[sys.argv.index("--process") + 1] == "1":
+            raise ValueError("the simulator is gone")
+        return super().step(action)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_whose_environment_fails_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    flags = [*HOST, "--num_envs", "4", "--env_groups", "2", "--wrapper", "failing:Failing", "--save_every", "1"]
+    processes = start_processes([*flags, "--run_dir", "run", "--total_timesteps", "100000"], tmp_path)
+    errors = [process.communicate(timeout=time_limit(100))[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    assert "the simulator is gone" in errors[1]
+    assert error_lines(errors[0]) == [
+        "error: another process of this run is gone; see what it printed, and start all again with --resume auto; the "
+        f"newest checkpoint is {checkpoint.latest(tmp_path / 'run' / 'checkpoints')}"
+    ]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_all(tmp_path: Path) -> None:
+    flags = [*DEVICE, "--num_envs", "4", "--env_groups", "2", "--run_dir", str(tmp_path / "run")]
+    processes = start_processes([*flags, "--total_timesteps", "100000000"])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + time_limit(100)
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    processes[1].kill()
+    error = processes[0].communicate(timeout=time_limit(30))[1]
+    assert processes[0].returncode == 2
+    assert len(error_lines(error)) == 1
+    assert "another process of this run is gone" in error
 
 
 @pytest.mark.slow
@@ -149,7 +197,11 @@ def as_users() -> dict[str, str]:
     return environment(XLA_FLAGS="", JAX_DISABLE_MOST_OPTIMIZATIONS="0", JAX_PLATFORMS="cpu")
 
 
-def start_processes(flags: list[str]) -> list[subprocess.Popen[str]]:
+def error_lines(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if "Gloo" not in line or line.startswith("error")]
+
+
+def start_processes(flags: list[str], directory: Path | None = None) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
@@ -157,7 +209,7 @@ def start_processes(flags: list[str]) -> list[subprocess.Popen[str]]:
         subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *flags,
              "--coordinator", coordinator, "--process", str(i), "--processes", "2"],
-            env=as_users(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=as_users(), cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for i in range(2)
     ]  # fmt: skip

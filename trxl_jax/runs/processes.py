@@ -5,6 +5,7 @@ what they would log into a directory of their own that is thrown away.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,8 +17,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from trxl_jax.config import Config
-from trxl_jax.errors import ConfigError, UserError
+from trxl_jax.errors import ConfigError, LostProcess, UserError
 from trxl_jax.runs.directory import OwnedDirectory, own_directory
+
+_NO_ANSWER = r"Gloo|NCCL|Connection|UNAVAILABLE|coordination service"
+"""In messages of XLA's exchanges on CPUs and GPUs, and of JAX's distributed service."""
 
 
 class Processes(NamedTuple):
@@ -58,6 +62,19 @@ def start(processes: Processes) -> None:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"--processes: the processes could not find each other: {reason}") from None
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Turns the errors of whatever exchanges numbers with a process that is gone into `LostProcess`."""
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1 or isinstance(error, UserError) or not re.search(_NO_ANSWER, str(error)):
+            raise
+        raise LostProcess(
+            "another process of this run is gone; see what it printed, and start all again with --resume auto"
+        ) from error
 
 
 def is_leader() -> bool:

@@ -29,7 +29,7 @@ from trxl_jax.runs import checkpoint
 from trxl_jax.runs.debug import checked_train_step
 from trxl_jax.runs.directory import LOCK, OwnedDirectory, own_directory
 from trxl_jax.runs.monitor import UNWATCHED, Monitor
-from trxl_jax.runs.processes import gather, is_leader, shared_directory
+from trxl_jax.runs.processes import gather, is_leader, lost_processes, shared_directory
 from trxl_jax.runs.progress import ProgressLine, opening_lines
 from trxl_jax.runs.run import Run, RunResult
 from trxl_jax.runs.seeds import Resume, require_seeds, resumed_directories
@@ -206,7 +206,8 @@ class _Loop:
             self._progress.say(line)
         self._stop.deferred = True
         try:
-            self._train()
+            with lost_processes():
+                self._train()
         except CheckpointError:
             raise
         except UserError as error:
