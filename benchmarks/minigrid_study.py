@@ -51,11 +51,17 @@ def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:
     return float(run[metric][run["global_step"] > 0.9 * run["global_step"].max()].mean())
 
 
+def steps_to(run: pd.DataFrame, level: float) -> float:
+    """The first step at which the mean return over the 50,000 steps before it is above a level, or infinity."""
+    steps = run["global_step"][run["global_step"] >= _BEFORE]
+    return next((step for step in steps if before(run, step) > level), np.inf)
+
+
 def table_of_cores() -> str:
     """Return by core and steps, in Markdown."""
-    steps = " | ".join(f"{step / 1e6:g}M" for step in STEPS)
-    lines = [f"| core | {steps} | last tenth: interquartile mean | 95% interval | seeds above {_LEARNED} |"]
-    lines.append("|" + "---|" * (len(STEPS) + 4))
+    head = [*(f"{step / 1e6:g}M" for step in STEPS), "last tenth: interquartile mean", "95% interval",
+            f"seeds above {_LEARNED}", "median seed there after", "steps/s", "minutes"]  # fmt: skip
+    lines = [f"| core | {' | '.join(head)} |", "|" + "---|" * (len(head) + 1)]
     for experiment, runs in seeds(CORES).items():
         curve = " | ".join(f"{np.mean([before(run, step) for run in runs]):.2f}" for step in STEPS)
         values = np.array([final(run) for run in runs])
@@ -63,9 +69,13 @@ def table_of_cores() -> str:
         learned = f"{(values > _LEARNED).sum()} of {len(values)}"
         name = experiment.removeprefix("memory-s9-")
         middle = f"{stats.trim_mean(values, 0.25):.2f} | {low:.2f} to {high:.2f}"
-        lines.append(f"| {name} | {curve} | {middle} | {learned} |")
+        reached = np.median([steps_to(run, _LEARNED) for run in runs])
+        speed = np.median(pd.concat(runs)["charts/SPS"])
+        step, minutes = f"{reached / 1e6:.2f}M", f"{reached / speed / 60:.1f}"
+        time = f"{step} | {speed:,.0f} | {minutes}" if np.isfinite(reached) else f"| {speed:,.0f} |"
+        lines.append(f"| {name} | {curve} | {middle} | {learned} | {time} |")
     published = " | ".join(f"{value:.2f}" for value in PUBLISHED)
-    lines.append(f"| an LSTM, published, ten seeds | {published} | | | |")
+    lines.append(f"| an LSTM, published, ten seeds | {published} | | | | | | |")
     return "\n".join(lines) + "\n"
 
 
