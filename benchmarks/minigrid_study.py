@@ -2,9 +2,9 @@
 
     python benchmarks/minigrid_study.py
 
-Writes `minigrid_study.md` and `minigrid_differences.md`, which `docs/results.md` shows. The first has each core's mean
-return over the 50,000 steps before some step, all seeds; the second what each difference between the published
-settings and ours does alone.
+Writes `minigrid_study.md`, `minigrid_differences.md` and `minigrid_options.md`, which `docs/results.md` shows. The
+first has each core's mean return over the 50,000 steps before some step, all seeds; the others what each difference
+between the published settings and ours, and each option of the transformer, does alone.
 """
 
 import sys
@@ -23,7 +23,7 @@ from trxl_jax.plot.curves import read_runs
 from trxl_jax.plot.figure import bootstrap_interval
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-CORES, DIFFERENCES = RESULTS / "minigrid-memory-s9.csv", RESULTS / "minigrid-differences.csv"
+CORES = RESULTS / "minigrid-memory-s9.csv"
 STEPS = (250_000, 500_000, 1_000_000, 1_500_000)
 PUBLISHED = (0.65, 0.79, 0.89, 0.92)
 """The curve of an LSTM, ten seeds, that CleanRL's author published; at the steps above."""
@@ -79,25 +79,33 @@ def table_of_cores() -> str:
     return "\n".join(lines) + "\n"
 
 
-def table_of_differences() -> str:
-    """Final return, episode length and entropy of each experiment, in Markdown."""
-    lines = ["| experiment | return of each seed | episode length | entropy |", "|---|---|---|---|"]
-    for experiment, runs in seeds(DIFFERENCES).items():
+def table_of_settings(path: Path) -> str:
+    """What became of each experiment of a file, seed by seed, in Markdown: over the last tenth of the steps."""
+    lines = [
+        "| settings | return of each seed | above 0.9 first after | episode length | entropy |",
+        "|---|---|---|---|---|",
+    ]
+    for experiment, runs in seeds(path).items():
         returns = ", ".join(f"{final(run):.2f}" for run in runs)
-        length, entropy = (
-            ", ".join(f"{final(run, metric):{digits}}" for run in runs)
-            for metric, digits in (("episode/l_mean", ".0f"), ("losses/entropy", ".2f"))
-        )
-        lines.append(f"| {experiment} | {returns} | {length} | {entropy} |")
+        reached = [steps_to(run, _LEARNED) for run in runs]
+        first = ", ".join(f"{step / 1e6:.2f}M" if np.isfinite(step) else "never" for step in reached)
+        length = ", ".join(f"{final(run, 'episode/l_mean'):.0f}" for run in runs)
+        entropy = ", ".join(f"{final(run, 'losses/entropy'):.2f}" for run in runs)
+        lines.append(f"| {experiment} | {returns} | {first} | {length} | {entropy} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Writes the tables."""
     folder = Path(__file__).parent
-    write_text_atomically(folder / "minigrid_study.md", table_of_cores())
-    write_text_atomically(folder / "minigrid_differences.md", table_of_differences())
-    print(table_of_cores(), table_of_differences(), sep="\n")
+    tables = {
+        "minigrid_study": table_of_cores(),
+        "minigrid_differences": table_of_settings(RESULTS / "minigrid-differences.csv"),
+        "minigrid_options": table_of_settings(RESULTS / "minigrid-options.csv"),
+    }
+    for name, table in tables.items():
+        write_text_atomically(folder / f"{name}.md", table)
+        print(table)
 
 
 if __name__ == "__main__":
