@@ -8,7 +8,8 @@ Without arguments: mortar-mayhem-grid and endless-mortar-mayhem. The programs ar
 preset's host environments behind callbacks; the same sizes with gymnax/MemoryChain-bsuite, which runs on the device;
 and the update alone. Operations and bytes are those of XLA's cost analysis, per sample of a minibatch. It counts a
 loop's body once: one minibatch and, in a train step, one step of the rollout. Of the bytes there is a second number:
-those of a minibatch alone, see `moved_bytes.py`. Nothing is run, so the only times are those of compilation.
+those of a minibatch alone, in the chip's main and in its fast memory, see `moved_bytes.py`. Nothing is run, so the
+only times are those of compilation.
 """
 
 import argparse
@@ -29,7 +30,7 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HO
 import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
-from moved_bytes import bytes_of_computations
+from moved_bytes import Bytes, bytes_of_computations
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +81,7 @@ def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[s
     compiled = jax.jit(function).lower(*placed).compile()
     seconds = time.perf_counter() - started
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    samples = config.batch_size // config.num_minibatches
+    samples, minibatch = config.batch_size // config.num_minibatches, minibatch_bytes(compiled.as_text())
     sizes = {
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
@@ -94,18 +95,19 @@ def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[s
         "compile_seconds": seconds,
         "flops_per_sample": cost["flops"] / samples,
         "bytes_per_sample": cost["bytes accessed"] / samples,
-        "minibatch_bytes_per_sample": minibatch_bytes(compiled.as_text()) / samples,
+        "minibatch_main_bytes_per_sample": minibatch.main / samples,
+        "minibatch_fast_bytes_per_sample": minibatch.fast / samples,
         **sizes,
         "total_bytes": total,
         "fits": total < HBM_BYTES,
     }
 
 
-def minibatch_bytes(text: str) -> int:
+def minibatch_bytes(text: str) -> Bytes:
     """Bytes of one minibatch: of the computation that moves most and is run by a loop."""
     entry = re.search(r"^ENTRY %?([\w.\-]+)", text, re.MULTILINE)
     assert entry, "no program of XLA"
-    return max(size for name, size in bytes_of_computations(text).items() if name != entry[1])
+    return max((moved for name, moved in bytes_of_computations(text).items() if name != entry[1]), key=sum)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -114,8 +116,9 @@ def show(rows: list[dict[str, Any]]) -> None:
     table.add_column("preset")
     table.add_column("program")
     table.add_column("matrix\nproducts")
-    for column in ("compile\ntime", "MFLOP\nper sample", "MB\nper sample", "MB of a\nminibatch", "arguments\nMB",
-                   "outputs\nMB", "temporaries\nMB", "sum\nMB"):  # fmt: skip
+    for column in ("compile\ntime", "MFLOP\nper sample", "MB\nper sample", "minibatch:\nmain memory",
+                   "minibatch:\nfast memory", "arguments\nMB", "outputs\nMB", "temporaries\nMB",
+                   "sum\nMB"):  # fmt: skip
         table.add_column(column, justify="right")
     table.add_column("below\n16 GB")
     for row in rows:
@@ -126,7 +129,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['compile_seconds']:.0f} s",
             f"{row['flops_per_sample'] / 1e6:.1f}",
             f"{row['bytes_per_sample'] / 1e6:.1f}",
-            f"{row['minibatch_bytes_per_sample'] / 1e6:.2f}",
+            *(f"{row[f'minibatch_{memory}_bytes_per_sample'] / 1e6:.2f}" for memory in ("main", "fast")),
             *(f"{row[f'{name}_bytes'] / 1e6:.0f}" for name in ("argument", "output", "temporary", "total")),
             "yes" if row["fits"] else "no",
         )

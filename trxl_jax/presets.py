@@ -48,8 +48,8 @@ PRESETS: dict[str, Config] = {
         anneal_steps=4_096_000,
         clip_coef=0.2,
     ),
-    # The published command guesses; these settings learn the task, see docs/results.md. Looking back for the object costs
-    # steps, which a discount would make look worse than guessing.
+    # The published command guesses; these settings learn the task, see docs/results.md. Looking back for the object
+    # costs steps, which a discount would make look worse than guessing.
     "minigrid-memory-s9-tuned": Config(
         env_id="MiniGrid-MemoryS9-v0",
         env_kwargs={"num_actions": 3},

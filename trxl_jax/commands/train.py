@@ -1,7 +1,6 @@
 """Trains PPO with Transformer-XL: `python train.py [PRESET] [--flags]`."""
 
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from trxl_jax.cli import command_line, parse_flags, report, run_command
+from trxl_jax.cli import command_line, parse_flags, run_command
 from trxl_jax.commands.config_flags import config_of, defaults_from, with_config_flags
 from trxl_jax.config import AUTO, Config, load_config
 from trxl_jax.envs.registry import move_to_backend
-from trxl_jax.errors import ConfigError, EnvironmentFailure, LostProcess
+from trxl_jax.errors import ConfigError
 from trxl_jax.presets import PRESETS, preset
 from trxl_jax.runs.seeds import of_directories, with_seeds
 
@@ -140,27 +139,20 @@ def _parse_with_defaults(flags: Sequence[str], config: Config) -> Any:
 def main(flags: Sequence[str]) -> int:
     """Trains; returns 0, or 128 plus the signal number if stopped by a signal."""
     # Imported here because it takes seconds.
-    from trxl_jax.runs.processes import Processes, is_leader, start
+    from trxl_jax.runs.processes import Processes, ending_at_once, is_leader, start
 
     arguments = parse(flags)
     start(Processes(arguments.coordinator, arguments.process, arguments.processes))
     from trxl_jax.runs.progress import closing_lines  # after that: a module that they import uses a device
     from trxl_jax.runs.trainer import train_seeds
 
-    try:
+    with ending_at_once():
         results = train_seeds(
             arguments.configs,
             resume=arguments.resume,
             allow_import=arguments.allow_import,
             num_devices=arguments.devices,
         )
-    except (EnvironmentFailure, LostProcess) as error:
-        if arguments.processes is None:
-            raise
-        # JAX's own way out would wait for the others, while they wait for this process's numbers.
-        status = report(str(error))
-        sys.stdout.flush()
-        os._exit(status)
     if not is_leader():
         return 0
     signals = [result.signal for result in results if result.signal is not None]

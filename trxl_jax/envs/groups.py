@@ -79,7 +79,7 @@ def _check_minibatches(config: Config, groups: int) -> None:
 class GroupedEnvironment:
     """N environments in groups, of which this process has those of its devices.
 
-    As `Environment` is, but its groups are reset and stepped one by one.
+    Like an `Environment`, except that each group is reset and stepped by itself.
 
     On the device a group's environments are pure functions, the same for all. On the host each group has environments
     of its own, and their seeds are those that they would have without groups.

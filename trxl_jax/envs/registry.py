@@ -160,6 +160,10 @@ def move_to_backend(config: Config, backend: str) -> Config:
         return moved
     if backend == "device":
         return moved.replace(env_options=config.env_options | config.env_kwargs, env_kwargs={})
+    if name in minigrid.NAMES:
+        for option in minigrid.DEVICE_OPTIONS:
+            if option in config.env_options:
+                raise ConfigError(f"--backend host: the option {option} of {config.env_id} exists on the device only")
     return moved.replace(env_options={}, env_kwargs=config.env_kwargs | config.env_options)
 
 

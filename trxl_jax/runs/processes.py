@@ -5,8 +5,12 @@ what they would log into a directory of their own that is thrown away.
 """
 
 import json
+import os
 import re
+import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,12 +20,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from trxl_jax.cli import report
 from trxl_jax.config import Config
 from trxl_jax.errors import ConfigError, LostProcess, UserError
 from trxl_jax.runs.directory import OwnedDirectory, own_directory
 
-_NO_ANSWER = r"Gloo|NCCL|Connection|UNAVAILABLE|coordination service"
-"""In messages of XLA's exchanges on CPUs and GPUs, and of JAX's distributed service."""
+_NO_ANSWER = (
+    r"^(UNKNOWN|INTERNAL|ABORTED|UNAVAILABLE|DEADLINE_EXCEEDED): .*(Gloo|NCCL|[Cc]onnection|[Bb]arrier|[Cc]oordination)"
+)
+"""How messages begin of XLA's exchanges on CPUs and GPUs, and of JAX's distributed service."""
+
+_LEADER_WAITS = 2  # seconds
 
 
 class Processes(NamedTuple):
@@ -69,12 +78,38 @@ def lost_processes() -> Iterator[None]:
     """Turns the errors of whatever exchanges numbers with a process that is gone into `LostProcess`."""
     try:
         yield
-    except Exception as error:
-        if jax.process_count() == 1 or isinstance(error, UserError) or not re.search(_NO_ANSWER, str(error)):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if jax.process_count() == 1 or isinstance(error, UserError) or not re.match(_NO_ANSWER, str(error)):
             raise
+        reason = str(error).splitlines()[0][:200]
         raise LostProcess(
-            "another process of this run is gone; see what it printed, and start all again with --resume auto"
+            f"another process of this run is gone ({reason}); see what it printed, and resume the run with all of them"
         ) from error
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Ends one process of several at once when it fails, with status 2, or 1 and a traceback for a fault of ours.
+
+    JAX's own way out waits for all processes, which wait for this one's numbers: it ends after five minutes with a
+    stack trace. Those that are left see at once that it is gone. The leader waits, because with it goes the service
+    that would end the others before they have said why they end.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        status = 1
+        if isinstance(error, UserError):
+            status = report(str(error))
+        else:
+            traceback.print_exc()
+        if is_leader():
+            time.sleep(_LEADER_WAITS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def is_leader() -> bool:

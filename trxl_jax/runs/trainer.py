@@ -91,6 +91,7 @@ def train_seeds(
 
     Raises:
         UserError: as for `train`; also environments on the host, and flags that are for one run at a time.
+        LostProcess: another process that trains the run is gone.
     """
     if env is not None:  # so that `--resume` can't mistake a registered task of that name for it
         name = f"{CUSTOM_PREFIX}{getattr(env, '__name__', type(env).__name__)}"
@@ -105,6 +106,7 @@ def train_seeds(
     # In the order of seeds, so that it doesn't depend on that of the arguments how sums round.
     ordered = sorted(zip(configs, directories, strict=True), key=lambda pair: pair[0].seed)
     with (
+        lost_processes(),
         stop_signals() as stop,
         jax.debug_nans(True) if configs[0].debug else nullcontext(),
         ExitStack() as stack,
@@ -125,7 +127,7 @@ def train_seeds(
         return _Loop(runs, batch, progress, stop).run()
 
 
-def write_start(config: Config, env: AnyEnvironment, params: Any) -> Path:
+def write_start(config: Config, env: Environment, params: Any) -> Path:
     """Writes a run without updates and with given parameters, for `train(..., resume=...)` to continue.
 
     The optimiser's state is fresh, and the environments are at the start of their first episodes.

@@ -65,6 +65,12 @@ def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Pat
             ["--env_id", f"jax/{S9}", "--env_options", '{"symbolic": true, "agent_view_size": 4}'],
             "agent_view_size must be 3, 5, 7, 9 or 11 with symbolic, not 4",
         ),
+        (["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 20}'], "must be 3 without symbolic, not 20"),
+        (["--env_id", S9, "--env_kwargs", '{"agent_view_size": 5}'], "add --minigrid_view symbolic or pixels"),
+        (
+            ["--env_id", f"jax/{S9}", "--env_options", '{"in_sight": true}', "--backend", "host"],
+            "--backend host: the option in_sight of jax/MiniGrid-MemoryS9-v0 exists on the device only",
+        ),
         (["--env_id", S9, "--env_kwargs", '{"num_actions": 8}'], "num_actions must be a whole number from 1 to 7"),
         (["--env_id", S9, "--env_kwargs", '{"num_actions": 2.5}'], "num_actions must be a whole number from 1 to 7"),
     ],

@@ -98,7 +98,7 @@ class TransformerXL(Core):
     def _folds(self) -> bool:
         """Whether `accelerator/layers.py` computes the layers: where it holds, queries attend to an empty slot too.
 
-        On TPUs, where starting a kernel costs little, it doesn't: stacking the layers would move a fifth more bytes in
+        On TPUs, where starting a kernel costs little, it doesn't: stacking the layers would move a tenth more bytes in
         a minibatch (`benchmarks/tpu_aot.py`).
         """
         options = self.options

@@ -13,6 +13,9 @@ _SIZES = {
 NAMES = tuple(_SIZES)
 """Ids of the tasks that exist on the device, as in the released package."""
 
+DEVICE_OPTIONS = ("symbolic", "agent_view_size", "in_sight")
+"""Options that tasks on the host lack, or have by flags of their own."""
+
 
 def find_task(name: str) -> Any:
     """A task on the device, with default options.

@@ -47,6 +47,8 @@ def make_minigrid(
         return _with_actions(_with_own_observations(env_id, view, mission, kwargs), num_actions)
     if mission:
         raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
+    if "agent_view_size" in kwargs:
+        raise ConfigError("--env_kwargs: the view original has 3x3 cells; add --minigrid_view symbolic or pixels")
     from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
     env = gymnasium.make(env_id, agent_view_size=VIEW, tile_size=TILE, disable_env_checker=True, **kwargs)

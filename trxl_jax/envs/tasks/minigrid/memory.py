@@ -133,20 +133,19 @@ class MiniGridMemory(LayoutEnvironment):
         """Creates the task with other options, and its parameters.
 
         Args:
-            options: `num_actions`, 1 to 7; `symbolic`, and with it `agent_view_size`: 3, 5, 7,
-                9 or 11 cells along a side of the view; and `in_sight`: the agent always starts where it sees the
-                object, in the first column, which MiniGrid doesn't offer.
+            options: `num_actions`, 1 to 7; `symbolic`, and with it `agent_view_size`, 3, 5, 7, 9 or 11 cells along a
+                side of the view; and `in_sight`: the agent always starts where it sees the object, in the first column,
+                which MiniGrid doesn't offer.
 
         Raises:
             ConfigError: an option is unknown or has an invalid value.
         """
         symbolic = Options(options, _DEFAULTS).boolean("symbolic")
         read = Options(options, _DEFAULTS | {"agent_view_size": 7 if symbolic else VIEW})
-        view = read.integer("agent_view_size", min(SYMBOLIC_VIEWS), max(SYMBOLIC_VIEWS))
+        view = options.get("agent_view_size", 7 if symbolic else VIEW)
         if view not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
-            raise read.invalid(
-                "agent_view_size", "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
-            )
+            sizes = "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
+            raise read.invalid("agent_view_size", sizes)
         task = MiniGridMemory(
             self._task,
             self._size,
