@@ -23,10 +23,11 @@ from trxl_jax.plot.curves import read_runs
 from trxl_jax.plot.figure import bootstrap_interval
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-CORES = RESULTS / "minigrid-memory-s9.csv"
+CORES = RESULTS / "minigrid-cores.csv"
 STEPS = (250_000, 500_000, 1_000_000, 1_500_000)
 PUBLISHED = (0.65, 0.79, 0.89, 0.92)
-"""The curve of an LSTM, ten seeds, that CleanRL's author published; at the steps above."""
+"""An LSTM with pictures of the same view and three actions, ten seeds, at the steps above: the figure of
+MinigridMemory-S9 in the README of github.com/MarcoMeter/recurrent-ppo-truncated-bptt, by the author of Memory Gym."""
 
 _BEFORE = 50_000
 _LEARNED = 0.9

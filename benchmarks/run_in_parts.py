@@ -1,4 +1,4 @@
-"""A run's directory as files of at most 15 MB, which can be carried from one machine to another."""
+"""A run's directory as files of at most 15 MB, which `accelerator.py` leaves and takes (`--checkpoint`)."""
 
 import io
 import tarfile

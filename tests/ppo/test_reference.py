@@ -55,7 +55,7 @@ CASES = {
         {"memory_dtype": "bfloat16", "trxl_memory_length": 2, "trxl_positional_encoding": "none", "anneal_steps": 0}
     ),
 }  # fmt: skip
-# Every day one of them runs in the formulations for accelerators; all others do in that for GPUs, where there is time.
+# One case for each kind of accelerator runs in the usual tests; the slow ones run all others as for GPUs.
 ALSO_FOR_ACCELERATORS = {
     f"{name}, formulation for GPUs": case._replace(platform="gpu")
     for name, case in CASES.items()

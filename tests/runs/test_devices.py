@@ -18,8 +18,9 @@ from tests.support.devices import SMALL, train_on
 from tests.support.time_limits import time_limit
 from trxl_jax.config import Config, load_config
 from trxl_jax.envs.groups import make_layout
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, LostProcess
 from trxl_jax.runs import checkpoint
+from trxl_jax.runs.processes import lost_processes
 
 POM: dict[str, Any] = {"env_id": "gymnax/ProofofMemory-v0"}
 KINDS: dict[str, dict[str, Any]] = {
@@ -89,30 +90,63 @@ import sys
 import gymnasium
 
 class Failing(gymnasium.Wrapper):
-    \"\"\"Fails in step 50, in process 1 only.\"\"\"
+    \"\"\"Fails in step 50, in one process only.\"\"\"
 
     steps = 0
 
     def step(self, action):
         self.steps += 1
-        if self.steps == 50 and sys.argv[sys.argv.index("--process") + 1] == "1":
+        if self.steps == 50 and sys.argv[sys.argv.index("--process") + 1] == "FAILS":
             raise ValueError("the simulator is gone")
         return super().step(action)
 """
 
 
 @pytest.mark.slow
-def test_a_process_whose_environment_fails_ends_all(tmp_path: Path) -> None:
-    (tmp_path / "failing.py").write_text(FAILING)
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_process_whose_environment_fails_ends_all(fails: int, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING.replace("FAILS", str(fails)))
     flags = [*HOST, "--num_envs", "4", "--env_groups", "2", "--wrapper", "failing:Failing", "--save_every", "1"]
     processes = start_processes([*flags, "--run_dir", "run", "--total_timesteps", "100000"], tmp_path)
-    errors = [process.communicate(timeout=time_limit(100))[1] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2]
-    assert "the simulator is gone" in errors[1]
-    assert error_lines(errors[0]) == [
-        "error: another process of this run is gone; see what it printed, and start all again with --resume auto; the "
-        f"newest checkpoint is {checkpoint.latest(tmp_path / 'run' / 'checkpoints')}"
-    ]
+    try:
+        errors = [process.communicate(timeout=time_limit(100))[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[fails].returncode == 2
+    assert "the simulator is gone" in errors[fails]
+    if fails == 0:  # with it goes JAX's service, which may end the other first
+        assert processes[1].returncode != 0
+        return
+    (line,) = error_lines(errors[0])
+    assert processes[0].returncode == 2
+    assert line.startswith("error: another process of this run is gone (")
+    assert line.endswith(f"; the newest checkpoint is {checkpoint.latest(tmp_path / 'run' / 'checkpoints')}")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer\nmore"), True),
+        (jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out"), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), False),
+        (ConnectionResetError("Connection reset by peer"), False),
+        (ConfigError("UNKNOWN: Gloo"), False),
+    ],
+)
+def test_only_what_exchanges_numbers_says_that_a_process_is_gone(
+    error: Exception, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        with lost_processes():
+            raise error
+
+    with pytest.raises(type(error)):  # one process alone
+        fail()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(LostProcess if is_lost else type(error)) as raised:
+        fail()
+    assert ("is gone (" in str(raised.value)) == is_lost
 
 
 @pytest.mark.slow
@@ -124,7 +158,12 @@ def test_a_process_that_is_killed_ends_all(tmp_path: Path) -> None:
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.1)
     processes[1].kill()
-    error = processes[0].communicate(timeout=time_limit(30))[1]
+    try:
+        error = processes[0].communicate(timeout=time_limit(30))[1]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     assert processes[0].returncode == 2
     assert len(error_lines(error)) == 1
     assert "another process of this run is gone" in error

@@ -41,7 +41,7 @@ class Numerics:
 
     @property
     def accelerator(self) -> bool:
-        """Whether the formulations of `agent/accelerator` apply: fewer, larger kernels for GPUs and TPUs."""
+        """Whether the formulations of `agent/accelerator` apply: fewer kernels. That of the layers is for GPUs only."""
         return self.platform != "cpu"
 
     @property
