@@ -96,16 +96,19 @@ def table_of_settings(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Writes the tables."""
-    folder = Path(__file__).parent
-    tables = {
+def tables() -> dict[str, str]:
+    """The tables by the names of their files."""
+    return {
         "minigrid_study": table_of_cores(),
         "minigrid_differences": table_of_settings(RESULTS / "minigrid-differences.csv"),
         "minigrid_options": table_of_settings(RESULTS / "minigrid-options.csv"),
     }
-    for name, table in tables.items():
-        write_text_atomically(folder / f"{name}.md", table)
+
+
+def main() -> None:
+    """Writes the tables."""
+    for name, table in tables().items():
+        write_text_atomically(Path(__file__).with_name(f"{name}.md"), table)
         print(table)
 
 

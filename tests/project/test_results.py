@@ -68,6 +68,18 @@ def test_single_runs() -> None:
         assert f"{before}{two_digits(value)} over the last tenth" in " ".join(TEXT.split())
 
 
+def test_minigrid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import minigrid_study
+
+    for name, table in minigrid_study.tables().items():
+        assert (ROOT / "benchmarks" / f"{name}.md").read_text() == table, name
+    [pictures] = final_means("docs/results/minigrid-pictures.csv").values()
+    first, *others = sorted(pictures, reverse=True)
+    shown = f"({two_digits(first)} over its last tenth; {' and '.join(map(two_digits, sorted(others)))}, "
+    assert shown in " ".join(TEXT.split())
+
+
 def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
     import popgym_study
