@@ -133,7 +133,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             *(f"{row[f'{name}_bytes'] / 1e6:.0f}" for name in ("argument", "output", "temporary", "total")),
             "yes" if row["fits"] else "no",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)  # 80 columns, the default of pipes, cut numbers
 
 
 def parse_options(flags: Sequence[str]) -> tuple[list[str], argparse.Namespace, list[str]]:
