@@ -8,7 +8,6 @@ between the published settings and ours, and each option of the transformer, doe
 """
 
 import sys
-from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from experiment_curves import final, runs_by_experiment
+
 from trxl_jax.files import write_text_atomically
-from trxl_jax.plot.curves import read_runs
 from trxl_jax.plot.figure import bootstrap_interval
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -33,23 +33,10 @@ _BEFORE = 50_000
 _LEARNED = 0.9
 
 
-def seeds(path: Path) -> dict[str, list[pd.DataFrame]]:
-    """The runs of each experiment, in order of their seeds."""
-    found: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    for name, run in read_runs([path]).groupby("run", sort=False):
-        found[str(name).rpartition("__")[0]].append(run)
-    return found
-
-
 def before(run: pd.DataFrame, step: float, metric: str = "episode/r_mean") -> float:
     """The mean of a metric over the 50,000 steps before a step."""
     rows = (run["global_step"] > step - _BEFORE) & (run["global_step"] <= step)
     return float(run[metric][rows].mean())
-
-
-def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:
-    """The mean of a metric over the last tenth of the steps."""
-    return float(run[metric][run["global_step"] > 0.9 * run["global_step"].max()].mean())
 
 
 def steps_to(run: pd.DataFrame, level: float) -> float:
@@ -63,7 +50,7 @@ def table_of_cores() -> str:
     head = [*(f"{step / 1e6:g}M" for step in STEPS), "last tenth: interquartile mean", "95% interval",
             f"seeds above {_LEARNED}", "median seed there after", "steps/s", "minutes"]  # fmt: skip
     lines = [f"| core | {' | '.join(head)} |", "|" + "---|" * (len(head) + 1)]
-    for experiment, runs in seeds(CORES).items():
+    for experiment, runs in runs_by_experiment([CORES]).items():
         curve = " | ".join(f"{np.mean([before(run, step) for run in runs]):.2f}" for step in STEPS)
         values = np.array([final(run) for run in runs])
         low, high = bootstrap_interval(values, partial(stats.trim_mean, proportiontocut=0.25))
@@ -86,7 +73,7 @@ def table_of_settings(path: Path) -> str:
         "| settings | return of each seed | above 0.9 first after | episode length | entropy |",
         "|---|---|---|---|---|",
     ]
-    for experiment, runs in seeds(path).items():
+    for experiment, runs in runs_by_experiment([path]).items():
         returns = ", ".join(f"{final(run):.2f}" for run in runs)
         reached = [steps_to(run, _LEARNED) for run in runs]
         first = ", ".join(f"{step / 1e6:.2f}M" if np.isfinite(step) else "never" for step in reached)

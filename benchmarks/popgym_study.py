@@ -8,15 +8,15 @@ steps, mean of three trials (Morad et al. 2023), as transcribed in others' paper
 """
 
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from experiment_curves import final, runs_by_experiment
+
 from trxl_jax.files import write_text_atomically
-from trxl_jax.plot.curves import read_runs
 
 CURVES = sorted((Path(__file__).parent.parent / "docs" / "results").glob("popgym-*.csv"))
 CORES = ("trxl", "trxl-query", "trxl-relative", "gtrxl", "gru", "lstm", "lru", "none")
@@ -34,12 +34,11 @@ PUBLISHED = {
 
 def final_returns() -> dict[tuple[str, str], list[float]]:
     """Mean return over the last tenth of the steps of each seed, by task and core."""
-    found = defaultdict(list)
-    for name, run in read_runs(CURVES).groupby("run", sort=False):
-        experiment = str(name).rpartition("__")[0].removeprefix("popgym-")
+    found = {}
+    for name, runs in runs_by_experiment(CURVES).items():
+        experiment = name.removeprefix("popgym-")
         task = next(task for task in PUBLISHED if experiment.startswith(task + "-"))
-        last = run["global_step"] > 0.9 * run["global_step"].max()
-        found[task, experiment.removeprefix(task + "-")].append(float(run["episode/r_mean"][last].mean()))
+        found[task, experiment.removeprefix(task + "-")] = [final(run) for run in runs]
     return found
 
 

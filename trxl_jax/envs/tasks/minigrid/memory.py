@@ -140,8 +140,8 @@ class MiniGridMemory(LayoutEnvironment):
         Raises:
             ConfigError: an option is unknown or has an invalid value.
         """
-        symbolic = Options(options, _DEFAULTS).boolean("symbolic")
-        read = Options(options, _DEFAULTS | {"agent_view_size": 7 if symbolic else VIEW})
+        read = Options(options, _DEFAULTS)
+        symbolic = read.boolean("symbolic")
         view = options.get("agent_view_size", 7 if symbolic else VIEW)
         if view not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
             sizes = "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"

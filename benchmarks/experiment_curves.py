@@ -1,0 +1,22 @@
+"""Curves of experiments' seeds, as the studies' tables read them from CSV files."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from trxl_jax.plot.curves import read_runs
+
+
+def runs_by_experiment(paths: Iterable[Path]) -> dict[str, list[pd.DataFrame]]:
+    """The runs of each experiment, which are named EXPERIMENT__SEED, in the order of the files."""
+    found: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for name, run in read_runs(paths).groupby("run", sort=False):
+        found[str(name).rpartition("__")[0]].append(run)
+    return found
+
+
+def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:
+    """The mean of a metric over the last tenth of the steps."""
+    return float(run[metric][run["global_step"] > 0.9 * run["global_step"].max()].mean())
