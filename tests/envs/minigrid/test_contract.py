@@ -112,6 +112,11 @@ def test_tasks_follow_gymnaxs_interface(name: str, symbolic: bool, bits: int) ->
     assert info["final_observation"].shape == (3, *obs.shape)
 
 
+def test_a_view_may_be_written_as_a_float() -> None:
+    task, params = find_task(S9).from_options({"symbolic": True, "agent_view_size": 5.0})
+    assert task.observation_space(params).shape == (5, 5, 3)
+
+
 def test_parameters_may_differ_between_environments() -> None:
     task, params = find_task(S9).from_options({})
     differ = params.replace(max_steps_in_episode=np.array([2, 4], np.int32), in_sight=np.array([False, True]))

@@ -151,7 +151,7 @@ class MiniGridMemory(LayoutEnvironment):
             self._size,
             random_length=self._random_length,
             num_actions=read.integer("num_actions", 1, NUM_ACTIONS),
-            symbolic_view=view if symbolic else None,
+            symbolic_view=int(view) if symbolic else None,
         )
         return task, task.default_params.replace(in_sight=read.boolean("in_sight"))
 
