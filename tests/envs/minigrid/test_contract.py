@@ -1,6 +1,7 @@
 """MiniGrid's Memory tasks in JAX as users use them: presets, options, gymnax's interface."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from trxl_jax import PRESETS, Config, make_env
 from trxl_jax.commands import train
 from trxl_jax.envs.registry import make_single, move_to_backend, on_backend
 from trxl_jax.envs.tasks.minigrid import NAMES, find_task
+from trxl_jax.envs.tasks.minigrid.memory import MiniGridMemoryLayout
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.single_env import make_single_env
 
@@ -19,11 +21,12 @@ from tests.support.command import TINY, error_line, rows, run  # isort: skip
 S9 = "MiniGrid-MemoryS9-v0"
 
 
+@pytest.mark.parametrize("view", [{}, {"symbolic": True}, {"symbolic": True, "agent_view_size": 5}])
 @pytest.mark.parametrize("name", NAMES)
-def test_both_backends_have_the_same_spec(name: str) -> None:
+def test_both_backends_have_the_same_spec(name: str, view: dict[str, Any]) -> None:
     assert on_backend(name, "device") == f"jax/{name}"
     assert on_backend(f"jax/{name}", "host") == name
-    config = Config(env_id=name, num_envs=1, env_kwargs={"num_actions": 3})
+    config = Config(env_id=name, num_envs=1, env_kwargs={"num_actions": 3} | view)
     device, host = (make_env(move_to_backend(config, side)) for side in ("device", "host"))
     assert device.spec == host.spec
     assert device.spec.action.nvec == (3,)
@@ -31,11 +34,39 @@ def test_both_backends_have_the_same_spec(name: str) -> None:
     host.close()
 
 
+@pytest.mark.parametrize("options", [{}, {"symbolic": True}, {"symbolic": True, "agent_view_size": 3}])
+def test_both_backends_show_the_same(options: dict[str, Any]) -> None:
+    # From the same room and place, through turns and steps that see all of the room.
+    host = make_single(S9, **options)
+    task, params = find_task(S9).from_options(options)
+    seen, _ = host.reset(seed=3)
+    own = host.unwrapped
+    size = own.grid.width
+    kinds = ("key", "ball")
+    layout = MiniGridMemoryLayout(
+        hallway_end=np.int32(size - 3),
+        x=np.int32(own.agent_pos[0]),
+        start=np.int32(kinds.index(own.grid.get(1, size // 2 - 1).type)),
+        upper=np.int32(kinds.index(own.grid.get(size - 2, size // 2 - 2).type)),
+    )
+    state = task.reset_from_layout(layout, params)
+    np.testing.assert_array_equal(seen, task.render(state, params))
+    for action in [0, 0, 2, 2, 2, 2, 1, 1, *[2] * 8, 0, 2]:
+        seen, reward, terminated, truncated, _ = host.step(action)
+        state, expected, ended, _ = task.transition(state, np.int32(action), params)
+        np.testing.assert_array_equal(seen, task.render(state, params))
+        assert (np.float32(reward), terminated, truncated) == (expected, ended, False)
+        if terminated:
+            break
+    assert terminated
+
+
 def test_arguments_on_the_host_are_options_on_the_device() -> None:
     tuned = PRESETS["minigrid-memory-s9-tuned"]
-    assert tuned.env_kwargs == {"num_actions": 3}
+    options = {"symbolic": True, "agent_view_size": 3, "num_actions": 3}
+    assert tuned.env_kwargs == options
     moved = move_to_backend(tuned, "device")
-    assert (moved.env_id, moved.env_options, moved.env_kwargs) == (f"jax/{S9}", {"num_actions": 3}, {})
+    assert (moved.env_id, moved.env_options, moved.env_kwargs) == (f"jax/{S9}", options, {})
     assert move_to_backend(moved, "host") == tuned
     assert train.parse(["minigrid-memory-s9-tuned", "--backend", "device"]).config == moved
     assert move_to_backend(moved, "device") == moved
@@ -49,7 +80,8 @@ def test_arguments_on_the_host_are_options_on_the_device() -> None:
 @pytest.mark.parametrize("preset", ["minigrid-memory-s9", "minigrid-memory-s9-tuned"])
 def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Path) -> None:
     flags = ["--backend", backend, *TINY, "--total_timesteps", 64, "--run_dir", tmp_path / "run"]
-    assert run(preset, *flags) == 0
+    segments = ["--segment_length", min(8, PRESETS[preset].segment_length)]
+    assert run(preset, *flags, *segments) == 0
     row = rows(tmp_path / "run")[-1]
     assert row["losses/entropy"] == pytest.approx(np.log(3 if "tuned" in preset else 7), abs=0.05)
 
@@ -66,7 +98,17 @@ def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Pat
             "agent_view_size must be 3, 5, 7, 9 or 11 with symbolic, not 4",
         ),
         (["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 20}'], "must be 3 without symbolic, not 20"),
-        (["--env_id", S9, "--env_kwargs", '{"agent_view_size": 5}'], "add --minigrid_view symbolic or pixels"),
+        (["--env_id", S9, "--env_kwargs", '{"agent_view_size": 5}'], "size must be 3 without symbolic, not 5"),
+        (["--env_id", S9, "--env_kwargs", '{"symbolic": 1}'], "symbolic must be true or false, not 1"),
+        (["--env_id", f"jax/{S9}", "--env_options", '{"symbolic": 1}'], "symbolic must be true or false, not 1"),
+        (
+            ["--env_id", S9, "--env_kwargs", '{"symbolic": true, "agent_view_size": 4}'],
+            "agent_view_size must be 3, 5, 7, 9 or 11 with symbolic, not 4",
+        ),
+        (
+            ["--env_id", S9, "--env_kwargs", '{"symbolic": true}', "--minigrid_view", "pixels"],
+            "symbolic and --minigrid_view pixels exclude each other; leave one of them out",
+        ),
         (
             ["--env_id", f"jax/{S9}", "--env_options", '{"in_sight": true}', "--backend", "host"],
             "--backend host: the option in_sight of jax/MiniGrid-MemoryS9-v0 exists on the device only",

@@ -13,8 +13,8 @@ _SIZES = {
 NAMES = tuple(_SIZES)
 """Ids of the tasks that exist on the device, as in the released package."""
 
-DEVICE_OPTIONS = ("symbolic", "agent_view_size", "in_sight")
-"""Options that tasks on the host lack, or have by flags of their own."""
+DEVICE_OPTIONS = ("in_sight",)
+"""Options that tasks on the host lack."""
 
 
 def find_task(name: str) -> Any:

@@ -6,13 +6,16 @@ The original shows the three cells in front of the agent as a picture, 28 pixels
 import itertools
 from typing import Any
 
-from trxl_jax.errors import ConfigError
+from trxl_jax.errors import ConfigError, brief
 
 VIEW, TILE, MAX_STEPS = 3, 28, 96
 """Cells that the agent sees along each side, pixels along a cell's side, and the limit of an episode."""
 
 SYMBOLS = (11, 6, 3)
 """Numbers of kinds of objects, of colours and of states that MiniGrid's symbols of a cell may have."""
+
+SYMBOLIC_VIEW, SYMBOLIC_VIEWS = 7, (3, 5, 7, 9, 11)
+"""Cells along a side of a view of symbols: the package's default, and those that tasks offer."""
 
 _MAX_MISSIONS = 1024
 
@@ -23,7 +26,12 @@ def is_minigrid(env_id: str) -> bool:
 
 
 def make_minigrid(
-    env_id: str, view: str = "original", mission: bool = False, num_actions: int | None = None, **kwargs: Any
+    env_id: str,
+    view: str = "original",
+    mission: bool = False,
+    num_actions: int | None = None,
+    symbolic: bool = False,
+    **kwargs: Any,
 ) -> Any:
     """A MiniGrid task.
 
@@ -35,25 +43,54 @@ def make_minigrid(
         mission: whether the observations tell which of the task's missions it is, as a choice.
         num_actions: offer only its first actions: with 3 turn left, turn right and forward, which is all that moves
             the agent; None: all 7.
+        symbolic: with the view "original", show the cells by their numbers instead of a picture, choices
+            [size, size, 3], and `agent_view_size` of them along a side: 3, 5, 7, 9 or 11.
         kwargs: arguments of MiniGrid's constructor.
 
     Raises:
         ConfigError: a mission that can't be observed.
-        ValueError: it has no such number of actions.
+        ValueError: it has no such number of actions, or there is no such view.
     """
     import gymnasium
 
+    if type(symbolic) is not bool:
+        raise ValueError(f"symbolic must be true or false, not {brief(symbolic)}")
     if view != "original":
+        if symbolic:
+            raise ValueError(f"symbolic and --minigrid_view {view} exclude each other; leave one of them out")
         return _with_actions(_with_own_observations(env_id, view, mission, kwargs), num_actions)
     if mission:
         raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
-    if "agent_view_size" in kwargs:
-        raise ConfigError("--env_kwargs: the view original has 3x3 cells; add --minigrid_view symbolic or pixels")
+    size = view_size(kwargs.pop("agent_view_size", None), symbolic)
     from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
-    env = gymnasium.make(env_id, agent_view_size=VIEW, tile_size=TILE, disable_env_checker=True, **kwargs)
-    env = _with_actions(ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=TILE)), num_actions)
-    return gymnasium.wrappers.TimeLimit(env, MAX_STEPS)
+    env = gymnasium.make(env_id, agent_view_size=size, tile_size=TILE, disable_env_checker=True, **kwargs)
+    env = _as_choices(ImgObsWrapper(env)) if symbolic else ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=TILE))
+    return gymnasium.wrappers.TimeLimit(_with_actions(env, num_actions), MAX_STEPS)
+
+
+def view_size(given: Any, symbolic: bool) -> int:
+    """Cells along a side of the view that the options `agent_view_size` and `symbolic` ask for.
+
+    Raises:
+        ValueError: there is no such view.
+    """
+    if given is None:
+        return SYMBOLIC_VIEW if symbolic else VIEW
+    if given not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
+        sizes = "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
+        raise ValueError(f"agent_view_size must be {sizes}, not {brief(given)}")
+    return int(given)
+
+
+def _as_choices(env: Any) -> Any:
+    """The numbers of a cell's object, colour and state, which name things, as choices."""
+    import gymnasium
+    import numpy as np
+
+    space = env.observation_space
+    choices = gymnasium.spaces.MultiDiscrete(np.broadcast_to(SYMBOLS, space.shape))
+    return gymnasium.wrappers.TransformObservation(env, lambda obs: obs.astype(choices.dtype), choices)
 
 
 def _with_actions(env: Any, num_actions: int | None) -> Any:

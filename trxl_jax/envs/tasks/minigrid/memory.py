@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from trxl_jax.envs.tasks.layouts import LayoutEnvironment
 from trxl_jax.envs.tasks.minigrid import tiles
-from trxl_jax.envs.tasks.minigrid.host import MAX_STEPS, SYMBOLS, VIEW
+from trxl_jax.envs.tasks.minigrid.host import MAX_STEPS, SYMBOLS, VIEW, view_size
 from trxl_jax.envs.tasks.minigrid.rooms import (
     COLOURS,
     FORWARD,
@@ -28,13 +28,11 @@ from trxl_jax.envs.tasks.minigrid.rooms import (
 )
 from trxl_jax.envs.tasks.options import Options
 from trxl_jax.envs.tasks.spaces import MultiDiscrete
+from trxl_jax.errors import ConfigError
 
 NUM_ACTIONS = 7
 TURN_LEFT, TURN_RIGHT, GO = 0, 1, 2
 """Actions that do something; the four others have no effect in these tasks."""
-
-SYMBOLIC_VIEWS = (3, 5, 7, 9, 11)
-"""Cells along a side of the symbolic view; 7 is the package's default."""
 
 _DEFAULTS = {"num_actions": NUM_ACTIONS, "symbolic": False, "agent_view_size": VIEW, "in_sight": False}
 
@@ -142,16 +140,16 @@ class MiniGridMemory(LayoutEnvironment):
         """
         read = Options(options, _DEFAULTS)
         symbolic = read.boolean("symbolic")
-        view = options.get("agent_view_size", 7 if symbolic else VIEW)
-        if view not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
-            sizes = "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
-            raise read.invalid("agent_view_size", sizes)
+        try:
+            view = view_size(options.get("agent_view_size"), symbolic)
+        except ValueError as error:
+            raise ConfigError(f"--env_options: {error}") from None
         task = MiniGridMemory(
             self._task,
             self._size,
             random_length=self._random_length,
             num_actions=read.integer("num_actions", 1, NUM_ACTIONS),
-            symbolic_view=int(view) if symbolic else None,
+            symbolic_view=view if symbolic else None,
         )
         return task, task.default_params.replace(in_sight=read.boolean("in_sight"))
 

@@ -1,0 +1,70 @@
+"""One table of what every core learns: POPGym and MiniGrid-MemoryS9 from their curves, beside published scores.
+
+    python benchmarks/study.py
+
+Writes `study.md`, which `docs/results.md` shows first. A cell is a core's return over the last tenth of the steps: the
+mean over three seeds, the interquartile mean over five or more; the best core's is bold.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import minigrid_study
+import popgym_study
+from experiment_curves import final, runs_by_experiment
+
+from trxl_jax.files import write_text_atomically
+
+ENOUGH = 5
+"""Seeds from which on the interquartile mean is taken."""
+
+
+def score(values: list[float]) -> float:
+    """One number for all seeds' returns."""
+    return float(stats.trim_mean(values, 0.25) if len(values) >= ENOUGH else np.mean(values))
+
+
+def row(task: str, steps: str, returns: dict[str, list[float]], published: str, best: float) -> str:
+    """A line of the table: ours by core, what is published, and who is ahead."""
+    scores = {core: score(values) for core, values in returns.items()}
+    ahead = max(scores, key=lambda core: scores[core])
+    cells = []
+    for core in popgym_study.CORES:
+        cell = f"{scores[core]:.2f}" if core in scores else ""
+        cells.append(f"**{cell}**" if core == ahead else cell)
+    name = ahead if scores[ahead] >= best else "published"
+    return f"| {task} | {steps} | {' | '.join(cells)} | {published} | {name} |"
+
+
+def table() -> str:
+    """The table in Markdown."""
+    lines = [
+        f"| task | steps | {' | '.join(popgym_study.CORES)} | published | ahead |",
+        "|" + "---|" * (len(popgym_study.CORES) + 4),
+    ]
+    found = popgym_study.final_returns()
+    for task, (gru, best) in popgym_study.PUBLISHED.items():
+        returns = {core: values for (name, core), values in found.items() if name == task}
+        if returns:
+            published = f"GRU {gru:.2f}, best of 13 {best:.2f}"
+            lines.append(row(f"POPGym {task}", "3M", returns, published, best))
+    runs = runs_by_experiment([minigrid_study.CORES])
+    returns = {name.removeprefix("memory-s9-"): [final(run) for run in of_seeds] for name, of_seeds in runs.items()}
+    best = minigrid_study.PUBLISHED[-1]
+    lines.append(row("MiniGrid-MemoryS9, symbols", "1.5M", returns, f"LSTM with pictures {best:.2f}", best))
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes the table."""
+    write_text_atomically(Path(__file__).with_suffix(".md"), table())
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
