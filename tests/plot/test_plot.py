@@ -118,6 +118,7 @@ def test_hours_are_steps_through_speed(tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "a", [None, 1.0, 2.0], sps=50)])
     assert np.allclose(runs["hours"] * 3600, [20, 40, 60])
     assert np.allclose(common_curve(runs, RETURN, "hours").index * 3600, [40, 60])
+    assert np.allclose(common_curve(runs, RETURN, "minutes").index * 60, [40, 60])
     assert common_curve(runs, RETURN, "updates").index.tolist() == [2, 3]
 
 
@@ -177,6 +178,7 @@ def test_a_plot_its_table_and_the_way_back(tmp_path: Path, capsys: pytest.Captur
         assert capsys.readouterr().out == out
         assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     assert command(tmp_path / "a.csv", "--out", tmp_path / "h.png", "--x", "hours") == 0
+    assert command(tmp_path / "a.csv", "--out", tmp_path / "m.png", "--x", "minutes") == 0
 
 
 def test_a_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ class Arguments:
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """directories of runs, folders of such directories, or CSV files with the columns seed, global_step and metrics"""
-    x: Literal["steps", "hours", "updates"] = "steps"
-    """x axis of the curves; hours are of wall clock, training alone"""
+    x: Literal["steps", "hours", "minutes", "updates"] = "steps"
+    """x axis of the curves; hours and minutes are of wall clock, training alone"""
     metric: tuple[str, ...] = ("episode/r_mean",)
     """metrics, one panel each"""
     group_by: tuple[str, ...] = ()

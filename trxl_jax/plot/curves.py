@@ -13,8 +13,15 @@ from trxl_jax.config import RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.errors import ConfigError, printable
 from trxl_jax.runs.rows import read_rows
 
-AXES = {"steps": "global_step", "updates": "iteration", "hours": "hours"}
-"""The column that holds each x axis."""
+AXES = {
+    "steps": ("global_step", 1),
+    "updates": ("iteration", 1),
+    "hours": ("hours", 1),
+    "minutes": ("hours", 60),
+}
+"""The column that holds each x axis, and how many units of the axis one of the column is."""
+
+_X_COLUMNS = dict.fromkeys(column for column, _ in AXES.values())  # in order
 
 _GRID_POINTS = 200
 _REMEDY = "name runs' directories or CSV files"
@@ -150,7 +157,7 @@ def check_metrics(runs: pd.DataFrame, metrics: Sequence[str]) -> None:
     numbers = set(runs) - set(_TEXT)
     for metric in metrics:
         if metric not in numbers or runs[metric].isna().all():
-            known = ", ".join(sorted(numbers - set(AXES.values()))) or "none"
+            known = ", ".join(sorted(numbers - _X_COLUMNS.keys())) or "none"
             raise ConfigError(f"--metric {metric}: no run has it yet; metrics are {known}")
         for _, run in runs.groupby(level=0):
             if run[metric].isna().all():
@@ -177,10 +184,11 @@ def common_curve(runs: pd.DataFrame, metric: str, axis: str = "steps", smooth: i
         ConfigError: a run lacks the axis, or there is no point that all runs have.
     """
     columns = []
+    column, units = AXES[axis]
     for _, run in runs.dropna(subset=[metric]).groupby(level=0):
-        if AXES[axis] not in run or run[AXES[axis]].isna().all():
-            raise ConfigError(f"--x {axis}: {run['run'].iloc[0]} has no column {AXES[axis]}; use --x steps")
-        points = pd.DataFrame({"x": run[AXES[axis]], "y": run[metric]}).dropna().drop_duplicates("x").set_index("x")
+        if column not in run or run[column].isna().all():
+            raise ConfigError(f"--x {axis}: {run['run'].iloc[0]} has no column {column}; use --x steps")
+        points = pd.DataFrame({"x": run[column] * units, "y": run[metric]}).dropna().drop_duplicates("x").set_index("x")
         columns.append(points["y"].rolling(smooth, min_periods=1).mean() if smooth > 1 else points["y"])
     curve = _interpolate(pd.concat(columns, axis=1, keys=range(len(columns))))
     if curve.empty:
@@ -198,7 +206,7 @@ def _interpolate(curve: pd.DataFrame) -> pd.DataFrame:
 
 def write_csv(path: Path, runs: pd.DataFrame, metrics: Sequence[str]) -> None:
     """Writes at most 200 rows a run and metric, evenly spread over those that have it; `read_runs` reads them again."""
-    names = list(dict.fromkeys([*AXES.values(), *metrics]))
+    names = list(dict.fromkeys([*_X_COLUMNS, *metrics]))
     kept = [_thinned(run[metric].dropna()) for _, run in runs.groupby(level=0) for metric in metrics]
     table = runs.loc[pd.concat(kept).index.unique().sort_values()].reindex(columns=[*_TEXT, *names])
     table = table.sort_values("group", kind="stable").astype(dict.fromkeys(_TEXT, "string"))

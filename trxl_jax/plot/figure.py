@@ -43,7 +43,7 @@ def draw(runs: pd.DataFrame, metrics: Sequence[str], *, axis: str = "steps", smo
     Args:
         runs: as `read_runs` returns them.
         metrics: names.
-        axis: steps, hours or updates.
+        axis: steps, hours, minutes or updates.
         smooth: updates over which a running mean is taken.
 
     Raises:
@@ -82,7 +82,7 @@ def draw(runs: pd.DataFrame, metrics: Sequence[str], *, axis: str = "steps", smo
         for metric, panel in grid.axes_dict.items():
             panel.set_ylabel(_NAMES.get(metric, metric))
             panel.grid(color="0.9", linewidth=0.6)
-            if axis != "hours":
+            if axis not in ("hours", "minutes"):
                 panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         sns.move_legend(grid, "outside lower center", title=None, frameon=False, fontsize="small")
     return grid
