@@ -186,7 +186,7 @@ def _row(
     if theirs:
         row["original"] = _medians(theirs) | {"rounds": len(theirs)}
         row["ratio"] = row["ours"]["steps_per_second"] / row["original"]["steps_per_second"]
-    return row | {"floor": _floor(name), "date": time.strftime("%Y-%m-%d"), "machine": _machine()}
+    return row | {"floor": _floor(name), "date": time.strftime("%Y-%m-%d"), "machine": machine()}
 
 
 def table(measured: dict[str, Any]) -> str:
@@ -255,7 +255,8 @@ def _floor(name: str) -> float:
     return float(json.loads(ran.stdout.splitlines()[-1])["steps_per_second"])
 
 
-def _machine() -> str:
+def machine() -> str:
+    """This machine's cores and processor."""
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     return f"{len(os.sched_getaffinity(0))} cores, {model.partition(':')[2].strip() or platform.machine()}"
 
