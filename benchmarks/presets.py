@@ -256,7 +256,7 @@ def _floor(name: str) -> float:
 
 
 def machine() -> str:
-    """This machine's cores and processor."""
+    """Cores and processor."""
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     return f"{len(os.sched_getaffinity(0))} cores, {model.partition(':')[2].strip() or platform.machine()}"
 
