@@ -3,8 +3,9 @@
     python benchmarks/popgym_study.py
 
 Writes `popgym_study.md`, which `docs/results.md` shows. A cell is the mean return over the last tenth of the steps, of
-all seeds, with the lowest and the highest seed. Published scores are the best epoch's mean return (MMER) after 15M
-steps, mean of three trials (Morad et al. 2023), as transcribed in others' papers.
+all seeds, with the lowest and the highest seed. Hours are those of all runs of a task, each on one core, at the median
+speed of each run, because some were paused. Published scores are the best epoch's mean return (MMER) after 15M steps,
+mean of three trials (Morad et al. 2023), as transcribed in others' papers.
 """
 
 import sys
@@ -42,14 +43,25 @@ def final_returns() -> dict[tuple[str, str], list[float]]:
     return found
 
 
+def hours() -> dict[str, float]:
+    """Hours that all runs of each task took, without pauses."""
+    found = dict.fromkeys(PUBLISHED, 0.0)
+    for name, runs in runs_by_experiment(CURVES).items():
+        task = next(task for task in PUBLISHED if name.startswith(f"popgym-{task}-"))
+        for run in runs:
+            taken = (run["hours"].diff() / run["global_step"].diff()).median()
+            found[task] += float(taken * run["global_step"].max())
+    return found
+
+
 def table() -> str:
     """The table in Markdown; tasks and cores that were not run have no row and no number."""
-    returns = final_returns()
-    lines = [f"| task | {' | '.join(CORES)} | published: GRU | best of 13 |", "|" + "---|" * (len(CORES) + 3)]
+    returns, spent = final_returns(), hours()
+    lines = [f"| task | {' | '.join(CORES)} | published: GRU | best of 13 | hours |", "|" + "---|" * (len(CORES) + 4)]
     for task, (gru, best) in PUBLISHED.items():
         cells = [_cell(returns.get((task, core), [])) for core in CORES]
         if any(cells):
-            lines.append(f"| {task} | {' | '.join(cells)} | {gru:.3f} | {best:.3f} |")
+            lines.append(f"| {task} | {' | '.join(cells)} | {gru:.3f} | {best:.3f} | {spent[task]:.1f} |")
     return "\n".join(lines) + "\n"
 
 

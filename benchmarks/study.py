@@ -24,6 +24,10 @@ ENOUGH = 5
 """Seeds from which on the interquartile mean is taken."""
 
 
+EQUAL = 0.005
+"""Difference from the published score below which neither is ahead."""
+
+
 def score(values: list[float]) -> float:
     """One number for all seeds' returns."""
     return float(stats.trim_mean(values, 0.25) if len(values) >= ENOUGH else np.mean(values))
@@ -37,7 +41,7 @@ def row(task: str, steps: str, returns: dict[str, list[float]], published: str, 
     for core in popgym_study.CORES:
         cell = f"{scores[core]:.2f}" if core in scores else ""
         cells.append(f"**{cell}**" if core == ahead else cell)
-    name = ahead if scores[ahead] >= best else "published"
+    name = "equal" if abs(scores[ahead] - best) < EQUAL else ahead if scores[ahead] > best else "published"
     return f"| {task} | {steps} | {' | '.join(cells)} | {published} | {name} |"
 
 

@@ -83,8 +83,10 @@ def test_minigrid(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
     import popgym_study
+    import study
 
     assert (ROOT / "benchmarks" / "popgym_study.md").read_text() == popgym_study.table()
+    assert (ROOT / "benchmarks" / "study.md").read_text() == study.table()
     chosen = {
         name.removeprefix("tuning-"): value for name, (value,) in final_means("docs/results/popgym_tuning.csv").items()
     }
