@@ -140,7 +140,7 @@ def flags_of(kind: type) -> set[str]:
 OTHER_FLAGS = {
     *("resume", "num_seeds", "help", "flags", "no-clip_vloss", "no-norm_adv"),  # of train.py, and of its usage
     *("devices", "coordinator", "process", "processes"),
-    *("metric", "group_by", "csv", "smooth"),  # of plot
+    *("metric", "group_by", "csv", "smooth", "x"),  # of plot
     *("original", "original_python", "original_minibatches", "iterations", "batches"),  # of measurements
     *("repeats", "host_episodes", "only"),
     *("no-deps", "wheel-dir"),  # of pip
