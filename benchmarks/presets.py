@@ -18,7 +18,7 @@ that of an earlier call. Writes OUT.json and OUT.md.
   memory is that of the part.
 - *floor* is that of `floors.py`, in steps per second.
 
-The original takes no `env_kwargs`; presets with some are measured without it.
+The original takes no `env_kwargs` and has no other cores; presets with some are measured without it.
 """
 
 import argparse

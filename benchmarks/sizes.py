@@ -57,7 +57,7 @@ def measure(task: str, iterations: int) -> list[dict[str, Any]]:
         command = [sys.executable, _HERE / "throughput.py", *given, "--iterations", str(iterations), "--json"]
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if process.returncode:
-            raise UserError(f"throughput.py {shlex.join(given)} failed")
+            raise UserError(f"throughput.py failed, see its line above; alone: {shlex.join(map(str, command))}")
         figures = json.loads(process.stdout)
         steps = parse(given).config.batch_size
         found.append(

@@ -112,7 +112,8 @@ class Config:
     """module:name of a class or function of your own that wraps each Gymnasium environment"""
     minigrid_view: Literal["original", "symbolic", "pixels"] = "original"
     """what a MiniGrid agent sees: original, the 3x3 cells in front of it as 84x84 pixels and at most 96 steps, as in
-    CleanRL; symbolic and pixels, the package's own 7x7 cells, as one-hot vectors or 56x56 pixels, and its direction"""
+    CleanRL, or one-hot vectors of 7x7 with "symbolic": true in env_kwargs; symbolic and pixels, the package's own 7x7
+    cells, as one-hot vectors or 56x56 pixels, and its direction"""
     minigrid_mission: bool = False
     """the mission of a MiniGrid task is observed too (not with the view original)"""
     action_mask_key: str | None = None

@@ -178,7 +178,7 @@ def _twins() -> dict[str, str]:
 
 
 def make_single(env_id: str, **kwargs: Any) -> Any:
-    """One Gymnasium environment with the observations that the agent is trained on; MiniGrid's as 84x84x3 images.
+    """One Gymnasium environment with the observations that the agent is trained on (MiniGrid's: `make_minigrid`).
 
     Raises:
         ConfigError: an unknown id.

@@ -92,18 +92,24 @@ def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Pat
         (["--env_id", "jax/MiniGrid-MemoryS8-v0"], "did you mean jax/MiniGrid-Memory"),
         (["--env_id", f"jax/{S9}", "--env_options", '{"num_actions": 8}'], "--env_options: num_actions"),
         (["--env_id", f"jax/{S9}", "--env_options", '{"size": 9}'], "--env_options: unknown option 'size'"),
-        (["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 5}'], "must be 3 without symbolic, not 5"),
+        (
+            ["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 5}'],
+            """must be 3 without "symbolic": true, not 5""",
+        ),
         (
             ["--env_id", f"jax/{S9}", "--env_options", '{"symbolic": true, "agent_view_size": 4}'],
-            "agent_view_size must be 3, 5, 7, 9 or 11 with symbolic, not 4",
+            "agent_view_size must be 3, 5, 7, 9 or 11, not 4",
         ),
-        (["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 20}'], "must be 3 without symbolic, not 20"),
-        (["--env_id", S9, "--env_kwargs", '{"agent_view_size": 5}'], "size must be 3 without symbolic, not 5"),
+        (
+            ["--env_id", f"jax/{S9}", "--env_options", '{"agent_view_size": 20}'],
+            """must be 3 without "symbolic": true, not 20""",
+        ),
+        (["--env_id", S9, "--env_kwargs", '{"agent_view_size": 5}'], "--minigrid_view symbolic and pixels have views"),
         (["--env_id", S9, "--env_kwargs", '{"symbolic": 1}'], "symbolic must be true or false, not 1"),
         (["--env_id", f"jax/{S9}", "--env_options", '{"symbolic": 1}'], "symbolic must be true or false, not 1"),
         (
             ["--env_id", S9, "--env_kwargs", '{"symbolic": true, "agent_view_size": 4}'],
-            "agent_view_size must be 3, 5, 7, 9 or 11 with symbolic, not 4",
+            "agent_view_size must be 3, 5, 7, 9 or 11, not 4",
         ),
         (
             ["--env_id", S9, "--env_kwargs", '{"symbolic": true}', "--minigrid_view", "pixels"],

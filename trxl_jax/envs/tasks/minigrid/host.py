@@ -61,7 +61,10 @@ def make_minigrid(
         return _with_actions(_with_own_observations(env_id, view, mission, kwargs), num_actions)
     if mission:
         raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
-    size = view_size(kwargs.pop("agent_view_size", None), symbolic)
+    try:
+        size = view_size(kwargs.pop("agent_view_size", None), symbolic)
+    except ValueError as error:
+        raise ValueError(f"{error}; --minigrid_view symbolic and pixels have views of other sizes too") from None
     from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
     env = gymnasium.make(env_id, agent_view_size=size, tile_size=TILE, disable_env_checker=True, **kwargs)
@@ -78,7 +81,7 @@ def view_size(given: Any, symbolic: bool) -> int:
     if given is None:
         return SYMBOLIC_VIEW if symbolic else VIEW
     if given not in (SYMBOLIC_VIEWS if symbolic else (VIEW,)):
-        sizes = "3, 5, 7, 9 or 11 with symbolic" if symbolic else "3 without symbolic"
+        sizes = "3, 5, 7, 9 or 11" if symbolic else f'{VIEW} without "symbolic": true'
         raise ValueError(f"agent_view_size must be {sizes}, not {brief(given)}")
     return int(given)
 
