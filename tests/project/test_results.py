@@ -87,6 +87,10 @@ def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (ROOT / "benchmarks" / "popgym_study.md").read_text() == popgym_study.table()
     assert (ROOT / "benchmarks" / "study.md").read_text() == study.table()
+    [gru, transformer] = final_means("docs/results/count-recall-15m.csv").values()
+    for values in (transformer, gru):
+        low, high = map(two_digits, (min(values), max(values)))
+        assert f"ends at {two_digits(np.mean(values))} ({low} to {high}" in " ".join(TEXT.split())
     chosen = {
         name.removeprefix("tuning-"): value for name, (value,) in final_means("docs/results/popgym_tuning.csv").items()
     }
