@@ -37,7 +37,7 @@ def score(values: list[float]) -> float:
 
 
 def row(task: str, steps: str, returns: dict[str, list[float]], published: str, best: float) -> str:
-    """A line of the table: ours by core, what is published, and who is ahead."""
+    """A line of the table: who is ahead, what is published, and ours by core."""
     scores = {core: score(values) for core, values in returns.items()}
     ahead = max(scores, key=lambda core: scores[core])
     cells = []
@@ -45,26 +45,26 @@ def row(task: str, steps: str, returns: dict[str, list[float]], published: str, 
         cell = f"{scores[core]:.2f}" if core in scores else ""
         cells.append(f"**{cell}**" if core == ahead else cell)
     name = "equal" if abs(scores[ahead] - best) < EQUAL else ahead if scores[ahead] > best else "published"
-    return f"| {task} | {steps} | {' | '.join(cells)} | {published} | {name} |"
+    return f"| {task} | {steps} | {name} | {published} | {' | '.join(cells)} |"
 
 
 def table() -> str:
     """The table in Markdown."""
     lines = [
-        f"| task | steps | {' | '.join(popgym_study.CORES)} | published | ahead |",
+        f"| task | steps | ahead | published | {' | '.join(popgym_study.CORES)} |",
         "|" + "---|" * (len(popgym_study.CORES) + 4),
     ]
     found = popgym_study.final_returns()
     for task, (gru, best) in popgym_study.PUBLISHED.items():
-        published = f"GRU {gru:.2f}, best of 13 {best:.2f}"
+        published = f"GRU {gru:.2f}, best {best:.2f}"
         returns = {core: values for (name, core), values in found.items() if name == task}
         if returns:
-            lines.append(row(f"POPGym {task}", "3M", returns, published, best))
+            lines.append(row(task, "3M", returns, published, best))
         if task == "count-recall-easy":
-            lines.append(row(f"POPGym {task}", "15M", _returns(LONG, "count-recall-15m-"), published, best))
+            lines.append(row(task, "15M", _returns(LONG, "count-recall-15m-"), published, best))
     best = minigrid_study.PUBLISHED[-1]
     returns = _returns(minigrid_study.CORES, "memory-s9-")
-    lines.append(row("MiniGrid-MemoryS9, symbols", "1.5M", returns, f"LSTM with pictures {best:.2f}", best))
+    lines.append(row("MiniGrid-MemoryS9, symbols", "1.5M", returns, f"LSTM {best:.2f}", best))
     return "\n".join(lines) + "\n"
 
 
