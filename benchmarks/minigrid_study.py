@@ -8,19 +8,17 @@ between the published settings and ours, and each option of the transformer, doe
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from experiment_curves import final, runs_by_experiment
 
 from trxl_jax.files import write_text_atomically
-from trxl_jax.plot.figure import bootstrap_interval
+from trxl_jax.plot.figure import bootstrap_interval, interquartile_mean
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CORES = RESULTS / "minigrid-cores.csv"
@@ -53,10 +51,10 @@ def table_of_cores() -> str:
     for experiment, runs in runs_by_experiment([CORES]).items():
         curve = " | ".join(f"{np.mean([before(run, step) for run in runs]):.2f}" for step in STEPS)
         values = np.array([final(run) for run in runs])
-        low, high = bootstrap_interval(values, partial(stats.trim_mean, proportiontocut=0.25))
+        low, high = bootstrap_interval(values, interquartile_mean)
         learned = f"{(values > _LEARNED).sum()} of {len(values)}"
         name = experiment.removeprefix("memory-s9-")
-        middle = f"{stats.trim_mean(values, 0.25):.2f} | {low:.2f} to {high:.2f}"
+        middle = f"{interquartile_mean(values):.2f} | {low:.2f} to {high:.2f}"
         reached = np.median([steps_to(run, _LEARNED) for run in runs])
         speed = np.median(pd.concat(runs)["charts/SPS"])
         step, minutes = f"{reached / 1e6:.2f}M", f"{reached / speed / 60:.1f}"

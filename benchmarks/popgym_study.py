@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -33,32 +34,31 @@ PUBLISHED = {
 """Scores of the GRU and of the best of 13 models, by task."""
 
 
-def final_returns() -> dict[tuple[str, str], list[float]]:
-    """Mean return over the last tenth of the steps of each seed, by task and core."""
+def runs() -> dict[tuple[str, str], list[pd.DataFrame]]:
+    """The runs of all seeds, by task and core."""
     found = {}
-    for name, runs in runs_by_experiment(CURVES).items():
-        experiment = name.removeprefix("popgym-")
-        task = next(task for task in PUBLISHED if experiment.startswith(task + "-"))
-        found[task, experiment.removeprefix(task + "-")] = [final(run) for run in runs]
-    return found
-
-
-def hours() -> dict[str, float]:
-    """Hours that all runs of each task take when nothing runs beside them."""
-    found = dict.fromkeys(PUBLISHED, 0.0)
-    for name, runs in runs_by_experiment(CURVES).items():
+    for name, of_seeds in runs_by_experiment(CURVES).items():
         task = next(task for task in PUBLISHED if name.startswith(f"popgym-{task}-"))
-        fastest = min(float((run["hours"].diff() / run["global_step"].diff()).median()) for run in runs)
-        found[task] += sum(fastest * float(run["global_step"].max()) for run in runs)
+        found[task, name.removeprefix(f"popgym-{task}-")] = of_seeds
     return found
+
+
+def hours(found: dict[tuple[str, str], list[pd.DataFrame]]) -> dict[str, float]:
+    """Hours that all runs of each task take when nothing runs beside them."""
+    spent = dict.fromkeys(PUBLISHED, 0.0)
+    for (task, _), of_seeds in found.items():
+        fastest = min(float((run["hours"].diff() / run["global_step"].diff()).median()) for run in of_seeds)
+        spent[task] += sum(fastest * float(run["global_step"].max()) for run in of_seeds)
+    return spent
 
 
 def table() -> str:
     """The table in Markdown; tasks and cores that were not run have no row and no number."""
-    returns, spent = final_returns(), hours()
+    found = runs()
+    spent = hours(found)
     lines = [f"| task | {' | '.join(CORES)} | published: GRU | best of 13 | hours |", "|" + "---|" * (len(CORES) + 4)]
     for task, (gru, best) in PUBLISHED.items():
-        cells = [_cell(returns.get((task, core), [])) for core in CORES]
+        cells = [_cell([final(run) for run in found.get((task, core), [])]) for core in CORES]
         if any(cells):
             lines.append(f"| {task} | {' | '.join(cells)} | {gru:.3f} | {best:.3f} | {spent[task]:.1f} |")
     return "\n".join(lines) + "\n"

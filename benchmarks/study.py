@@ -3,14 +3,13 @@
     python benchmarks/study.py
 
 Writes `study.md`, which `docs/results.md` shows first. A cell is a core's return over the last tenth of the steps: the
-mean over three seeds, the interquartile mean over five or more; the best core's is bold.
+mean over three seeds, the interquartile mean over more; the best core's is bold.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -19,12 +18,10 @@ import popgym_study
 from experiment_curves import final, runs_by_experiment
 
 from trxl_jax.files import write_text_atomically
+from trxl_jax.plot.figure import MIN_SEEDS_IQM, interquartile_mean
 
-LONG = popgym_study.CURVES[0].with_name("count-recall-15m.csv")
+LONG = minigrid_study.RESULTS / "count-recall-15m.csv"
 """CountRecallEasy with the published number of steps."""
-
-ENOUGH = 5
-"""Seeds from which on the interquartile mean is taken."""
 
 
 EQUAL = 0.005
@@ -33,7 +30,7 @@ EQUAL = 0.005
 
 def score(values: list[float]) -> float:
     """One number for all seeds' returns."""
-    return float(stats.trim_mean(values, 0.25) if len(values) >= ENOUGH else np.mean(values))
+    return float(interquartile_mean(values) if len(values) >= MIN_SEEDS_IQM else np.mean(values))
 
 
 def row(task: str, steps: str, returns: dict[str, list[float]], published: str, best: float) -> str:
@@ -54,10 +51,10 @@ def table() -> str:
         f"| task | steps | ahead | published | {' | '.join(popgym_study.CORES)} |",
         "|" + "---|" * (len(popgym_study.CORES) + 4),
     ]
-    found = popgym_study.final_returns()
+    found = popgym_study.runs()
     for task, (gru, best) in popgym_study.PUBLISHED.items():
         published = f"GRU {gru:.2f}, best {best:.2f}"
-        returns = {core: values for (name, core), values in found.items() if name == task}
+        returns = {core: [final(run) for run in runs] for (name, core), runs in found.items() if name == task}
         if returns:
             lines.append(row(task, "3M", returns, published, best))
         if task == "count-recall-easy":

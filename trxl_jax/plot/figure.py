@@ -33,8 +33,11 @@ _STYLE: dict[Any, Any] = {
 }
 _RESAMPLES = 2000
 _LAST = 0.1
-_MIN_SEEDS_IQM = 4  # of fewer, a quarter at each end is none
-_iqm = partial(trim_mean, proportiontocut=0.25)
+MIN_SEEDS_IQM = 4
+"""Seeds from which on it is shown: of fewer, a quarter at each end is none."""
+
+interquartile_mean = partial(trim_mean, proportiontocut=0.25)
+"""The mean without the lowest and the highest quarter (Agarwal et al. 2021)."""
 
 
 def draw(runs: pd.DataFrame, metrics: Sequence[str], *, axis: str = "steps", smooth: int = 1) -> sns.FacetGrid:
@@ -142,8 +145,11 @@ def table(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
         last = curve[curve.index > (1 - _LAST) * step].mean().to_numpy()
         row = {"group": label.replace("|", "\\|"), "metric": metric, "seeds": str(len(last))}
         row |= {"final mean": _digits(last.mean()), "95% interval": _interval(last), "steps": f"{step:,}"}
-        if len(last) >= _MIN_SEEDS_IQM:
-            row |= {"IQM": _digits(_iqm(last)), "95% interval of the IQM": _interval(last, _iqm)}
+        if len(last) >= MIN_SEEDS_IQM:
+            row |= {
+                "IQM": _digits(interquartile_mean(last)),
+                "95% interval of the IQM": _interval(last, interquartile_mean),
+            }
         rows.append(row)
     cells = pd.DataFrame(rows).fillna("")
     lines = [f"| {' | '.join(line)} |" for line in [cells.columns, ["---"] * len(cells.columns), *cells.to_numpy()]]

@@ -61,10 +61,7 @@ def make_minigrid(
         return _with_actions(_with_own_observations(env_id, view, mission, kwargs), num_actions)
     if mission:
         raise ConfigError("--minigrid_mission: the view original has none; add --minigrid_view symbolic or pixels")
-    try:
-        size = view_size(kwargs.pop("agent_view_size", None), symbolic)
-    except ValueError as error:
-        raise ValueError(f"{error}; --minigrid_view symbolic and pixels have views of other sizes too") from None
+    size = view_size(kwargs.pop("agent_view_size", None), symbolic)
     from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
     env = gymnasium.make(env_id, agent_view_size=size, tile_size=TILE, disable_env_checker=True, **kwargs)
@@ -89,11 +86,17 @@ def view_size(given: Any, symbolic: bool) -> int:
 def _as_choices(env: Any) -> Any:
     """The numbers of a cell's object, colour and state, which name things, as choices."""
     import gymnasium
-    import numpy as np
 
-    space = env.observation_space
-    choices = gymnasium.spaces.MultiDiscrete(np.broadcast_to(SYMBOLS, space.shape))
+    choices = _choices(env.observation_space.shape)
     return gymnasium.wrappers.TransformObservation(env, lambda obs: obs.astype(choices.dtype), choices)
+
+
+def _choices(shape: tuple[int, ...]) -> Any:
+    """The space of symbols, of a shape whose last axis is object, colour and state."""
+    import numpy as np
+    from gymnasium.spaces import MultiDiscrete
+
+    return MultiDiscrete(np.broadcast_to(SYMBOLS, shape))
 
 
 def _with_actions(env: Any, num_actions: int | None) -> Any:
@@ -121,13 +124,12 @@ def _with_own_observations(env_id: str, view: str, mission: bool, kwargs: dict[s
 def _in_arrays(env: Any, env_id: str, view: str, mission: bool) -> Any:
     """Observations without text."""
     import gymnasium
-    import numpy as np
-    from gymnasium.spaces import Dict, Discrete, MultiDiscrete
+    from gymnasium.spaces import Dict, Discrete
 
     own: Any = env.observation_space
     image = own["image"]
     if view == "symbolic":
-        image = MultiDiscrete(np.broadcast_to(SYMBOLS, image.shape))
+        image = _choices(image.shape)
     missions = _missions(env_id, own["mission"]) if mission else []
     spaces = {"image": image, "direction": own["direction"]} | ({"mission": Discrete(len(missions))} if mission else {})
 
