@@ -156,14 +156,18 @@ def move_to_backend(config: Config, backend: str) -> Config:
     env_id = on_backend(config.env_id, backend)
     moved = config.replace(env_id=env_id)
     name = (env_id if backend == "device" else config.env_id).removeprefix(JAX_PREFIX)
-    if env_id == config.env_id or name not in (*minigrid.NAMES, *t_maze.NAMES):
+    if env_id == config.env_id:
+        return moved
+    if backend == "host":
+        for family in (memory_gym, minigrid):
+            for option in family.DEVICE_OPTIONS if name in family.NAMES else ():
+                if option in config.env_options:
+                    only = f"the option {option} of {config.env_id} exists on the device only"
+                    raise ConfigError(f"--backend host: {only}; leave it out")
+    if name not in (*minigrid.NAMES, *t_maze.NAMES):
         return moved
     if backend == "device":
         return moved.replace(env_options=config.env_options | config.env_kwargs, env_kwargs={})
-    if name in minigrid.NAMES:
-        for option in minigrid.DEVICE_OPTIONS:
-            if option in config.env_options:
-                raise ConfigError(f"--backend host: the option {option} of {config.env_id} exists on the device only")
     return moved.replace(env_options={}, env_kwargs=config.env_kwargs | config.env_options)
 
 

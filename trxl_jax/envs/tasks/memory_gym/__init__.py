@@ -16,6 +16,9 @@ _TASKS = {
 NAMES = tuple(_TASKS)
 """Task ids, as in the released package."""
 
+DEVICE_OPTIONS = ("symbolic",)
+"""Options that the package doesn't have."""
+
 
 def find_task(name: str) -> Any:
     """Imports and returns the class of a task.

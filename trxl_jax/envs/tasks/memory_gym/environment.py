@@ -52,6 +52,8 @@ class MemoryGymEnvironment(LayoutEnvironment):
         nvec: number of choices of each action branch; with one branch, actions are scalars.
         fps: steps per second for videos, as in Memory Gym.
         result_names: entries of `info` that are statistics of an episode, valid in its last step.
+        defaults: Memory Gym's options of `reset` with their defaults.
+        own_options: further options, which Memory Gym doesn't have, with their defaults.
         x_first: image observations are indexed [x, y, channel], as in Memory Gym.
     """
 
@@ -59,6 +61,8 @@ class MemoryGymEnvironment(LayoutEnvironment):
     nvec: ClassVar[tuple[int, ...]]
     fps: ClassVar[int]
     result_names: ClassVar[tuple[str, ...]]
+    defaults: ClassVar[Mapping[str, Any]]
+    own_options: ClassVar[Mapping[str, Any]] = {}
     x_first: ClassVar[bool] = True
 
     @classmethod
@@ -105,6 +109,6 @@ class MemoryGymEnvironment(LayoutEnvironment):
         """Memory Gym's id."""
         return self.task
 
-    def observation_space(self, params: Any) -> gymnax_spaces.Box:
+    def observation_space(self, params: Any) -> gymnax_spaces.Space:
         """Images u8[84, 84, 3], indexed [x, y, channel]."""
         return gymnax_spaces.Box(0, 255, (SCREEN, SCREEN, 3), np.uint8)

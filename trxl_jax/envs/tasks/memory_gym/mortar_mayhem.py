@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trxl_jax.envs.tasks.memory_gym import mortar_mayhem_params as parameters
-from trxl_jax.envs.tasks.memory_gym.environment import GRID_NVEC
+from trxl_jax.envs.tasks.memory_gym.grid import GridTask
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_drawing import TILE
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_environment import (
     FreeMovement,
@@ -16,7 +16,7 @@ from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_environment import (
     random_below,
 )
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_params import MortarMayhemParams
-from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import MOVES, MortarMayhemState
+from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import MOVES, NO_COMMAND, MortarMayhemState
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 from trxl_jax.envs.tasks.options import Options
 
@@ -47,7 +47,7 @@ class _FixedSequence(MortarMayhemTask):
         Raises:
             ConfigError: an option is unknown, not supported, or has an invalid value.
         """
-        read = Options(options, cls.defaults)
+        read = Options(options, {**cls.defaults, **cls.own_options})
         params = parameters.from_options(read, rounds_positions=cls.rounds_positions)
         return cls(arena_size=read.integer("arena_size", 2, 6), max_commands=int(params.command_count.max())), params
 
@@ -114,11 +114,10 @@ class _FixedSequence(MortarMayhemTask):
         return state, last | died, {"success": last.astype(jnp.float32), "commands_completed": fraction}
 
 
-class MortarMayhemGrid(_FixedSequence):
+class MortarMayhemGrid(GridTask, _FixedSequence):
     """MortarMayhem-Grid-v0: the agent turns by 90 degrees and moves by whole tiles."""
 
     task = "MortarMayhem-Grid-v0"
-    nvec = GRID_NVEC
     fps = 6
     defaults = parameters.GRID_DEFAULTS
 
@@ -130,6 +129,18 @@ class MortarMayhemGrid(_FixedSequence):
         margin = TILE // 2 + self._origin
         agent = state.agent + TILE * ahead * (action == 3)
         return jnp.clip(agent, margin, SCREEN - margin), rotation
+
+    @property
+    def num_symbols(self) -> tuple[int, ...]:
+        """Of the agent's column, row and direction, the command shown or none, and the safe tile or none."""
+        return self.arena_size, self.arena_size, 4, NO_COMMAND + 1, 1 + self.arena_size**2
+
+    def symbols(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
+        """See `num_symbols`; a tile is safe, and numbered from 1 on, while all others are red."""
+        column, row = self._tile(state.agent)
+        safe = 1 + state.target[0] * self.arena_size + state.target[1]
+        red = state.red & params.visual_feedback
+        return jnp.stack([column, row, state.rotation // 2, state.shown, jnp.where(red, safe, 0)]).astype(jnp.int32)
 
 
 class MortarMayhem(FreeMovement, _FixedSequence):

@@ -36,12 +36,10 @@ class MortarMayhemTask(MemoryGymEnvironment):
         max_commands: capacity for commands, the longest possible sequence.
 
     Fields:
-        defaults: default options.
         rounds_positions: positions are rounded to whole pixels, instead of velocities truncated.
         wraps_around: target positions wrap around at the edges of the arena.
     """
 
-    defaults: ClassVar[dict[str, Any]]
     rounds_positions: ClassVar[bool] = False
     wraps_around: ClassVar[bool] = False
 

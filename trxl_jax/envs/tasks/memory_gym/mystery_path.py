@@ -6,18 +6,24 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from trxl_jax.envs.tasks.memory_gym.environment import FREE_NVEC, GRID_NVEC, next_rotation
+from trxl_jax.envs.tasks.memory_gym.environment import FREE_NVEC, next_rotation
 from trxl_jax.envs.tasks.memory_gym.environment import direction as movement
+from trxl_jax.envs.tasks.memory_gym.grid import GridTask
 from trxl_jax.envs.tasks.memory_gym.mystery_path_drawing import TILE
-from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import RADIUS, MysteryPathEnvironment, MysteryPathParams
+from trxl_jax.envs.tasks.memory_gym.mystery_path_environment import (
+    RADIUS,
+    MysteryPathEnvironment,
+    MysteryPathParams,
+    MysteryPathState,
+)
+from trxl_jax.envs.tasks.memory_gym.path_search import GRID_SIZE
 from trxl_jax.envs.tasks.memory_gym.sprites import SCREEN
 
 
-class MysteryPathGrid(MysteryPathEnvironment):
+class MysteryPathGrid(GridTask, MysteryPathEnvironment):
     """MysteryPath-Grid-v0: the agent turns by 90 degrees and moves by whole tiles."""
 
     task = "MysteryPath-Grid-v0"
-    nvec = GRID_NVEC
     fps = 3
     defaults: ClassVar[Mapping[str, Any]] = {
         "max_steps": 128,
@@ -45,6 +51,18 @@ class MysteryPathGrid(MysteryPathEnvironment):
         )
         moved = jnp.clip(centre + TILE * forward, RADIUS, SCREEN - RADIUS)
         return jnp.where(action == 3, moved, centre), direction
+
+    @property
+    def num_symbols(self) -> tuple[int, ...]:
+        """Of the agent's column, row and direction, the cross of a fall, and the column and row of each end shown."""
+        shown = self._show_goal + self._show_origin
+        return GRID_SIZE, GRID_SIZE, 4, 2, *(GRID_SIZE,) * (2 * shown)
+
+    def symbols(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
+        """See `num_symbols`; the goal comes before the origin."""
+        ends = [tile for _, tile in self.shown_ends(state)]
+        agent = jnp.stack([state.direction // 2, self.crossed(state).astype(jnp.int32)])
+        return jnp.concatenate([state.centre // TILE, agent, *ends]).astype(jnp.int32)
 
 
 class MysteryPath(MysteryPathEnvironment):

@@ -6,7 +6,7 @@ When the agent leaves the path, a cross is shown and the agent is moved back to 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import gymnax.environments.environment as gymnax_environment
 import jax
@@ -108,7 +108,6 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
     """
 
     result_names = ("success", "num_fails")
-    defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(self, *, show_origin: bool = False, show_goal: bool = False, visual_feedback: bool = True) -> None:
         self._show_origin = show_origin
@@ -122,7 +121,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
         Raises:
             ConfigError: an option is unknown, not supported, or has an invalid value.
         """
-        read = Options(options, cls.defaults)
+        read = Options(options, {**cls.defaults, **cls.own_options})
         read.require_default("agent_scale")
         every_step = read.number("reward_step")
 
@@ -213,11 +212,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
     def render(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
         """The observation u8[84, 84, 3]: a black screen with the agent and, if options say so, the ends of the path."""
         canvas = jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
-        shown = []
-        if self._show_goal:
-            shown.append((sprites.colour(0, 255, 0), state.end))
-        if self._show_origin:
-            shown.append((sprites.colour(0, 0, 255), state.start))
+        shown = self.shown_ends(state)
         for colour, tile in shown:
             canvas = drawing.rectangle(canvas, colour, tile[0] * TILE, tile[1] * TILE, TILE, TILE)
         return to_rgb(self._with_agent(canvas, state), *(colour for colour, _ in shown))
@@ -234,9 +229,19 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
             tiles = jnp.where((bits[:, None] >> jnp.arange(GRID_SIZE)) & 1, jnp.uint8(colour), tiles)
         return drawing.debug_frame(self._with_agent(tiles[TILE_OF_PIXEL][:, TILE_OF_PIXEL], state))
 
+    def shown_ends(self, state: MysteryPathState) -> list[tuple[int, jax.Array]]:
+        """The ends of the path that observations show: colour in the palette, and tile i32[2]."""
+        goal = (sprites.colour(0, 255, 0), state.end) if self._show_goal else None
+        origin = (sprites.colour(0, 0, 255), state.start) if self._show_origin else None
+        return [end for end in (goal, origin) if end]
+
+    def crossed(self, state: MysteryPathState) -> jax.Array:
+        """Whether observations show the cross of a fall, bool[]."""
+        return state.fallen & self._visual_feedback
+
     def _with_agent(self, canvas: jax.Array, state: MysteryPathState) -> jax.Array:
         x, y = state.centre
-        return draw_agent(canvas, state.direction, state.fallen & self._visual_feedback, x, y)
+        return draw_agent(canvas, state.direction, self.crossed(state), x, y)
 
 
 @only_where_needed

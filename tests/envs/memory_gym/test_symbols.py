@@ -1,0 +1,146 @@
+"""Symbols of grid tasks say exactly what the pictures show, and agents train on them."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support.command import TINY, error_line, run
+from tests.support.gymnax_interface import shapes_of_steps
+from trxl_jax import Config, make_env
+from trxl_jax.envs.tasks import memory_gym
+from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import NO_COMMAND
+from trxl_jax.errors import ConfigError
+
+pytestmark = pytest.mark.optimised
+
+MORTAR, PATH = "MortarMayhem-Grid-v0", "MysteryPath-Grid-v0"
+FAST = {"command_show_duration": [1], "explosion_delay": [2], "explosion_duration": [3], "allowed_commands": 9}
+CASES = {
+    "mortar": (MORTAR, {**FAST, "arena_size": 3, "command_count": [2, 4]}),
+    "mortar-no-feedback": (MORTAR, {**FAST, "arena_size": 2, "command_count": [3], "visual_feedback": False}),
+    "path": (PATH, {}),
+    "path-no-feedback": (PATH, {"visual_feedback": False}),
+    "path-both-ends": (PATH, {"show_goal": True, "show_origin": True}),
+    "path-goal": (PATH, {"show_goal": True}),
+}
+
+
+@cache
+def played(case: str) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The task, and symbols i32[T N, K] and pictures u8[T N, 84 84 3] of random play."""
+    name, options = CASES[case]
+    task, params = memory_gym.find_task(name).from_options({**options, "symbolic": True})
+    with_pictures, _ = memory_gym.find_task(name).from_options(options)
+
+    def step(state: Any, key: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        # Forward half of the time, so that the agent gets everywhere.
+        action = jax.random.choice(key, np.array([0, 1, 2, 3, 3, 3]))
+        symbols, state, *_ = task.step(key, state, action, params)
+        return state, (symbols, with_pictures.render(state, params))
+
+    def play(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        _, state = task.reset(key, params)
+        return jax.lax.scan(step, state, jax.random.split(key, 150))[1]
+
+    symbols, pictures = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), 64))
+    return (
+        task,
+        np.asarray(symbols).reshape(-1, symbols.shape[-1]),
+        np.asarray(pictures).reshape(symbols[..., 0].size, -1),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_symbols_are_equal_where_pictures_are_and_only_there(case: str) -> None:
+    task, symbols, pictures = played(case)
+    assert (symbols >= 0).all()
+    assert (symbols < np.array(task.num_symbols)).all()
+    seen: dict[bytes, tuple[int, ...]] = {}
+    for picture, values in zip(pictures, symbols, strict=True):
+        assert seen.setdefault(picture.tobytes(), tuple(values)) == tuple(values)
+    assert len(set(seen.values())) == len(seen) > 30
+
+
+def test_play_covers_every_value_of_every_symbol() -> None:
+    for case in ("mortar", "path", "path-both-ends"):
+        task, symbols, _ = played(case)
+        for k, count in enumerate(task.num_symbols):
+            assert len(np.unique(symbols[:, k])) == count, (case, k)
+    # The last symbol of Mortar Mayhem, the safe tile, and the cross of Mystery Path appear only with feedback.
+    assert played("mortar-no-feedback")[1][:, 4].max() == 0
+    assert played("path-no-feedback")[1][:, 3].max() == 0
+
+
+def test_symbols_have_the_meaning_that_the_documentation_gives_them() -> None:
+    task, params = memory_gym.find_task(MORTAR).from_options({"symbolic": True, "arena_size": 4})
+    obs, state = task.reset(jax.random.key(3), params)
+    column, row, facing, shown, safe = np.asarray(obs).tolist()
+    assert (np.array([column, row]) == (np.asarray(state.agent) - 42 + 2 * 14) // 14).all()
+    assert (facing, shown, safe) == (0, int(state.commands[0]), 0)
+    hidden = task.render(state.replace(shown=NO_COMMAND, red=True, target=np.array([2, 1]), rotation=6), params)
+    assert np.asarray(hidden).tolist() == [column, row, 3, NO_COMMAND, 1 + 2 * 4 + 1]
+    task, params = memory_gym.find_task(PATH).from_options({"symbolic": True, "show_goal": True})
+    obs, state = task.reset(jax.random.key(3), params)
+    assert np.asarray(obs).tolist() == [*state.start.tolist(), 0, 0, *state.end.tolist()]
+    fallen = task.render(state.replace(fallen=jax.numpy.bool_(True), direction=2), params)
+    assert np.asarray(fallen).tolist() == [*state.start.tolist(), 1, 1, *state.end.tolist()]
+
+
+@pytest.mark.parametrize("name", [MORTAR, PATH])
+def test_the_game_is_the_same_with_symbols(name: str) -> None:
+    outcomes = []
+    for symbolic in (False, True):
+        env = make_env(Config(env_id=f"jax/{name}", env_options={"symbolic": symbolic}, num_envs=8))
+        state, _ = env.reset(jax.random.key(0))
+        step = jax.jit(env.step)
+        rewards = []
+        for action in np.random.default_rng(0).integers(4, size=(150, 8, 1)):
+            state, output = step(state, action)
+            rewards.append((np.asarray(output.reward), np.asarray(output.terminated)))
+        outcomes.append(np.array(rewards))
+    np.testing.assert_array_equal(*outcomes)
+    assert outcomes[0][:, 1].any()
+
+
+@pytest.mark.parametrize("name", [MORTAR, PATH])
+def test_symbols_follow_gymnaxs_interface(name: str) -> None:
+    task, params = memory_gym.find_task(name).from_options({"symbolic": True})
+    obs, _, (_, _, _, info) = shapes_of_steps(task, params)
+    space = task.observation_space(params)
+    assert (obs.shape, obs.dtype) == (space.shape, space.dtype) == ((len(task.num_symbols),), np.int32)
+    assert info["final_observation"].shape == (3, *obs.shape)
+    assert bool(space.contains(task.reset(jax.random.key(0), params)[0]))
+
+
+@pytest.mark.parametrize("preset", ["mortar-mayhem-grid", "mystery-path-grid"])
+def test_the_published_settings_train_with_symbols(preset: str, tmp_path: Path) -> None:
+    flags = ["--env_options", '{"symbolic": true}', "--total_timesteps", 32, "--run_dir", tmp_path / "run"]
+    assert run(preset, "--backend", "device", *TINY, *flags) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--env_id", f"jax/{PATH}", "--env_options", '{"symbolic": 1}'], "symbolic must be true or false, not 1"),
+        (["--env_id", "jax/MortarMayhem-v0", "--env_options", '{"symbolic": true}'], "unknown option 'symbolic'"),
+        (["--env_id", MORTAR, "--env_options", '{"symbolic": true}'], "symbolic"),
+        (
+            ["--env_id", f"jax/{PATH}", "--env_options", '{"symbolic": true}', "--backend", "host"],
+            f"--backend host: the option symbolic of jax/{PATH} exists on the device only; leave it out",
+        ),
+    ],
+)
+def test_symbols_that_are_not_offered_are_refused_in_one_line(
+    flags: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*flags, *TINY) == 2
+    assert part in error_line(capsys)
+
+
+def test_unknown_options_are_answered_with_symbolic_among_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="reward_step, show_goal, show_origin, symbolic, visual_feedback"):
+        memory_gym.find_task(PATH).from_options({"symbols": True})
