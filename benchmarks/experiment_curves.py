@@ -17,6 +17,12 @@ def runs_by_experiment(paths: Iterable[Path]) -> dict[str, list[pd.DataFrame]]:
     return found
 
 
+def before(run: pd.DataFrame, step: float, steps: int, metric: str = "episode/r_mean") -> float:
+    """The mean of a metric over a number of steps before a step."""
+    rows = (run["global_step"] > step - steps) & (run["global_step"] <= step)
+    return float(run[metric][rows].mean())
+
+
 def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:
     """The mean of a metric over the last tenth of the steps."""
     return float(run[metric][run["global_step"] > 0.9 * run["global_step"].max()].mean())

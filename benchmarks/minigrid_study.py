@@ -15,7 +15,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from experiment_curves import final, runs_by_experiment
+from experiment_curves import before, final, runs_by_experiment
 
 from trxl_jax.files import write_text_atomically
 from trxl_jax.plot.figure import bootstrap_interval, interquartile_mean
@@ -31,16 +31,10 @@ _BEFORE = 50_000
 _LEARNED = 0.9
 
 
-def before(run: pd.DataFrame, step: float, metric: str = "episode/r_mean") -> float:
-    """The mean of a metric over the 50,000 steps before a step."""
-    rows = (run["global_step"] > step - _BEFORE) & (run["global_step"] <= step)
-    return float(run[metric][rows].mean())
-
-
 def steps_to(run: pd.DataFrame, level: float) -> float:
     """The first step at which the mean return over the 50,000 steps before it is above a level, or infinity."""
     steps = run["global_step"][run["global_step"] >= _BEFORE]
-    return next((step for step in steps if before(run, step) > level), np.inf)
+    return next((step for step in steps if before(run, step, _BEFORE) > level), np.inf)
 
 
 def table_of_cores() -> str:
@@ -49,7 +43,7 @@ def table_of_cores() -> str:
             f"seeds above {_LEARNED}", "median seed there after", "steps/s", "minutes"]  # fmt: skip
     lines = [f"| core | {' | '.join(head)} |", "|" + "---|" * (len(head) + 1)]
     for experiment, runs in runs_by_experiment([CORES]).items():
-        curve = " | ".join(f"{np.mean([before(run, step) for run in runs]):.2f}" for step in STEPS)
+        curve = " | ".join(f"{np.mean([before(run, step, _BEFORE) for run in runs]):.2f}" for step in STEPS)
         values = np.array([final(run) for run in runs])
         low, high = bootstrap_interval(values, interquartile_mean)
         learned = f"{(values > _LEARNED).sum()} of {len(values)}"

@@ -1,8 +1,9 @@
-"""The table of POPGym's experiments from their curves: `docs/results/popgym-*.csv` beside published scores.
+"""The tables of POPGym's experiments from their curves: `docs/results/popgym-*.csv` beside published scores, and options.
 
     python benchmarks/popgym_study.py
 
-Writes `popgym_study.md`, which `docs/results.md` shows. A cell is the mean return over the last tenth of the steps, of
+Writes `popgym_study.md` and, of the transformer's options on one task, `popgym_options.md`, which `docs/results.md`
+shows. A cell is the mean return over the last tenth of the steps, of
 all seeds, with the lowest and the highest seed. Hours are those of all runs of a task, each on one core, at the median
 speed of the fastest run of its core, because others shared theirs. Published scores are the best epoch's mean return
 (MMER) after 15M steps, mean of three trials (Morad et al. 2023), as transcribed in others' papers.
@@ -21,6 +22,7 @@ from experiment_curves import final, runs_by_experiment
 from trxl_jax.files import write_text_atomically
 
 CURVES = sorted((Path(__file__).parent.parent / "docs" / "results").glob("popgym-*.csv"))
+OPTIONS = CURVES[0].with_name("count-recall-options.csv")
 CORES = ("trxl", "trxl-query", "trxl-relative", "gtrxl", "gru", "lstm", "lru", "none")
 PUBLISHED = {
     "repeat-previous-easy": (1.000, 1.000),
@@ -64,6 +66,17 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_of_options() -> str:
+    """The transformer with each option alone on CountRecallEasy, in Markdown, the best first; `trxl` has none."""
+    returns = {"trxl (no option)": [final(run) for run in runs()["count-recall-easy", "trxl"]]}
+    returns["query"] = [final(run) for run in runs()["count-recall-easy", "trxl-query"]]
+    for name, of_seeds in runs_by_experiment([OPTIONS]).items():
+        returns[name.removeprefix("count-recall-options-")] = [final(run) for run in of_seeds]
+    lines = ["| option | return |", "|---|---|"]
+    best_first = sorted(returns.items(), key=lambda item: -float(np.mean(item[1])))
+    return "\n".join([*lines, *(f"| {name} | {_cell(values)} |" for name, values in best_first)]) + "\n"
+
+
 def _cell(values: list[float]) -> str:
     if len(values) < 2:
         return "".join(f"{value:.3f} (one seed)" for value in values)
@@ -71,9 +84,10 @@ def _cell(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Writes the table."""
-    write_text_atomically(Path(__file__).with_suffix(".md"), table())
-    print(table())
+    """Writes the tables."""
+    for name, text in (("popgym_study", table()), ("popgym_options", table_of_options())):
+        write_text_atomically(Path(__file__).with_name(f"{name}.md"), text)
+        print(text)
 
 
 if __name__ == "__main__":

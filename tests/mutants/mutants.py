@@ -51,6 +51,7 @@ DISTRIBUTIONS = ("tests/agent/test_distributions.py",)
 ACTIONS = ("tests/envs/test_actions.py",)
 MINIGRID = ("tests/envs/minigrid/test_memory.py",)
 T_MAZE = ("tests/envs/test_t_maze.py",)
+SYMBOLS = ("tests/envs/memory_gym/test_symbols.py",)
 POPGYM = ("tests/envs/popgym/test_replays.py",)
 POPGYM_DRAWS = ("tests/envs/popgym/test_distributions.py",)
 POPGYM_RESETS = ("tests/envs/popgym/test_contract.py",)
@@ -859,6 +860,20 @@ MUTANTS = [
         ("tests/envs/test_action_masks.py",),
     ),
     # Tasks on the device.
+    Mutant(
+        "symbols of Mortar Mayhem name the target before its tiles are red",
+        "envs/tasks/memory_gym/mortar_mayhem.py",
+        "jnp.where(red, safe, 0)",
+        "safe",
+        SYMBOLS,
+    ),
+    Mutant(
+        "symbols of Mystery Path show a fall that pictures hide",
+        "envs/tasks/memory_gym/mystery_path.py",
+        "self.crossed(state).astype(jnp.int32)",
+        "state.fallen.astype(jnp.int32)",
+        SYMBOLS,
+    ),
     Mutant(
         "walls of MiniGrid let light through",
         "envs/tasks/minigrid/rooms.py",

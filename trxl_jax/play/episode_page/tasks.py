@@ -65,6 +65,10 @@ def observation_names(env_id: str, size: int) -> tuple[str, ...]:
     """Names of the elements of a vector observation; numbers for unknown tasks."""
     if "ProofofMemory" in env_id and size == 3:
         return ("left goal", "position", "right goal")
+    if "MortarMayhem-Grid" in env_id and size == 5:
+        return ("column", "row", "direction", "command", "safe tile")
+    if "MysteryPath-Grid" in env_id and size == 4:
+        return ("column", "row", "direction", "cross")
     if "TMaze" in env_id and size == 2:
         return ("junction", "goal or side")
     return tuple(str(i) for i in range(size))
