@@ -17,9 +17,9 @@ def runs_by_experiment(paths: Iterable[Path]) -> dict[str, list[pd.DataFrame]]:
     return found
 
 
-def before(run: pd.DataFrame, step: float, steps: int, metric: str = "episode/r_mean") -> float:
-    """The mean of a metric over a number of steps before a step."""
-    rows = (run["global_step"] > step - steps) & (run["global_step"] <= step)
+def before(run: pd.DataFrame, step: float, window: int, metric: str = "episode/r_mean") -> float:
+    """The mean of a metric over a window of steps before a step."""
+    rows = (run["global_step"] > step - window) & (run["global_step"] <= step)
     return float(run[metric][rows].mean())
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/mayhem_study.py
 
-Writes `mayhem_study.md`, which `docs/results.md` shows: each core's mean return over the 200,000 steps before some step
+Writes `mayhem_study.md`, which `docs/results.md` shows: each core's mean return over the 500,000 steps before some step
 and over the last tenth of the steps, with the lowest and the highest seed, and its median speed.
 """
 
@@ -21,16 +21,16 @@ from trxl_jax.files import write_text_atomically
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 GAMES = {3: RESULTS / "mortar-mayhem-3.csv", 10: RESULTS / "mortar-mayhem-10.csv"}
-"""Curves by the number of commands."""
+"""Curves of the experiments `mortar-mayhem-N-CORE`, by the number of commands."""
 
 STEPS = (1_000_000, 3_000_000)
-_BEFORE = 200_000
+_BEFORE = 500_000
 
 
 def returns(commands: int) -> dict[str, list[pd.DataFrame]]:
     """The runs of a game by core."""
     found = runs_by_experiment([GAMES[commands]])
-    return {name.removeprefix(f"commands-{commands}-"): runs for name, runs in found.items()}
+    return {name.removeprefix(f"mortar-mayhem-{commands}-"): runs for name, runs in found.items()}
 
 
 def table() -> str:

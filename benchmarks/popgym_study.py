@@ -1,4 +1,4 @@
-"""The tables of POPGym's experiments from their curves: `docs/results/popgym-*.csv` beside published scores, and options.
+"""The tables of POPGym's experiments from their curves, `docs/results/popgym-*.csv`, beside published scores.
 
     python benchmarks/popgym_study.py
 
@@ -67,7 +67,7 @@ def table() -> str:
 
 
 def table_of_options() -> str:
-    """The transformer with each option alone on CountRecallEasy, in Markdown, the best first; `trxl` has none."""
+    """The transformer with each option alone on CountRecallEasy, in Markdown, the best first."""
     returns = {"trxl (no option)": [final(run) for run in runs()["count-recall-easy", "trxl"]]}
     returns["query"] = [final(run) for run in runs()["count-recall-easy", "trxl-query"]]
     for name, of_seeds in runs_by_experiment([OPTIONS]).items():

@@ -50,6 +50,8 @@ def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment
     found = find_env(config, env)
     if isinstance(found, tuple):
         return _make_device(config, *found, passed=env is not None)
+    if env is None:
+        config = config.replace(env_options=_host_options(config.env_id, config.env_options))
     from trxl_jax.envs.host.environment import HostEnvironment
 
     return HostEnvironment(
@@ -151,7 +153,7 @@ def move_to_backend(config: Config, backend: str) -> Config:
     What a constructor takes on the host (MiniGrid, T-Maze), `env_kwargs`, are options on the device, `env_options`.
 
     Raises:
-        ConfigError: it exists only on the other one.
+        ConfigError: the task, or an option that it is given, exists only on the other one.
     """
     env_id = on_backend(config.env_id, backend)
     moved = config.replace(env_id=env_id)
@@ -159,16 +161,25 @@ def move_to_backend(config: Config, backend: str) -> Config:
     if env_id == config.env_id:
         return moved
     if backend == "host":
-        for family in (memory_gym, minigrid):
-            for option in family.DEVICE_OPTIONS if name in family.NAMES else ():
-                if option in config.env_options:
-                    only = f"the option {option} of {config.env_id} exists on the device only"
-                    raise ConfigError(f"--backend host: {only}; leave it out")
+        moved = moved.replace(env_options=_host_options(env_id, config.env_options))
     if name not in (*minigrid.NAMES, *t_maze.NAMES):
         return moved
     if backend == "device":
         return moved.replace(env_options=config.env_options | config.env_kwargs, env_kwargs={})
-    return moved.replace(env_options={}, env_kwargs=config.env_kwargs | config.env_options)
+    return moved.replace(env_options={}, env_kwargs=config.env_kwargs | moved.env_options)
+
+
+def _host_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a task on the host, without those that only its twin on the device has, if these have defaults."""
+    given = dict(options)
+    for family in (memory_gym, minigrid):
+        device_only = family.device_options(env_id) if options and env_id in family.NAMES else {}
+        for option, default in device_only.items():
+            if given.pop(option, default) != default:
+                raise ConfigError(
+                    f"--env_options: {env_id} has the option {option} on the device only; use --backend device"
+                )
+    return given
 
 
 def _twins() -> dict[str, str]:

@@ -117,7 +117,7 @@ def test_presets_train_on_both_backends(preset: str, backend: str, tmp_path: Pat
         ),
         (
             ["--env_id", f"jax/{S9}", "--env_options", '{"in_sight": true}', "--backend", "host"],
-            "--backend host: the option in_sight of jax/MiniGrid-MemoryS9-v0 exists on the device only",
+            "--env_options: MiniGrid-MemoryS9-v0 has the option in_sight on the device only; use --backend device",
         ),
         (["--env_id", S9, "--env_kwargs", '{"num_actions": 8}'], "num_actions must be a whole number from 1 to 7"),
         (["--env_id", S9, "--env_kwargs", '{"num_actions": 2.5}'], "num_actions must be a whole number from 1 to 7"),

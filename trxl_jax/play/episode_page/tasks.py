@@ -67,8 +67,9 @@ def observation_names(env_id: str, size: int) -> tuple[str, ...]:
         return ("left goal", "position", "right goal")
     if "MortarMayhem-Grid" in env_id and size == 5:
         return ("column", "row", "direction", "command", "safe tile")
-    if "MysteryPath-Grid" in env_id and size == 4:
-        return ("column", "row", "direction", "cross")
+    if "MysteryPath-Grid" in env_id and size in (4, 6, 8):
+        ends = {4: (), 6: ("end column", "end row"), 8: ("goal column", "goal row", "start column", "start row")}
+        return ("column", "row", "direction", "cross", *ends[size])
     if "TMaze" in env_id and size == 2:
         return ("junction", "goal or side")
     return tuple(str(i) for i in range(size))

@@ -1,5 +1,6 @@
 """Memory Gym's tasks as pure JAX functions, bit for bit equal to the released package; see docs/environments.md."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -16,9 +17,6 @@ _TASKS = {
 NAMES = tuple(_TASKS)
 """Task ids, as in the released package."""
 
-DEVICE_OPTIONS = ("symbolic",)
-"""Options that the package doesn't have."""
-
 
 def find_task(name: str) -> Any:
     """Imports and returns the class of a task.
@@ -28,3 +26,8 @@ def find_task(name: str) -> Any:
     """
     module, _, kind = _TASKS[name].partition(":")
     return getattr(import_module(f"{__name__}.{module}"), kind)
+
+
+def device_options(name: str) -> Mapping[str, Any]:
+    """Options of a task that the package doesn't have, with their defaults; see `find_task`."""
+    return find_task(name).own_options

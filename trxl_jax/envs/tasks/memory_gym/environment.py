@@ -52,8 +52,7 @@ class MemoryGymEnvironment(LayoutEnvironment):
         nvec: number of choices of each action branch; with one branch, actions are scalars.
         fps: steps per second for videos, as in Memory Gym.
         result_names: entries of `info` that are statistics of an episode, valid in its last step.
-        defaults: Memory Gym's options of `reset` with their defaults.
-        own_options: further options, which Memory Gym doesn't have, with their defaults.
+        own_options: options that Memory Gym doesn't have, with their defaults.
         x_first: image observations are indexed [x, y, channel], as in Memory Gym.
     """
 
@@ -61,7 +60,6 @@ class MemoryGymEnvironment(LayoutEnvironment):
     nvec: ClassVar[tuple[int, ...]]
     fps: ClassVar[int]
     result_names: ClassVar[tuple[str, ...]]
-    defaults: ClassVar[Mapping[str, Any]]
     own_options: ClassVar[Mapping[str, Any]] = {}
     x_first: ClassVar[bool] = True
 

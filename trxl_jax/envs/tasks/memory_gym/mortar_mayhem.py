@@ -49,7 +49,9 @@ class _FixedSequence(MortarMayhemTask):
         """
         read = Options(options, {**cls.defaults, **cls.own_options})
         params = parameters.from_options(read, rounds_positions=cls.rounds_positions)
-        return cls(arena_size=read.integer("arena_size", 2, 6), max_commands=int(params.command_count.max())), params
+        own = {name: read.boolean(name) for name in cls.own_options}
+        arena_size, max_commands = read.integer("arena_size", 2, 6), int(params.command_count.max())
+        return cls(arena_size=arena_size, max_commands=max_commands, **own), params
 
     @property
     def default_params(self) -> MortarMayhemParams:
@@ -131,16 +133,16 @@ class MortarMayhemGrid(GridTask, _FixedSequence):
         return jnp.clip(agent, margin, SCREEN - margin), rotation
 
     @property
-    def num_symbols(self) -> tuple[int, ...]:
-        """Of the agent's column, row and direction, the command shown or none, and the safe tile or none."""
+    def symbol_sizes(self) -> tuple[int, ...]:
+        """Numbers of values of the agent's column, row and direction, the command shown, and the safe tile."""
         return self.arena_size, self.arena_size, 4, NO_COMMAND + 1, 1 + self.arena_size**2
 
     def symbols(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
-        """See `num_symbols`; a tile is safe, and numbered from 1 on, while all others are red."""
+        """Values i32[5] of what `symbol_sizes` lists; tiles are numbered from 1 on, and 0 says that none is red."""
         column, row = self._tile(state.agent)
         safe = 1 + state.target[0] * self.arena_size + state.target[1]
-        red = state.red & params.visual_feedback
-        return jnp.stack([column, row, state.rotation // 2, state.shown, jnp.where(red, safe, 0)]).astype(jnp.int32)
+        safe = jnp.where(self._shows_red(state, params), safe, 0)
+        return jnp.stack([column, row, state.rotation // 2, state.shown, safe]).astype(jnp.int32)
 
 
 class MortarMayhem(FreeMovement, _FixedSequence):

@@ -36,10 +36,12 @@ class MortarMayhemTask(MemoryGymEnvironment):
         max_commands: capacity for commands, the longest possible sequence.
 
     Fields:
+        defaults: Memory Gym's options with their defaults.
         rounds_positions: positions are rounded to whole pixels, instead of velocities truncated.
         wraps_around: target positions wrap around at the edges of the arena.
     """
 
+    defaults: ClassVar[dict[str, Any]]
     rounds_positions: ClassVar[bool] = False
     wraps_around: ClassVar[bool] = False
 
@@ -183,8 +185,12 @@ class MortarMayhemTask(MemoryGymEnvironment):
         return drawing.debug_picture(self._canvas(state, shown, params), self.arena_size, state.target)
 
     def _canvas(self, state: MortarMayhemState, shown: jax.Array, params: MortarMayhemParams) -> jax.Array:
-        red = state.red & params.visual_feedback
+        red = self._shows_red(state, params)
         return drawing.canvas(self.arena_size, red, state.target, state.agent, state.rotation, shown)
+
+    def _shows_red(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
+        """Whether observations show red tiles, bool[]."""
+        return state.red & params.visual_feedback
 
     def _start_offset(self, bits: jax.Array) -> ArrayLike:
         """Offset i32[2] in pixels of the agent's start from the centre of its tile, from random bits u32[2]."""

@@ -53,13 +53,13 @@ class MysteryPathGrid(GridTask, MysteryPathEnvironment):
         return jnp.where(action == 3, moved, centre), direction
 
     @property
-    def num_symbols(self) -> tuple[int, ...]:
-        """Of the agent's column, row and direction, the cross of a fall, and the column and row of each end shown."""
+    def symbol_sizes(self) -> tuple[int, ...]:
+        """Numbers of values of the agent's column, row and direction, the cross, and each shown end's place."""
         shown = self._show_goal + self._show_origin
         return GRID_SIZE, GRID_SIZE, 4, 2, *(GRID_SIZE,) * (2 * shown)
 
     def symbols(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
-        """See `num_symbols`; the goal comes before the origin."""
+        """Values i32[4], i32[6] or i32[8] of what `symbol_sizes` lists; the goal comes before the origin."""
         ends = [tile for _, tile in self.shown_ends(state)]
         agent = jnp.stack([state.direction // 2, self.crossed(state).astype(jnp.int32)])
         return jnp.concatenate([state.centre // TILE, agent, *ends]).astype(jnp.int32)

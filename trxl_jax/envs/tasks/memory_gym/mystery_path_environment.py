@@ -6,7 +6,7 @@ When the agent leaves the path, a cross is shown and the agent is moved back to 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import gymnax.environments.environment as gymnax_environment
 import jax
@@ -108,6 +108,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
     """
 
     result_names = ("success", "num_fails")
+    defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(self, *, show_origin: bool = False, show_goal: bool = False, visual_feedback: bool = True) -> None:
         self._show_origin = show_origin
@@ -140,7 +141,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
             straight=int(speed),
             diagonal=int(1.0 / math.sqrt(2.0) * speed),
         )
-        flags = {name: read.boolean(name) for name in ("show_origin", "show_goal", "visual_feedback")}
+        flags = {name: read.boolean(name) for name in ("show_origin", "show_goal", "visual_feedback", *cls.own_options)}
         return cls(**flags), params
 
     def init_layout(self, key: jax.Array, params: MysteryPathParams, needed: ArrayLike = True) -> MysteryPathLayout:

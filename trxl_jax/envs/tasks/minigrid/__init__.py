@@ -1,5 +1,6 @@
 """MiniGrid: its tasks on the host as the original presents them, and its Memory tasks as pure JAX functions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 _SIZES = {
@@ -13,9 +14,6 @@ _SIZES = {
 NAMES = tuple(_SIZES)
 """Ids of the tasks that exist on the device, as in the released package."""
 
-DEVICE_OPTIONS = ("in_sight",)
-"""Options that tasks on the host lack."""
-
 
 def find_task(name: str) -> Any:
     """A task on the device, with default options.
@@ -27,3 +25,8 @@ def find_task(name: str) -> Any:
 
     size, random_length = _SIZES[name]
     return MiniGridMemory(name, size, random_length=random_length)
+
+
+def device_options(name: str) -> Mapping[str, Any]:
+    """Options that a task on the host lacks, with their defaults; see `find_task`."""
+    return {"in_sight": False}
