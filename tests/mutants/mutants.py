@@ -863,7 +863,7 @@ MUTANTS = [
     Mutant(
         "symbols of Mortar Mayhem name the target before its tiles are red",
         "envs/tasks/memory_gym/mortar_mayhem.py",
-        "jnp.where(red, safe, 0)",
+        "jnp.where(self._shows_red(state, params), safe, 0)",
         "safe",
         SYMBOLS,
     ),

@@ -16,6 +16,7 @@ from trxl_jax.envs.registry import move_to_backend
 from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import NO_COMMAND
 from trxl_jax.errors import ConfigError
+from trxl_jax.play.episode_page.tasks import observation_names
 
 pytestmark = pytest.mark.optimised
 
@@ -202,3 +203,13 @@ def test_an_option_with_its_default_does_not_hinder_playing_on_the_host() -> Non
 def test_unknown_options_are_answered_with_symbolic_among_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="reward_step, show_goal, show_origin, symbolic, visual_feedback"):
         memory_gym.find_task(PATH).from_options({"symbols": True})
+
+
+@pytest.mark.parametrize("case", ["mortar", "path", "path-goal", "path-both-ends"])
+def test_the_episode_page_names_every_symbol(case: str) -> None:
+    name, options = CASES[case]
+    task, _ = memory_gym.find_task(name).from_options(options)
+    names = observation_names(f"jax/{name}", len(task.symbol_sizes))
+    assert names[:3] == ("column", "row", "direction")
+    assert len(set(names)) == len(task.symbol_sizes)
+    assert not any(name.isdigit() for name in names)

@@ -202,7 +202,7 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         """Whether the agent has reached the last column there is capacity for, bool[]."""
         return ~state.fallen & (state.tile[0] == state.rewarded.size - 1)
 
-    def render(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
+    def picture(self, state: EndlessMysteryPathState, params: EndlessMysteryPathParams) -> jax.Array:
         """The observation u8[84, 84, 3]: the path behind the agent, and the agent in a fixed column."""
         return self._drawing.observation(_scene(state, params))
 

@@ -78,8 +78,12 @@ class MemoryGymEnvironment(LayoutEnvironment):
         return self.from_options({})[1]
 
     @abstractmethod
+    def picture(self, state: Any, params: Any) -> jax.Array:
+        """What the package shows an agent, u8[84, 84, 3], indexed [x, y, channel]."""
+
     def render(self, state: Any, params: Any) -> jax.Array:
-        """The observation u8[84, 84, 3], indexed [x, y, channel]."""
+        """The observation; see `picture`."""
+        return self.picture(state, params)
 
     @abstractmethod
     def render_debug(self, state: Any, params: Any) -> jax.Array:

@@ -12,7 +12,7 @@ from trxl_jax.envs.tasks.spaces import MultiDiscrete
 
 
 class GridTask(MemoryGymEnvironment):
-    """Base class of a grid task; it comes before its family's, so that its `render` takes precedence.
+    """Base class of a grid task; it comes before its family's, so that its methods take precedence.
 
     Symbols are what a picture shows, in numbers: equal for equal pictures, different for different ones. Agents see
     them as one-hot vectors.
@@ -40,7 +40,7 @@ class GridTask(MemoryGymEnvironment):
 
     def render(self, state: Any, params: Any) -> jax.Array:
         """The observation: u8[84, 84, 3], indexed [x, y, channel], or symbols i32[K]."""
-        return self.symbols(state, params) if self._symbolic else super().render(state, params)
+        return self.symbols(state, params) if self._symbolic else self.picture(state, params)
 
     def observation_space(self, params: Any) -> gymnax_spaces.Space:
         """Pictures u8[84, 84, 3], or a choice for each symbol."""

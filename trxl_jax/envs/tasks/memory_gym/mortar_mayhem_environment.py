@@ -170,7 +170,7 @@ class MortarMayhemTask(MemoryGymEnvironment):
         )
         return acted, checked, died
 
-    def render(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
+    def picture(self, state: MortarMayhemState, params: MortarMayhemParams) -> jax.Array:
         """The observation u8[84, 84, 3], indexed [x, y, channel]."""
         return drawing.picture(self._canvas(state, state.shown, params))
 

@@ -130,7 +130,7 @@ class SpotlightsEnvironment(MemoryGymEnvironment):
         """Whether the capacity for spotlights was exceeded, bool[]; impossible with that chosen by `from_options`."""
         return state.spotlights.overflowed
 
-    def render(self, state: Any, params: Any) -> jax.Array:
+    def picture(self, state: Any, params: Any) -> jax.Array:
         """The observation u8[84, 84, 3], indexed [x, y, channel]."""
         return draw(self._task_scene(state, params), self.drawing_options)
 
