@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from trxl_jax.plot.curves import read_runs
@@ -21,6 +22,12 @@ def before(run: pd.DataFrame, step: float, window: int, metric: str = "episode/r
     """The mean of a metric over a window of steps before a step."""
     rows = (run["global_step"] > step - window) & (run["global_step"] <= step)
     return float(run[metric][rows].mean())
+
+
+def steps_to(run: pd.DataFrame, level: float, window: int) -> float:
+    """The first step at which the mean return over a window of steps before it is above a level, or infinity."""
+    steps = run["global_step"][run["global_step"] >= window]
+    return next((step for step in steps if before(run, step, window) > level), np.inf)
 
 
 def final(run: pd.DataFrame, metric: str = "episode/r_mean") -> float:

@@ -15,7 +15,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from experiment_curves import before, final, runs_by_experiment
+from experiment_curves import before, final, runs_by_experiment, steps_to
 
 from trxl_jax.files import write_text_atomically
 from trxl_jax.plot.figure import bootstrap_interval, interquartile_mean
@@ -31,12 +31,6 @@ _BEFORE = 50_000
 _LEARNED = 0.9
 
 
-def steps_to(run: pd.DataFrame, level: float) -> float:
-    """The first step at which the mean return over the 50,000 steps before it is above a level, or infinity."""
-    steps = run["global_step"][run["global_step"] >= _BEFORE]
-    return next((step for step in steps if before(run, step, _BEFORE) > level), np.inf)
-
-
 def table_of_cores() -> str:
     """Return by core and steps, in Markdown."""
     head = [*(f"{step / 1e6:g}M" for step in STEPS), "last tenth: interquartile mean", "95% interval",
@@ -49,7 +43,7 @@ def table_of_cores() -> str:
         learned = f"{(values > _LEARNED).sum()} of {len(values)}"
         name = experiment.removeprefix("memory-s9-")
         middle = f"{interquartile_mean(values):.2f} | {low:.2f} to {high:.2f}"
-        reached = np.median([steps_to(run, _LEARNED) for run in runs])
+        reached = np.median([steps_to(run, _LEARNED, _BEFORE) for run in runs])
         speed = np.median(pd.concat(runs)["charts/SPS"])
         step, minutes = f"{reached / 1e6:.2f}M", f"{reached / speed / 60:.1f}"
         time = f"{step} | {speed:,.0f} | {minutes}" if np.isfinite(reached) else f"| {speed:,.0f} |"
@@ -67,7 +61,7 @@ def table_of_settings(path: Path) -> str:
     ]
     for experiment, runs in runs_by_experiment([path]).items():
         returns = ", ".join(f"{final(run):.2f}" for run in runs)
-        reached = [steps_to(run, _LEARNED) for run in runs]
+        reached = [steps_to(run, _LEARNED, _BEFORE) for run in runs]
         first = ", ".join(f"{step / 1e6:.2f}M" if np.isfinite(step) else "never" for step in reached)
         length = ", ".join(f"{final(run, 'episode/l_mean'):.0f}" for run in runs)
         entropy = ", ".join(f"{final(run, 'losses/entropy'):.2f}" for run in runs)

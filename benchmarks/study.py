@@ -1,4 +1,4 @@
-"""One table of what every core learns: POPGym and MiniGrid-MemoryS9 from their curves, beside published scores.
+"""One table of what every core learns: POPGym, MiniGrid-MemoryS9 and Mortar Mayhem, beside published scores.
 
     python benchmarks/study.py
 
@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import mayhem_study
 import minigrid_study
 import popgym_study
 from experiment_curves import final, runs_by_experiment
@@ -33,15 +34,16 @@ def score(values: list[float]) -> float:
     return float(interquartile_mean(values) if len(values) >= MIN_SEEDS_IQM else np.mean(values))
 
 
-def row(task: str, steps: str, returns: dict[str, list[float]], published: str, best: float) -> str:
-    """A line of the table: who is ahead, what is published, and ours by core."""
+def row(task: str, steps: str, returns: dict[str, list[float]], published: str, best: float | None) -> str:
+    """A line of the table: who is ahead, what is published (its `best`, if there is one), and ours by core."""
     scores = {core: score(values) for core, values in returns.items()}
     ahead = max(scores, key=lambda core: scores[core])
     cells = []
     for core in popgym_study.CORES:
         cell = f"{scores[core]:.2f}" if core in scores else ""
         cells.append(f"**{cell}**" if core == ahead else cell)
-    name = "equal" if abs(scores[ahead] - best) < EQUAL else ahead if scores[ahead] > best else "published"
+    lead = np.inf if best is None else scores[ahead] - best
+    name = "equal" if abs(lead) < EQUAL else ahead if lead > 0 else "published"
     return f"| {task} | {steps} | {name} | {published} | {' | '.join(cells)} |"
 
 
@@ -62,6 +64,9 @@ def table() -> str:
     best = minigrid_study.PUBLISHED[-1]
     returns = _returns(minigrid_study.CORES, "memory-s9-")
     lines.append(row("MiniGrid-MemoryS9, symbols", "1.5M", returns, f"LSTM {best:.2f}", best))
+    lines.append(
+        row("Mortar Mayhem, 3 commands, symbols", "10M", _returns(mayhem_study.CURVES, mayhem_study.PREFIX), "", None)
+    )
     return "\n".join(lines) + "\n"
 
 

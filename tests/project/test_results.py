@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
     import study
 
     assert (ROOT / "benchmarks" / "popgym_study.md").read_text() == popgym_study.table()
+    assert (ROOT / "benchmarks" / "popgym_options.md").read_text() == popgym_study.table_of_options()
     assert (ROOT / "benchmarks" / "study.md").read_text() == study.table()
     [gru, transformer] = final_means("docs/results/count-recall-15m.csv").values()
     for values in (transformer, gru):
@@ -98,3 +100,22 @@ def test_popgym(monkeypatch: pytest.MonkeyPatch) -> None:
     for core in ("lru", "lstm", "gru", "trxl-query", "gtrxl", "trxl", "none"):
         best = max(value for name, value in chosen.items() if name.rpartition("-lr")[0] == core)
         assert f"{core} {best:.3f}" in text
+
+
+def test_mortar_mayhem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import mayhem_study
+
+    assert (ROOT / "benchmarks" / "mayhem_study.md").read_text() == mayhem_study.table()
+    # Each core's rate in the experiments is the best of those that were tried.
+    tried: dict[str, dict[str, float]] = {}
+    for name, (value,) in final_means("docs/results/mortar-mayhem-tuning.csv").items():
+        core, _, rate = name.removeprefix("tuning-").rpartition("-lr")
+        tried.setdefault(core, {})[rate] = value
+    tables = tomllib.loads((ROOT / "benchmarks" / "experiments" / "memory_gym.toml").read_text())
+    for game in ("mortar-mayhem-3", "mortar-mayhem-10"):
+        [flags] = tables[game]["vary"]
+        assert set(flags) == set(tried)
+        for core, rates in tried.items():
+            best = max(rates, key=lambda rate: rates[rate])
+            assert flags[core].endswith(f"--init_lr {best} --final_lr {best}"), (game, core)

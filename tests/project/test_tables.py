@@ -10,7 +10,8 @@ from tests.support.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 TABLES = [("performance.md", "presets"), ("cores.md", "cores"), ("cores.md", "core_returns"),
-          ("results.md", "popgym_study"), ("results.md", "minigrid_study"), ("results.md", "minigrid_differences"),
+          ("results.md", "popgym_study"), ("results.md", "popgym_options"), ("results.md", "mayhem_study"),
+          ("results.md", "minigrid_study"), ("results.md", "minigrid_differences"),
           ("results.md", "minigrid_options"), ("results.md", "study"), ("results.md", "sizes"),
           ("accelerators.md", "scaling")]  # fmt: skip
 
