@@ -185,6 +185,7 @@ def test_a_window_that_the_task_cut_is_the_same_configuration(
         (["run", "mystery-path", "--", "--run_dir", "x"], ["--run_dir x", "--dir"]),
         (["run", "mystery-path", "--", "--num_envs", "0"], ["--num_envs 0"]),
         (["run", "mystery-path", "--", "--no_such_flag"], ["--no_such_flag"]),
+        (["run", "mystery-path", "--", "--backend", "moon"], ["backend", "moon"]),
         (["list", "--file", "nowhere.toml"], ["--file nowhere.toml"]),
     ],
     ids=lambda value: " ".join(value[:4]) or "nothing",
@@ -253,6 +254,23 @@ def test_the_published_experiments_are_configurations(capsys: pytest.CaptureFixt
     assert {name for name in published if published[name].published} == set(MEMORY_GYM)
     assert command("list") == 0
     assert capsys.readouterr().out.count("\n") == len(published)
+
+
+def test_an_experiment_may_name_its_backend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(
+        '[path]\ndescription = "d"\ntrain = "mystery-path-grid --backend device"\n'
+        '[view]\ndescription = "d"\ntrain = "minigrid-memory-s9-tuned --backend device"\n'
+    )
+    found = read_experiments(path)
+    ours = PRESETS["mystery-path-grid"].replace(env_id="jax/MysteryPath-Grid-v0")
+    assert make_run(found["path"], 1, tmp_path).config.replace(run_dir=None) == ours
+    view = make_run(found["view"], 1, tmp_path).config
+    assert (view.env_id, view.env_kwargs) == ("jax/MiniGrid-MemoryS9-v0", {})
+    assert view.env_options["symbolic"] is True
+    assert make_run(found["path"], 1, tmp_path, ["--backend", "host"]).config.env_id == "MysteryPath-Grid-v0"
+    [flags] = printed(capsys, "path", "--file", path, "--dir", tmp_path, "--seeds", 1, "--print")
+    assert flags[:3] == ["mystery-path-grid", "--backend", "device"]
 
 
 def test_each_row_of_memory_gym_has_a_script(tmp_path: Path) -> None:

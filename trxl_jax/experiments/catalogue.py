@@ -5,20 +5,28 @@ Each table of the file is an experiment with the keys `description`, `train` (ar
 entry's name is joined to the experiment's, and its flags follow those of `train`.
 """
 
+import dataclasses
 import itertools
 import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from trxl_jax.cli import command_line, parse_flags
 from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
-from trxl_jax.envs.registry import is_on_device
+from trxl_jax.envs.registry import is_on_device, move_to_backend
 from trxl_jax.errors import ConfigError
 from trxl_jax.presets import preset
 
 PUBLISHED = Path(__file__).parent / "published.toml"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Flags(Config):
+    """Flags of every run."""
+
+    backend: Literal["host", "device"] | None = None
 
 
 class Experiment(NamedTuple):
@@ -135,7 +143,12 @@ def make_run(experiment: Experiment, seed: int, directory: Path, extra: Sequence
     flags = (*(train if base is None else train[1:]), *extra)
     name = f"{experiment.name}__{seed}"
     default = (base or Config()).replace(seed=seed, run_dir=str(directory / name))
-    config = parse_flags(Config, default, flags, prog=command_line("train"), description="Flags of every run.")
+    given = parse_flags(
+        _Flags, _Flags(**vars(default)), flags, prog=command_line("train"), description="Flags of every run."
+    )
+    config = Config(**{name: value for name, value in vars(given).items() if name != "backend"})
+    if given.backend is not None:
+        config = move_to_backend(config, given.backend)
     for own, remedy in (("seed", "--seeds"), ("run_dir", "--dir")):
         if getattr(config, own) != getattr(default, own):
             raise ConfigError(f"--{own} {getattr(config, own)}: set per run; use {remedy} instead")
