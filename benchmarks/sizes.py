@@ -32,7 +32,7 @@ TASKS = {
     "CountRecallEasy": ("popgym", "popgym", "--env_id popgym/CountRecallEasy-v0"),
     "MiniGrid-MemoryS9, symbols": ("minigrid", "memory-s9", ""),
     "MiniGrid-MemoryS9, pictures": ("minigrid", "pictures", ""),
-    "Mortar Mayhem, three commands": ("memory_gym", "mortar-mayhem-pictures", ""),
+    "Mortar Mayhem, three commands, pictures": ("memory_gym", "mortar-mayhem-pictures", ""),
 }
 """Each task's file of experiments, its table there, and flags beside that table's."""
 SIZES = ((1, 64), (1, 128), (2, 128), (2, 256), (3, 384))

@@ -26,7 +26,7 @@ LONG = minigrid_study.RESULTS / "count-recall-15m.csv"
 
 
 EQUAL = 0.005
-"""Difference from the published score below which neither is ahead."""
+"""Difference from the published score, or the next core's if there is none, below which neither is ahead."""
 
 
 def score(values: list[float]) -> float:
@@ -42,7 +42,8 @@ def row(task: str, steps: str, returns: dict[str, list[float]], published: str, 
     for core in popgym_study.CORES:
         cell = f"{scores[core]:.2f}" if core in scores else ""
         cells.append(f"**{cell}**" if core == ahead else cell)
-    lead = np.inf if best is None else scores[ahead] - best
+    others = [score for core, score in scores.items() if core != ahead]
+    lead = scores[ahead] - (max(others) if best is None else best)
     name = "equal" if abs(lead) < EQUAL else ahead if lead > 0 else "published"
     return f"| {task} | {steps} | {name} | {published} | {' | '.join(cells)} |"
 
