@@ -67,6 +67,8 @@ def test_single_runs() -> None:
     for name, before in zip(names, ("(", "(", ": "), strict=True):
         [[value]] = final_means(f"docs/results/minigrid_memory_s9{name}.csv").values()
         assert f"{before}{two_digits(value)} over the last tenth" in " ".join(TEXT.split())
+    [device] = final_means("docs/results/minigrid_memory_s9_device.csv").values()
+    assert f"; on the device {' and '.join(map(two_digits, device))})" in TEXT
 
 
 def test_minigrid(monkeypatch: pytest.MonkeyPatch) -> None:
