@@ -211,7 +211,7 @@ class MysteryPathEnvironment(MemoryGymEnvironment):
         return state, reward.astype(jnp.float32), at_goal | (time == params.max_steps_in_episode), info
 
     def picture(self, state: MysteryPathState, params: MysteryPathParams) -> jax.Array:
-        """The observation u8[84, 84, 3]: a black screen with the agent and, if options say so, the ends of the path."""
+        """A picture u8[84, 84, 3]: a black screen with the agent and, if options say so, the ends of the path."""
         canvas = jnp.full((SCREEN, SCREEN), sprites.colour(0, 0, 0), jnp.uint8)
         shown = self.shown_ends(state)
         for colour, tile in shown:
