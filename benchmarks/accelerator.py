@@ -138,12 +138,12 @@ def step_speed(flags: Sequence[str], iterations: int) -> dict[str, Any]:
     if len(configs) == 1:
         one = compile_train_step(config, env, agent, states[0], keys[0])
 
-        def advance(states: Any) -> Any:
+        def advance(states: list[tuple[Any, Any]]) -> Any:
             return [one(*states[0], keys[0])[:2]]
     else:
         group = compile_seeds_step(config, env, agent, states, list(keys))
 
-        def advance(states: Any) -> Any:
+        def advance(states: list[tuple[Any, Any]]) -> Any:
             return [result[:2] for result in group(states, list(keys))]
 
     compiled = time.perf_counter() - started

@@ -14,6 +14,7 @@ copy.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,8 +34,8 @@ MEMORY_CHAIN = Config(
     env_id="gymnax/MemoryChain-bsuite", num_envs=512, num_steps=128, update_epochs=4, trxl_num_layers=2, trxl_dim=256,
     trxl_num_heads=8, trxl_memory_length=128,
 )  # fmt: skip
-SIZES = {name: PRESETS[name] for name in ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9",
-                                          "proof-of-memory")} | {"memory-chain": MEMORY_CHAIN}  # fmt: skip
+_PRESETS = ("mortar-mayhem-grid", "mystery-path-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory")
+SIZES = {name: PRESETS[name] for name in _PRESETS} | {"memory-chain": MEMORY_CHAIN}
 
 
 def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
@@ -80,9 +81,7 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
         name: jax.jit(jax.grad(lambda query, variant=variant: jnp.square(variant(query)).sum())).lower(query).compile()
         for name, variant in variants.items()
     }
-    functions: dict[str, Callable[[], Any]] = {
-        name: lambda program=program: program(query) for name, program in programs.items()
-    }
+    functions: dict[str, Callable[[], Any]] = {name: partial(program, query) for name, program in programs.items()}
     square, long = jnp.ones((2048, 2048)), jnp.ones(2**26)
     product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
     functions |= {"product": lambda: product(square), "copy": lambda: copy(long)}
@@ -92,7 +91,7 @@ def measure(config: Config, repeats: int, seed: int = 0) -> dict[str, Any]:
     used = "all slots"
     if gathers_windows(n * q, s, window, dim):
         used = "windows"
-    elif loops_over_environments(q, s, d, "cpu"):
+    elif loops_over_environments(q, s, d):
         used = "plain products"
     return {
         "milliseconds": {name: value * 1e3 for name, value in seconds.items()},

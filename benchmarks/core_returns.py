@@ -51,7 +51,7 @@ def returns(config: Config, seeds: Sequence[int]) -> list[float]:
     def train(seed: jax.Array) -> jax.Array:
         init_key, key = jax.random.split(jax.random.key(seed))
 
-        def iterate(states: Any, _: None) -> Any:
+        def iterate(states: tuple[Any, Any], _: None) -> Any:
             train_state, rollout_state, output = train_step(*states, key)
             ended = output.episode.done
             return (train_state, rollout_state), jnp.stack(

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -52,13 +53,13 @@ def measure(config: Config) -> Counts:
     key = jax.eval_shape(jax.random.key, 0)
     states = jax.eval_shape(lambda key: init_states(config, env, agent, key), key)
     collect, learn = make_collect_and_learn(config, env, agent)
-    programs = {
+    programs: dict[str, Any] = {
         "rollout": (collect, (*states, key)),
         "update": (learn, (states[0], jax.eval_shape(collect, *states, key)[1], key)),
     }
     counts = {}
     for name, (function, arguments) in programs.items():
-        compiled = jax.jit(function).lower(*arguments).compile()
+        compiled: Any = jax.jit(function).lower(*arguments).compile()
         counts[f"{name}, operations"] = int(compiled.cost_analysis()["flops"])
         counts[f"{name}, temporary bytes"] = compiled.memory_analysis().temp_size_in_bytes
     return counts

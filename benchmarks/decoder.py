@@ -10,6 +10,7 @@ process: 16.2 MFLOP forward for 84x84x3, and twice that backward.
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def measure(batch: int, repeats: int, shape: tuple[int, ...]) -> dict[str, dict[
     functions: dict[str, Callable[[], Any]] = {}
     for name, loss in implementations.items():
         for column, function in variants(loss, params, features).items():
-            functions[f"{name}/{column}"] = lambda f=function: f(params, features)
+            functions[f"{name}/{column}"] = partial(function, params, features)
     square = jax.random.normal(jax.random.key(2), (2048, 2048))
     product = jax.jit(lambda a: a @ a).lower(square).compile()
     functions["product"] = lambda: product(square)

@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def measure(batch: int, repeats: int, shape: tuple[int, ...], dtype: str) -> dic
         gradient = jax.grad(lambda p, x, apply=apply: (apply(p, x) * cotangent).sum())
         for kind, function in (("forward", apply), ("both", gradient)):
             compiled = jax.jit(function).lower(params, frames).compile()
-            functions[f"{name}/{kind}"] = lambda f=compiled: f(params, frames)
+            functions[f"{name}/{kind}"] = partial(compiled, params, frames)
     square = jax.random.normal(jax.random.key(2), (2048, 2048))
     product = jax.jit(lambda a: a @ a).lower(square).compile()
     functions["product"] = lambda: product(square)

@@ -10,7 +10,7 @@ and results are medians. "writing pictures" is an upper bound of the rate: the s
 that size.
 
 `--popgym_python` is the Python interpreter of a virtual environment with popgym-arcade, which needs another version of
-gymnax. Its tasks, with images of at least 128x128 pixels, are then measured by `popgym_arcade.py`.
+gymnax. Its tasks, with images of at least 128x128 pixels, are then measured by `arcade.py`.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def host_rate(name: str) -> Callable[[], float]:
 
 def device_rate(name: str, num_envs: int) -> Callable[[], float]:
     """Returns the same for a batch of device environments, compiled and warmed up."""
-    env, params = find_env(Config(env_id=on_backend(name, "device")))
+    found: Any = find_env(Config(env_id=on_backend(name, "device")))
+    env, params = found
     space = env.action_space(params)
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, None]:
@@ -135,8 +136,8 @@ def measure(
 
 
 def measure_popgym(python: str, batches: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
-    """Runs `popgym_arcade.py` with another Python interpreter and returns its results."""
-    script = Path(__file__).with_name("popgym_arcade.py")
+    """Runs `arcade.py` with another Python interpreter and returns its results."""
+    script = Path(__file__).with_name("arcade.py")
     command = [python, str(script), *POPGYM_TASKS, "--batches", *map(str, batches), "--repeats", str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

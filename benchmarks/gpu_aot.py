@@ -26,7 +26,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,14 @@ def compile_program(config: Config, program: str, place: SingleDeviceSharding) -
     key = jax.eval_shape(jax.random.key, 0)
     states = jax.eval_shape(lambda key: init_states(config, env, agent, key), key)
     collect, learn = make_collect_and_learn(config, env, agent)
-    function: Callable[..., Any] = {"rollout": collect, "update": learn, "train_step": chain(collect, learn)}[program]
+    programs: dict[str, Any] = {"rollout": collect, "update": learn, "train_step": chain(collect, learn)}
     arguments = (*states, key)
     if program == "update":
         arguments = (states[0], jax.eval_shape(collect, *states, key)[1], key)
     env.close()
     placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arguments)
     started = time.perf_counter()
-    compiled = jax.jit(function).lower(*placed).compile()
+    compiled = jax.jit(programs[program]).lower(*placed).compile()
     return compiled, time.perf_counter() - started
 
 

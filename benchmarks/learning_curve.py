@@ -39,7 +39,8 @@ def curves(num_seeds: int) -> np.ndarray:
         last: deque[float] = deque(maxlen=100)
         row = []
         for _ in range(config.num_iterations):
-            *states, output = train_step(*states, key)
+            train_state, rollout_state, output = train_step(*states, key)
+            states = train_state, rollout_state
             last.extend(np.asarray(output.episode.episode_return)[np.asarray(output.episode.done)].tolist())
             row.append(np.mean(last))
         rows.append(row)

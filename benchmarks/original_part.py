@@ -42,7 +42,8 @@ def main(minibatches: int, script: str, flags: list[str]) -> None:
             os._exit(0)  # the rest of the iteration is what this program exists to avoid
         return result
 
-    torch.optim.AdamW.step, gymnasium.vector.SyncVectorEnv.reset = timed_step, timed_reset
+    torch.optim.AdamW.step = timed_step
+    gymnasium.vector.SyncVectorEnv.reset = timed_reset  # type: ignore[method-assign]
     sys.path[0] = str(Path(script).parent)  # as when the script itself is started
     sys.argv = [script, *flags]
     runpy.run_path(script, run_name="__main__")

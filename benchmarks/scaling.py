@@ -111,7 +111,7 @@ def measure(config: Config, num_devices: int) -> dict[str, Any]:
     key = jax.eval_shape(jax.random.key, 0)
     train_state, rollouts = jax.eval_shape(lambda key: init_all_states(env, agent, key), key)
     states = on(everywhere, train_state), on(by_group, rollouts)
-    compiled = lower_step(config, env, agent, states, on(everywhere, key)).compile()
+    compiled: Any = lower_step(config, env, agent, states, on(everywhere, key)).compile()
     program = read_program(compiled.as_text())
     epochs = program.largest(config.update_epochs)
     minibatch = epochs and epochs.largest(config.num_minibatches)

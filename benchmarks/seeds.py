@@ -87,13 +87,13 @@ def measure(configs: Sequence[Config], iterations: int, *, quiet: bool) -> list[
         for name, way in ways.items():
             clock = Clock()
             results = jax.block_until_ready(way(newest[name], keys))
-            *taken, others = clock.read()
+            seconds, work, others = clock.read()
             if turn and (others < QUIET or not quiet):
-                times[name].append(tuple(taken))
+                times[name].append((seconds, work))
             newest[name] = [result[:2] for result in results]
         if turn + 1 in COMPARED:
-            alone, *others = (newest[name] for name in ways)
-            print(f"after {turn + 1} updates:", *(f"{distance(alone, other):.1e}" for other in others), flush=True)
+            alone, *rest = (newest[name] for name in ways)
+            print(f"after {turn + 1} updates:", *(f"{distance(alone, other):.1e}" for other in rest), flush=True)
         if min(map(len, times.values())) >= iterations:
             break
     if not all(times.values()):

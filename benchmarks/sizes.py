@@ -54,10 +54,10 @@ def measure(task: str, iterations: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for layers, width in SIZES:
         given = flags(task, layers, width)
-        command = [sys.executable, _HERE / "throughput.py", *given, "--iterations", str(iterations), "--json"]
+        command = [sys.executable, str(_HERE / "throughput.py"), *given, "--iterations", str(iterations), "--json"]
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if process.returncode:
-            raise UserError(f"throughput.py failed, see its line above; alone: {shlex.join(map(str, command))}")
+            raise UserError(f"throughput.py failed, see its line above; alone: {shlex.join(command)}")
         figures = json.loads(process.stdout)
         steps = parse(given).config.batch_size
         found.append(

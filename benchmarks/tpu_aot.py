@@ -78,7 +78,7 @@ def measure(config: Config, program: str, place: SingleDeviceSharding) -> dict[s
     env.close()
     placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arguments)
     started = time.perf_counter()
-    compiled = jax.jit(function).lower(*placed).compile()
+    compiled: Any = jax.jit(function).lower(*placed).compile()
     seconds = time.perf_counter() - started
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     samples, minibatch = config.batch_size // config.num_minibatches, minibatch_bytes(compiled.as_text())

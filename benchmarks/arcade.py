@@ -1,7 +1,7 @@
 """Measures steps per second of popgym-arcade's tasks, in a separate virtual environment; run by `environments.py`.
 
     python -m venv arcade && arcade/bin/pip install popgym-arcade six
-    arcade/bin/python benchmarks/popgym_arcade.py NavigatorEasy --batches 1024
+    arcade/bin/python benchmarks/arcade.py NavigatorEasy --batches 1024
 
 Prints one line of JSON. It doesn't import trxl_jax, which needs another version of gymnax than popgym-arcade.
 """
@@ -9,15 +9,11 @@ Prints one line of JSON. It doesn't import trxl_jax, which needs another version
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
-
-sys.path.remove(str(Path(__file__).parent))  # else this file would shadow the package of the same name
 
 STEPS = 4
 
