@@ -21,12 +21,12 @@ import jax.numpy as jnp
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cores import CORES
+from names import check_names
 
 from trxl_jax import init_states, make_agent, make_env, make_train_step
 from trxl_jax.cli import run_command
 from trxl_jax.commands.train import parse
 from trxl_jax.config import Config
-from trxl_jax.errors import UserError
 from trxl_jax.files import write_text_atomically
 
 _HERE = Path(__file__).parent
@@ -84,9 +84,7 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=_HERE / "core_returns", help="files without suffix (%(default)s)")
     given = parser.parse_args(flags)
-    unknown = sorted(set(given.cores) - set(CORES))
-    if unknown:
-        raise UserError(f"unknown core {', '.join(unknown)}; known are {', '.join(CORES)}")
+    check_names("core", given.cores, CORES)
     path = given.out.with_suffix(".json")
     measured = json.loads(path.read_text()) if path.exists() else {}
     for task in given.tasks:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from encoder import fastest
 from floors import rates
+from names import check_names
 
 from trxl_jax import PRESETS, make_agent, make_env
 from trxl_jax.agent.cores.base import Core, Queries
@@ -205,9 +206,7 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--iterations", type=int, default=3, help="timed iterations (%(default)s)")
     parser.add_argument("--out", type=Path, default=_HERE / "cores", help="files without suffix (%(default)s)")
     given = parser.parse_args(flags)
-    unknown = sorted(set(given.cores) - set(CORES))
-    if unknown:
-        raise UserError(f"unknown core {', '.join(unknown)}; known are {', '.join(CORES)}")
+    check_names("core", given.cores, CORES)
     path = given.out.with_suffix(".json")
     measured = json.loads(path.read_text()) if path.exists() else {}
     for size in given.sizes:

@@ -30,6 +30,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from names import check_names
+
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.observations import PICTURE_84
@@ -164,17 +166,14 @@ def show(figures: dict[str, dict[str, float]], batches: Sequence[int], console: 
 
 def main(flags: Sequence[str]) -> int:
     """Measures and prints a table or JSON."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--popgym_python")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(flags)
-    known = [*TASKS, *(popgym.HOST_PREFIX + name for name in popgym.TASKS)]
-    unknown = sorted(set(options.tasks) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(known)}")
+    check_names("task", options.tasks, [*TASKS, *(popgym.HOST_PREFIX + name for name in popgym.TASKS)])
     console = Console(stderr=options.json)
     figures = measure(options.tasks, options.batches, options.repeats, console)
     if options.popgym_python:

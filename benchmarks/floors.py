@@ -32,6 +32,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from attention import MEMORY_CHAIN
+from names import check_names
 from presets import rows
 
 from trxl_jax import make_agent, make_env
@@ -41,7 +42,6 @@ from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.host.episode import make_wrapped
 from trxl_jax.envs.registry import episode_rules, find_env, move_to_backend
-from trxl_jax.errors import UserError
 
 SIZES = rows() | {"memory-chain": MEMORY_CHAIN}
 DEFAULT = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory",
@@ -157,9 +157,7 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("presets", nargs="*", default=list(DEFAULT))
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     options = parser.parse_args(flags)
-    unknown = sorted(set(options.presets) - set(SIZES))
-    if unknown:
-        raise UserError(f"unknown preset {', '.join(unknown)}; known are {', '.join(SIZES)}")
+    check_names("preset", options.presets, SIZES)
     rate, bandwidth = rates()
     rows = [floor(name, rate, bandwidth) for name in options.presets]
     if options.json:

@@ -22,12 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from names import check_names
+
 from trxl_jax.cli import run_command
 from trxl_jax.envs.registry import make_single
 from trxl_jax.envs.tasks.popgym import GAMES, HOST_PREFIX
 from trxl_jax.envs.tasks.popgym.labyrinth import LabyrinthEscape
 from trxl_jax.envs.tasks.popgym.mazes import STEPS, Maze
-from trxl_jax.errors import ConfigError
 
 
 class Player(NamedTuple):
@@ -328,9 +329,7 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--host_episodes", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(flags)
-    unknown = sorted(set(options.tasks) - set(GAMES))
-    if unknown:
-        raise ConfigError(f"unknown tasks {unknown}; known are {', '.join(GAMES)}")
+    check_names("task", options.tasks, GAMES)
     for name in options.tasks:
         show(
             name,

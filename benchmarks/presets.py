@@ -38,6 +38,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from names import check_names
+
 from trxl_jax.cli import run_command
 from trxl_jax.config import Config
 from trxl_jax.envs.registry import move_to_backend
@@ -273,9 +275,7 @@ def main(flags: Sequence[str]) -> int:
     parser.add_argument("--original_rounds", type=int, default=1, help="rounds with the original (%(default)s)")
     parser.add_argument("--original_minibatches", type=int, metavar="K", help="a part of the original's iteration")
     given = parser.parse_args(flags)
-    unknown = sorted(set(given.presets) - set(PRESETS))
-    if unknown:
-        raise UserError(f"unknown preset {', '.join(unknown)}; known are {', '.join(PRESETS)}")
+    check_names("preset", given.presets, PRESETS)
     original = None
     if given.original:
         original = Original(given.original.absolute(), given.original_python, given.original_minibatches)

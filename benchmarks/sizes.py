@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from names import check_names
 from presets import machine
 
 from trxl_jax.cli import run_command
@@ -97,8 +98,7 @@ def main(given: Sequence[str]) -> int:
     parser.add_argument("--iterations", type=int, default=3, metavar="N", help="that are timed (default: 3)")
     parser.add_argument("--out", type=Path, default=_HERE / "sizes", metavar="PATH", help="without a suffix")
     options = parser.parse_args(given)
-    if unknown := set(options.tasks) - set(TASKS):
-        raise UserError(f"unknown task {', '.join(sorted(unknown))}; known: {', '.join(TASKS)}")
+    check_names("task", options.tasks, TASKS)
     path = options.out.with_suffix(".json")
     measured = json.loads(path.read_text()) if path.exists() else {}
     for task in options.tasks:
