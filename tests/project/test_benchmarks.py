@@ -1,4 +1,4 @@
-"""Every benchmark starts: it imports what exists, its help says what it does, and it suggests names for mistyped ones."""
+"""Every benchmark starts, its help says what it does, and it suggests names for mistyped ones."""
 
 import subprocess
 import sys
