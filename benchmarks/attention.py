@@ -34,7 +34,7 @@ MEMORY_CHAIN = Config(
     env_id="gymnax/MemoryChain-bsuite", num_envs=512, num_steps=128, update_epochs=4, trxl_num_layers=2, trxl_dim=256,
     trxl_num_heads=8, trxl_memory_length=128,
 )  # fmt: skip
-_PRESETS = ("mortar-mayhem-grid", "mystery-path-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory")
+_PRESETS = ("mortar-mayhem-grid", "endless-mortar-mayhem", "minigrid-memory-s9", "proof-of-memory")
 SIZES = {name: PRESETS[name] for name in _PRESETS} | {"memory-chain": MEMORY_CHAIN}
 
 
