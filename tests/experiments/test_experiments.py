@@ -20,7 +20,7 @@ from trxl_jax.config import Config
 from trxl_jax.errors import UserError
 from trxl_jax.experiments import __main__ as experiments
 from trxl_jax.experiments.catalogue import PUBLISHED, make_run, read_experiments
-from trxl_jax.experiments.jobs import Job, core_sets, run_all
+from trxl_jax.experiments.jobs import Job, core_sets, default_jobs, run_all
 from trxl_jax.runs import checkpoint
 
 MEMORY_GYM = [name for name, config in PRESETS.items() if "Memory" not in config.env_id]
@@ -321,6 +321,18 @@ def test_runs_may_have_cores_of_their_own(tmp_path: Path) -> None:
     cores = [job.log.read_text().strip() for job in jobs]
     assert cores[0] != cores[1]
     assert set(cores[2:]) == set(cores[:2]) == {str(core) for core in sorted(os.sched_getaffinity(0))[:2]}
+
+
+def test_by_default_as_many_runs_at_once_as_the_allowed_cores_bear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)  # of the machine; this process may use fewer
+    assert default_jobs() == max(len(os.sched_getaffinity(0)) // 2, 1)
+
+
+def test_cores_are_asked_for_as_many_runs_as_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = str(len(os.sched_getaffinity(0)))
+    flags = ["--dir", str(tmp_path), "--seeds", "1", "--jobs", "3", "--cores_per_run", every]
+    assert command("run", "mystery-path", *flags, "--", "--env_id", "no-such") != 0
+    assert "--cores_per_run" not in error_line(capsys)
 
 
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,22 @@ def test_the_final_mean_is_over_the_last_tenth_of_the_common_steps(tmp_path: Pat
     assert cut == "group: cut where its shortest run ends, at 100 of 200 steps."
 
 
+def test_the_final_mean_is_over_every_row_however_many_there_are(tmp_path: Path) -> None:
+    steps, noise = np.arange(1, 5001), np.random.default_rng(0).normal(size=5000)
+    [row] = cells(table(group(tmp_path / "a.csv", (steps, noise)), [RETURN]))
+    assert float(row["final mean"]) == pytest.approx(noise[4500:].mean(), rel=0.01)
+
+
+def test_a_metric_without_a_row_in_the_last_tenth_has_its_last_value(tmp_path: Path) -> None:
+    runs = group(tmp_path / "a.csv", ([10, 20, 85], [1, 2, 3]), ([10, 100], [4, 5]))
+    [row] = cells(table(runs, [RETURN]).partition("\n\n")[0])
+    assert (row["final mean"], row["steps"]) == ("3.50", "85")
+
+
+def test_a_run_may_be_named_like_a_log(tmp_path: Path) -> None:
+    assert len(read_runs([write_run(tmp_path / "a.log", [1.0, 2.0])])) == 2
+
+
 def test_four_seeds_have_an_interquartile_mean(tmp_path: Path) -> None:
     runs = [group(tmp_path / f"{n}.csv", *(([1], [value]) for value in (1, 2, 4, 900)[:n]), name=n) for n in (3, 4)]
     three, four = cells(table(read_runs([tmp_path / "3.csv", tmp_path / "4.csv"]), [RETURN]))

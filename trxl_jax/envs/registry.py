@@ -50,14 +50,12 @@ def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment
     found = find_env(config, env)
     if isinstance(found, tuple):
         return _make_device(config, *found, passed=env is not None)
-    if env is None:
-        config = config.replace(env_options=_host_options(config.env_id, config.env_options))
     from trxl_jax.envs.host.environment import HostEnvironment
 
     return HostEnvironment(
         found,
         config.num_envs,
-        episode_rules(config),
+        episode_rules(config, passed=env is not None),
         num_positions=config.trxl_num_positions,
         asynchronous=config.async_envs,
         timeout=config.env_timeout or None,
@@ -66,11 +64,18 @@ def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment
     )
 
 
-def episode_rules(config: Config) -> EpisodeRules:
-    """What a configuration says of the episodes of host environments."""
-    return EpisodeRules(
-        config.seed, config.env_options, config.max_episode_steps, config.seed_bits, config.action_mask_key
-    )
+def episode_rules(config: Config, *, passed: bool = False) -> EpisodeRules:
+    """What a configuration says of the episodes of host environments.
+
+    Args:
+        config: seed, env_id, env_options, max_episode_steps, seed_bits and action_mask_key matter.
+        passed: whether the environment is an object of the user's, whose options are not looked at.
+
+    Raises:
+        ConfigError: an option that only the task's twin on the device has.
+    """
+    options = config.env_options if passed else _host_options(config.env_id, config.env_options)
+    return EpisodeRules(config.seed, options, config.max_episode_steps, config.seed_bits, config.action_mask_key)
 
 
 def find_env(config: Config, env: Any = None) -> Callable[..., Any] | tuple[Any, Any]:

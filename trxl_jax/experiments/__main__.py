@@ -122,7 +122,7 @@ def _run(flags: Sequence[str]) -> int:
     if not groups:
         return 0
 
-    at_once = given.jobs or default_jobs()
+    at_once = min(given.jobs or default_jobs(), len(groups))
     cores = core_sets(at_once, given.cores_per_run) if given.cores_per_run else ()
     with disk_errors(given.dir, "--dir"):
         given.dir.mkdir(parents=True, exist_ok=True)

@@ -50,8 +50,13 @@ class _Child(NamedTuple):
 
 
 def default_jobs() -> int:
-    """Half the number of cores, since a run uses about two."""
-    return max((os.cpu_count() or 1) // 2, 1)
+    """Half the number of CPU cores that this process may use, since a run uses about two."""
+    return max(len(_cores()) // 2, 1)
+
+
+def _cores() -> list[int]:
+    """The CPU cores that this process may use: `taskset` and schedulers give it fewer than the machine has."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def core_sets(at_once: int, cores_per_run: int) -> list[set[int]]:
@@ -62,7 +67,7 @@ def core_sets(at_once: int, cores_per_run: int) -> list[set[int]]:
     """
     if not hasattr(os, "sched_setaffinity"):
         raise ConfigError("--cores_per_run: this system can't bind processes to cores; leave it out")
-    cores = sorted(os.sched_getaffinity(0))
+    cores = _cores()
     if at_once * cores_per_run > len(cores):
         wanted = f"{at_once} runs at the same time need {at_once * cores_per_run} cores, and there are {len(cores)}"
         raise ConfigError(f"--cores_per_run {cores_per_run}: {wanted}; lower it or --jobs")

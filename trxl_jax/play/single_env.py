@@ -83,7 +83,7 @@ def make_single_env(config: Config, env: Any = None, *, pictures: bool = False) 
     found = find_env(config, env)
     assert callable(found)
     make = _drawing(found) if pictures and env is None else found
-    return HostSingleEnv(config.env_id, batch.spec, make, episode_rules(config))
+    return HostSingleEnv(config.env_id, batch.spec, make, episode_rules(config, passed=env is not None))
 
 
 class HostSingleEnv:

@@ -74,7 +74,7 @@ def _without_folders(paths: Iterable[Path]) -> list[Path]:
         runs = [] if (path / "config.json").is_file() else sorted(file.parent for file in path.glob("*/config.json"))
         found |= {run.resolve(): run for run in runs or [path]}
     # Logs of `experiments` are in the folder of its runs, where runs/* finds them.
-    return [path for path in found.values() if path.suffix != ".log"]
+    return [path for path in found.values() if path.is_dir() or path.suffix != ".log"]
 
 
 def _read(path: Path) -> list[tuple[dict[str, str], pd.DataFrame]]:

@@ -142,7 +142,7 @@ def table(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
         step, longest = int(curve.index[-1]), int(group["global_step"].max())
         if longest > step:
             cut[label] = f"{label}: cut where its shortest run ends, at {step:,} of {longest:,} steps."
-        last = curve[curve.index > (1 - _LAST) * step].mean().to_numpy()
+        last = np.array([_final(run, metric, step) for _, run in group.groupby(level=0)])
         row = {"group": label.replace("|", "\\|"), "metric": metric, "seeds": str(len(last))}
         row |= {"final mean": _digits(last.mean()), "95% interval": _interval(last), "steps": f"{step:,}"}
         if len(last) >= MIN_SEEDS_IQM:
@@ -154,6 +154,13 @@ def table(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     cells = pd.DataFrame(rows).fillna("")
     lines = [f"| {' | '.join(line)} |" for line in [cells.columns, ["---"] * len(cells.columns), *cells.to_numpy()]]
     return "\n".join([*lines, *(["", *cut.values()] if cut else [])])
+
+
+def _final(run: pd.DataFrame, metric: str, step: int) -> float:
+    """A run's mean over the last tenth of its first `step` steps, or its last value there if that tenth has none."""
+    values = run[metric][run["global_step"] <= step]
+    last = values[run["global_step"] > (1 - _LAST) * step]
+    return float((last if len(last) else values[-1:]).mean())
 
 
 def _interval(values: np.ndarray, statistic: Callable[..., Any] = np.mean) -> str:

@@ -17,6 +17,7 @@ from trxl_jax.envs.tasks import memory_gym
 from trxl_jax.envs.tasks.memory_gym.mortar_mayhem_state import NO_COMMAND
 from trxl_jax.errors import ConfigError
 from trxl_jax.play.episode_page.tasks import observation_names
+from trxl_jax.play.single_env import make_single_env
 
 pytestmark = pytest.mark.optimised
 
@@ -198,6 +199,9 @@ def test_symbols_that_are_not_offered_are_refused_in_one_line(
 def test_an_option_with_its_default_does_not_hinder_playing_on_the_host() -> None:
     config = Config(env_id=f"jax/{PATH}", env_options={"symbolic": False, "max_steps": 9})
     assert move_to_backend(config, "host").env_options == {"max_steps": 9}
+    single = make_single_env(Config(env_id=PATH, env_options={"symbolic": False, "max_steps": 9}))
+    single.reset(0)
+    single.close()
 
 
 def test_unknown_options_are_answered_with_symbolic_among_the_known_ones() -> None:
