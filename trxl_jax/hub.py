@@ -1,6 +1,7 @@
 """Agents on the Hugging Face hub, or in a local folder that stands for a repository."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,19 @@ def download(repo: str, name: str = "") -> Path:
         raise UserError(
             f"--name {name}: {repo} has no such file; see https://huggingface.co/{repo}/tree/main"
         ) from None
-    except (OSError, ValueError) as error:  # HTTP errors and invalid names
-        raise UserError(f"--hub: can't download {name} from {repo}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a lost connection, a refusal, an invalid name: each library raises its own kinds
+        what = f"{name} from {repo}" if name else repo
+        raise UserError(f"--hub: can't download {what}: {' '.join(str(error).split())}") from None
 
 
-def upload(folder: Path, repo: str, *, private: bool = False) -> str:
+def upload(folder: Path, repo: str, *, private: bool = False, delete: Sequence[str] = ()) -> str:
     """Uploads a folder to a repository, which is created if it doesn't exist.
 
     Args:
         folder: its files are uploaded.
         repo: owner/name.
         private: whether a new repository is private.
+        delete: patterns of files in the repository that are removed unless the folder has them too.
 
     Returns:
         The address of the repository.
@@ -64,17 +67,15 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
     except ImportError:
         raise UserError(f"--repo needs huggingface-hub: {INSTALL}; {folder} is complete") from None
     api: Any = HfApi()
-    address = _attempt(lambda: api.create_repo(repo, private=private, exist_ok=True), folder, repo)
-    _attempt(lambda: api.upload_folder(repo_id=repo, folder_path=folder), folder, repo)
-    return str(address)
-
-
-def _attempt(call: Callable[[], Any], folder: Path, repo: str) -> Any:
+    options = ["--private"] * private + [word for pattern in delete for word in ("--delete", pattern)]
+    command = shlex.join(["hf", "upload", repo, str(folder), *options])
     try:
-        return call()
-    except (OSError, ValueError) as error:  # HTTP errors, invalid names, and no token
-        reason = " ".join(str(error).split())
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, delete_patterns=list(delete))
+    except Exception as error:  # as above, and no token
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"--repo {repo}: can't upload ({reason}); {folder} is complete: log in with `hf auth login` and repeat, or "
-            f"type `hf upload {repo} {folder}`"
+            f"--repo {repo}: can't upload ({reason}); {folder} is complete: go online, log in with `hf auth login`, "
+            f"and type `{command}`"
         ) from None
+    return str(address)

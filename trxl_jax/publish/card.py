@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ def text(config: Config, global_step: int, results: Results, repo: str, curve: P
         lines += [f"![Learning curve: mean return against environment steps]({curve.name})", ""]
     if video:
         lines += [f"{'!' * (video.suffix == '.gif')}[An episode]({video.name})", ""]
-    return "\n".join([*lines, *_how_to_play(repo), *_settings(config)]) + "\n"
+    return "\n".join([*lines, *_how_to_play(repo, config), *_settings(config)]) + "\n"
 
 
 def _header(config: Config, core: str, results: Results) -> dict[str, Any]:
@@ -84,24 +85,28 @@ def _evaluation(results: Results) -> list[str]:
     rows = [("episodes", str(len(results.returns))), ("mean return, 95% interval", _score(results))]
     rows += [(f"mean {names.get(name, name)}", f"{x:.4g}") for name, x in results.means.items() if name != "r"]
     actions = "most probable actions" if results.deterministic else "sampled actions"
-    note = f"New episodes with {actions}, evaluation seed {results.seed}; training never uses their seeds."
+    note = (
+        f"New episodes with {actions}, evaluation seed {results.seed}; the run played none of them, neither to train "
+    )
+    note += "nor to choose its best checkpoint."
     return ["| evaluation | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), "", note, ""]
 
 
-def _how_to_play(repo: str) -> list[str]:
+def _how_to_play(repo: str, config: Config) -> list[str]:
+    flag, argument = (" --allow_import", ", allow_import=True") if config.names_module else ("", "")
     return [
         "## Play it",
         "",
         "```bash",
-        f"trxl-enjoy --hub --repo {repo} --render video html  # or: python enjoy.py --hub ...",
+        f"trxl-enjoy --hub --repo {shlex.quote(repo)} --render video html{flag}  # or: python enjoy.py --hub ...",
         "```",
         "",
         "```python",
         "from trxl_jax import evaluate, load",
         "from trxl_jax.hub import download",
         "",
-        f'policy = load(download("{repo}"))',
-        "print(evaluate(policy, episodes=20).means)",
+        f"policy = load(download({json.dumps(repo, ensure_ascii=False)}){argument})",
+        f"print(evaluate(policy, episodes=20{argument}).means)",
         "```",
         "",
     ]

@@ -17,25 +17,43 @@ from trxl_jax.play.show import show_episodes
 from trxl_jax.play.single_env import make_single_env
 from trxl_jax.publish.card import Results, text
 from trxl_jax.runs import checkpoint
+from trxl_jax.runs.rows import read_rows
 
 CURVE, METRICS, CARD = "curve.png", "metrics.csv", "README.md"
+MAY_LACK = (CURVE, METRICS, "episode.gif", "episode.mp4")
+"""Files that some publications have and others lack."""
+
 _METRICS = ("episode/r_mean", "episode/l_mean", "losses/entropy", "losses/explained_variance")
 
 
 def write_agent(folder: Path, policy: Policy, iteration: int) -> None:
-    """Writes settings and parameters, from which `load(folder)` makes the same policy.
+    """Writes settings and parameters, from which `load(folder)` makes the same policy; removes an earlier publication.
 
     Raises:
-        UserError: they can't be written.
+        UserError: they can't be written, or the folder holds a run or checkpoints of another kind.
     """
+    checkpoints = folder / "checkpoints"
     config, spec = policy.config.replace(run_dir=None), policy.agent.spec
     with disk_errors(folder, "--out"):
+        _require_no_run(folder)
+        if checkpoints.exists():
+            shutil.rmtree(checkpoints)
+            for name in MAY_LACK:
+                (folder / name).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         write_text_atomically(folder / "config.json", config.to_json())
         write_text_atomically(folder / "spec.json", json.dumps(spec.to_json(), indent=2) + "\n")
     # As the first of the states in a run's checkpoints, so that the same function reads the parameters.
-    checkpoint.save(folder / "checkpoints", iteration, ({"params": policy.params},), {"published": True}, keep=None)
+    checkpoint.save(checkpoints, iteration, ({"params": policy.params},), {"published": True}, keep=None)
+
+
+def _require_no_run(folder: Path) -> None:
+    checkpoints = folder / "checkpoints"
+    if not checkpoints.exists() and not (folder / "config.json").exists():
+        return
+    found = [path for path in checkpoints.iterdir() if path.is_dir()] if checkpoints.is_dir() else []
+    if not found or not all(checkpoint.is_published(path) for path in found):
+        raise ConfigError(f"--out {folder}: it holds a run, or an unfinished publication; give another folder")
 
 
 def write_results(folder: Path, results: Results, episodes: list[EpisodeResult]) -> None:
@@ -66,7 +84,7 @@ def write_curve(folder: Path, run: Path) -> Path | None:
     Raises:
         ConfigError: a library is missing.
     """
-    if not (run / "metrics.jsonl").is_file():
+    if not read_rows(run / "metrics.jsonl").rows:
         return None
     try:
         import matplotlib as mpl
