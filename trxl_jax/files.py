@@ -1,25 +1,50 @@
 """Files that are written whole or not at all, and read only if they are what they should be."""
 
 import errno
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_CAN_NOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without that call
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path next to `path` to write to, which is renamed to `path` afterwards: a crash or a full disk loses nothing.
 
-    After an exception neither a new nor a partial file is left.
+    Nor does a loss of power: the content is on the disk before the name is. After an exception neither a new nor a
+    partial file is left.
     """
     partial = path.with_name(path.name + ".part")
     partial.unlink(missing_ok=True)  # a link there would be followed
     try:
         yield partial
+        sync(partial)
         partial.replace(path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk has the content of a file, or the names in a directory.
+
+    Raises:
+        OSError: the disk failed or is full.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a directory may be open to writers only
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CAN_NOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from trxl_jax.commands import enjoy
 from trxl_jax.loading import find
 from trxl_jax.runs import checkpoint
 from trxl_jax.runs.best import METRIC, BestCheckpoint
+from trxl_jax.runs.former_run import forget_former_run
 
 PARAMS = {"params": {"w": np.zeros(3, np.float32)}}
 
@@ -25,7 +26,7 @@ def kept(directory: Path) -> list[str]:
 
 
 def test_a_better_evaluation_replaces_the_one_before_and_an_equal_one_does_not(tmp_path: Path) -> None:
-    best = BestCheckpoint(tmp_path / "best", resumed=False)
+    best = BestCheckpoint(tmp_path / "best")
     best.offer({"episode/r_mean": 9.0}, PARAMS, 1)  # no evaluation
     offer(best, float("nan"), 2)
     assert not (tmp_path / "best").exists()
@@ -37,15 +38,24 @@ def test_a_better_evaluation_replaces_the_one_before_and_an_equal_one_does_not(t
 
 
 def test_a_resumed_run_knows_the_best_value_and_a_new_one_forgets_it(tmp_path: Path) -> None:
-    offer(BestCheckpoint(tmp_path / "best", resumed=False), 0.5, 40)
+    offer(BestCheckpoint(tmp_path / "best"), 0.5, 40)
     (tmp_path / "best" / "30.orbax-checkpoint-tmp").mkdir()  # of a save that was killed
-    best = BestCheckpoint(tmp_path / "best", resumed=True)
+    best = BestCheckpoint(tmp_path / "best")
     offer(best, 0.25, 20)  # from a checkpoint before it
     assert "40" in kept(tmp_path / "best")
     offer(best, 0.75, 30)
     assert kept(tmp_path / "best") == ["30"]
-    offer(BestCheckpoint(tmp_path / "best", resumed=False), -1.0, 1)
+    forget_former_run(tmp_path)
+    offer(BestCheckpoint(tmp_path / "best"), -1.0, 1)
     assert kept(tmp_path / "best") == ["1"]
+
+
+def test_what_a_user_keeps_beside_the_best_agent_stays(tmp_path: Path) -> None:
+    (tmp_path / "best" / "mine").mkdir(parents=True)
+    best = BestCheckpoint(tmp_path / "best")
+    offer(best, 0.5, 1)
+    offer(best, 0.75, 2)
+    assert kept(tmp_path / "best") == ["2", "mine"]
 
 
 @pytest.mark.slow

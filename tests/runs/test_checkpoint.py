@@ -53,6 +53,34 @@ def test_a_disk_without_room_keeps_the_checkpoint_before(tmp_path: Path) -> None
     assert not process.stderr
 
 
+def test_a_checkpoint_is_on_the_disk_before_an_older_one_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a loss of power leaves one of them."""
+    directory = tmp_path / "run" / "checkpoints"
+    checkpoint.save(directory, 1, {"x": np.zeros(3)}, {}, keep=1)
+    synced, fsync = set(), os.fsync
+
+    def record(descriptor: int) -> None:
+        assert (directory / "1" / "checksums.json").exists()
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    checkpoint.save(directory, 2, {"x": np.zeros(3)}, {}, keep=1)
+    assert os.listdir(directory) == ["2"]
+    assert synced >= {*(directory / "2").rglob("*"), directory / "2", directory, tmp_path / "run", tmp_path}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, ["11"]), (2, ["10", "11"]), (None, ["10", "11", "9"])])
+def test_the_newest_are_kept(keep: int | None, kept: list[str], tmp_path: Path) -> None:
+    for name in ("9", "10"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes").mkdir()
+    checkpoint.save(tmp_path, 11, {"x": np.zeros(3)}, {}, keep=keep)
+    assert sorted(os.listdir(tmp_path)) == [*kept, "notes"]
+
+
 STATE: Any = ({"params": {"params": {"a": jnp.arange(3.0)}}}, jnp.zeros(2))
 
 

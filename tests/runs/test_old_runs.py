@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import trxl_jax
-from tests.support.command import rows, run
+from tests.support.command import HOST, rows, run
 from tests.support.paths import GOLDEN
+from trxl_jax.config import load_config
 from trxl_jax.envs.observations import numbers
 
 
@@ -30,6 +31,26 @@ def test_an_old_run_resumes_with_the_same_numbers(kind: str, tmp_path: Path) -> 
         assert ours.keys() == theirs.keys()
         for name, value in theirs.items():
             assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_an_old_run_is_continued_by_the_flags_that_started_it(tmp_path: Path) -> None:
+    """Its episodes' seeds have other bits, for which there is no flag."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(GOLDEN / "runs" / "host", run_dir)
+    flags = [
+        *HOST,
+        "--trxl_num_heads",
+        2,
+        "--trxl_positional_encoding",
+        "learned",
+        "--total_timesteps",
+        64,
+        "--run_dir",
+        run_dir,
+    ]
+    assert run(*flags, "--resume", "auto") == 0
+    config = load_config(run_dir / "config.json")
+    assert (config.seed_bits, config.trxl_num_positions, config.max_episode_steps) == (32, 16, None)
 
 
 @pytest.mark.parametrize("kind", ["device", "host"])

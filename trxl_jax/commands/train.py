@@ -98,9 +98,7 @@ def parse(flags: Sequence[str]) -> Arguments:
     if directories:
         config = load_config(directories[0] / "config.json")
     given = _parse_with_defaults(["--help"] if asks_for_help else flags, config)
-    wanted = config_of(given)
-    if given.backend is not None:
-        wanted = move_to_backend(wanted, given.backend)
+    wanted = _wanted(given)
     if not directories:
         resume = None if given.resume is None else AUTO
         return Arguments(with_seeds(wanted, given.num_seeds), resume, given.allow_import, *_machine(given))
@@ -111,7 +109,13 @@ def parse(flags: Sequence[str]) -> Arguments:
             f"--num_seeds {given.num_seeds}: --resume names {len(directories)} run{'s' * (len(directories) > 1)}; name "
             "the directory of each seed"
         )
-    return Arguments(of_directories(wanted, directories), directories, given.allow_import, *_machine(given))
+    configs = of_directories(wanted, directories, lambda stored: _wanted(_parse_with_defaults(flags, stored)))
+    return Arguments(configs, directories, given.allow_import, *_machine(given))
+
+
+def _wanted(given: Any) -> Config:
+    config = config_of(given)
+    return config if given.backend is None else move_to_backend(config, given.backend)
 
 
 def _machine(given: Any) -> tuple[Any, ...]:

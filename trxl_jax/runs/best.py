@@ -17,13 +17,10 @@ class BestCheckpoint:
 
     Args:
         directory: the run's `best`. What an earlier session wrote there is known from its files.
-        resumed: whether the run goes on; one that starts over removes what is there.
     """
 
-    def __init__(self, directory: Path, *, resumed: bool) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        if not resumed:
-            shutil.rmtree(directory, ignore_errors=True)
         path = checkpoint.latest(directory)
         self._value = -math.inf if path is None else float(checkpoint.restore_run(path)[METRIC])
 
@@ -48,5 +45,5 @@ class BestCheckpoint:
             raise UserError(f"--keep_best: {error}") from None
         self._value = value
         for path in self._directory.iterdir():
-            if path != written:
+            if path != written and checkpoint.is_own(path):
                 shutil.rmtree(path, ignore_errors=True)

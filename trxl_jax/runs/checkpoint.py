@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -22,9 +23,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from trxl_jax.errors import CheckpointError
+from trxl_jax.files import sync
 from trxl_jax.runs import checksums
 
 _STATE, _RUN = "state", "run"
+_NUMBER = "(0|[1-9][0-9]{0,18})"
+_PARTS = {_STATE, _RUN, "_CHECKPOINT_METADATA", "commit_success.txt", "checksums.json", "checksums.json.part"}
 _CAN_NOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP)  # errors of file systems without that call
 _STRAGGLERS = 1.0  # seconds for threads of a failed call to end
 
@@ -49,11 +53,15 @@ def save(directory: Path, iteration: int, state: Any, run: dict[str, Any], keep:
 
     def write() -> None:
         _reserve(directory, sum(leaf.nbytes for leaf in jax.tree.leaves(_with_key_data(state))))
-        with _manager(directory, keep) as manager:
+        with _manager(directory) as manager:
             items = {_STATE: ocp.args.StandardSave(_with_key_data(state)), _RUN: ocp.args.JsonSave(run)}
             manager.save(iteration, args=ocp.args.Composite(**items), force=True)
             manager.wait_until_finished()
         checksums.write(path)
+        for written in (*path.rglob("*"), path, directory, directory.parent, directory.parent.parent):
+            sync(written)
+        for old in _numbered(directory)[: -keep if keep else 0]:  # now that nothing can take the new one away
+            shutil.rmtree(old, ignore_errors=True)
 
     _, problem = _attempt(write)
     if problem is not None:
@@ -83,9 +91,23 @@ def _reserve(directory: Path, size: int) -> None:
 
 def latest(directory: Path) -> Path | None:
     """The newest complete checkpoint of a run, or None."""
+    return next(reversed(_numbered(directory)), None)
+
+
+def _numbered(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, from the oldest to the newest."""
     found = list(directory.iterdir()) if directory.is_dir() else []
-    steps = [int(path.name) for path in found if re.fullmatch("0|[1-9][0-9]{0,18}", path.name) and path.is_dir()]
-    return directory / str(max(steps)) if steps else None
+    numbered = [path for path in found if re.fullmatch(_NUMBER, path.name) and path.is_dir()]
+    return sorted(numbered, key=lambda path: int(path.name))
+
+
+def is_own(path: Path) -> bool:
+    """Whether it looks like a checkpoint of this project, also one whose saving or removal was killed."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if re.fullmatch(_NUMBER, path.name):
+        return {part.name for part in path.iterdir()} <= _PARTS
+    return re.fullmatch(rf"{_NUMBER}\.orbax-checkpoint-tmp.*", path.name) is not None
 
 
 def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
@@ -107,7 +129,7 @@ def restore(path: Path, target: Any) -> tuple[Any, dict[str, Any]]:
     abstract = jax.tree.map(_like, _with_key_data(target))
 
     def read() -> tuple[Any, dict[str, Any]]:
-        with _manager(path.parent, None) as manager:
+        with _manager(path.parent) as manager:
             items = {_STATE: ocp.args.StandardRestore(abstract), _RUN: ocp.args.JsonRestore()}
             restored = manager.restore(int(path.name), args=ocp.args.Composite(**items))
             return _with_keys(restored[_STATE], target), restored[_RUN]
@@ -207,7 +229,7 @@ def restore_run(path: Path) -> dict[str, Any]:
     checksums.verify(path)
 
     def read() -> dict[str, Any]:
-        with _manager(path.parent, None) as manager:
+        with _manager(path.parent) as manager:
             restored = manager.restore(int(path.name), args=ocp.args.Composite(**{_RUN: ocp.args.JsonRestore()}))
             return dict(restored[_RUN])
 
@@ -246,9 +268,9 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 @contextmanager
-def _manager(directory: Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
+def _manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every step of a save, and every error
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, **_alone())
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone())
     with _plain(directory) as plain, ocp.CheckpointManager(plain, options=options) as manager:
         yield manager
 

@@ -78,6 +78,14 @@ class Logger:
         if self._wandb is not None:
             self._wandb.log_video(global_step, path)
 
+    def sync(self) -> None:
+        """Waits until the disk has the rows.
+
+        Raises:
+            OSError: it failed or is full.
+        """
+        self._rows.sync()
+
     def close(self) -> None:
         """Flushes and closes every sink; errors of a full disk have been reported by `write`."""
         if self._wandb is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trxl_jax.errors import ConfigError
-from trxl_jax.files import read_bytes, write_text_atomically
+from trxl_jax.files import read_bytes, sync, write_text_atomically
 
 _LONGEST_FILE = 2**33  # bytes
 
@@ -79,6 +79,7 @@ class RowFile:
         self.newest = next((row for row in reversed(rows) if row["iteration"] == iteration), {})
         # Unbuffered, so that a row is one write: a process that is killed leaves it whole or not at all.
         self._file = path.open("r+b", buffering=0)
+        self._path = path
         self._end = self._file.seek(0, 2)
 
     def append(self, row: Row) -> None:
@@ -105,6 +106,14 @@ class RowFile:
             self._write(start, _END)
             raise
         self.newest = self.newest | metrics
+
+    def sync(self) -> None:
+        """Waits until the disk has the rows.
+
+        Raises:
+            OSError: it failed or is full.
+        """
+        sync(self._path)
 
     def close(self) -> None:
         """Closes the file."""

@@ -23,6 +23,7 @@ from trxl_jax.ppo.update import TrainState
 from trxl_jax.runs import checkpoint, processes
 from trxl_jax.runs.best import BestCheckpoint
 from trxl_jax.runs.debug import write_rollout
+from trxl_jax.runs.former_run import forget_former_run
 from trxl_jax.runs.logger import Logger
 from trxl_jax.runs.monitor import Monitor
 from trxl_jax.runs.recent_episodes import RecentEpisodes
@@ -113,10 +114,12 @@ class Run:
         elif resumed:
             self.notes.append(f"no checkpoint in {run_dir}: the run starts from the beginning")
         self._env_snapshot = env.snapshot()
-        self._best = BestCheckpoint(run_dir / "best", resumed=resumed) if self.config.keep_best else None
         with disk_errors(self.run_dir, "--run_dir"):
+            if not resumed:
+                forget_former_run(run_dir)
             write_text_atomically(self.run_dir / "spec.json", json.dumps(env.spec.to_json(), indent=2) + "\n")
             write_text_atomically(self.run_dir / "config.json", self.config.to_json())
+        self._best = BestCheckpoint(run_dir / "best") if self.config.keep_best else None
 
     @property
     def global_step(self) -> int:
@@ -257,10 +260,20 @@ class Run:
         if not processes.is_leader():
             self._saved = self.iteration
             return
+        self._sync_rows()
         path = checkpoint.save(self.checkpoints, self.iteration, states, run, self.config.keep)
         if self._saved is None:  # the first one, in a directory of which nobody knows yet whether it can be read
             checkpoint.check(path)
         self._saved = self.iteration
+
+    def _sync_rows(self) -> None:
+        """A loss of power must not leave a checkpoint without the rows before it."""
+        if self.iteration == 0:
+            return
+        try:
+            self._logger.sync()
+        except OSError as error:
+            raise CheckpointError(f"can't write {self.run_dir / 'metrics.jsonl'}: {error.strerror}") from None
 
     def save_after(self, error: Exception) -> str:
         """Saves the state before an error; returns a clause that names where it is."""

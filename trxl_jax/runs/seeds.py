@@ -1,12 +1,12 @@
 """Which runs may train side by side: the same in all but the seed, on the device, with flags that several can share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trxl_jax.config import AUTO, Config, load_config
+from trxl_jax.config import AUTO, RESUMABLE_FIELDS, Config, load_config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.registry import find_env, on_backend
 from trxl_jax.errors import ConfigError, brief
@@ -34,18 +34,37 @@ def with_seeds(config: Config, num_seeds: int) -> list[Config]:
     return [config.replace(seed=seed, run_dir=None if base is None else f"{base}__{seed}") for seed in seeds]
 
 
-def of_directories(config: Config, directories: Sequence[Path]) -> list[Config]:
+def of_directories(config: Config, directories: Sequence[Path], with_flags: Callable[[Config], Config]) -> list[Config]:
     """Configurations of runs to continue: those of the first directory with the seed and `run_dir` of each.
 
     Args:
         config: of the first, with the changes that count for all.
         directories: of the runs.
+        with_flags: a configuration with the changes that the command line asks for.
 
     Raises:
-        ConfigError: one of the others holds no configuration.
+        ConfigError: one of the others holds no configuration, or one that these changes leave different.
     """
-    others = [load_config(directory / "config.json") for directory in directories[1:]]
+    first, *others = [load_config(directory / "config.json") for directory in directories]
+    own = {"seed": config.seed, "run_dir": config.run_dir}
+    for directory, other in zip(directories[1:], others, strict=True):
+        if other.replace(seed=first.seed, run_dir=first.run_dir) != first:
+            _require_same(config, directories[0], with_flags(other).replace(**own), directory)
     return [config, *(config.replace(seed=other.seed, run_dir=other.run_dir) for other in others)]
+
+
+def _require_same(config: Config, directory: Path, other: Config, other_directory: Path) -> None:
+    names = [name for name, value in vars(config).items() if value != getattr(other, name)]
+    if not names:
+        return
+    here, there = (" and ".join(f"--{name} {brief(getattr(of, name))}" for name in names) for of in (config, other))
+    remedy = "resume them one by one"
+    if RESUMABLE_FIELDS.issuperset(names):
+        remedy += f", or give {' and '.join(f'--{name}' for name in names)} for all of them"
+    raise ConfigError(
+        f"--resume: runs side by side differ only in their seeds, but {directory} has {here}, and {other_directory} "
+        f"has {there}; {remedy}"
+    )
 
 
 def resumed_directories(resume: Resume, count: int) -> list[str | Path | None]:

@@ -86,6 +86,20 @@ def _id_of(run_dir: Path) -> str:
         kept = run_dir.name if (run_dir / "wandb").is_dir() else ""
     if re.fullmatch(_ID, kept) and is_text(kept):
         return kept
+    return _new_id(run_dir)
+
+
+def _new_id(run_dir: Path) -> str:
     new = secrets.token_hex(8)
-    write_text_atomically(path, new + "\n")
+    write_text_atomically(run_dir / _ID_FILE, new + "\n")
     return new
+
+
+def forget_run(run_dir: Path) -> None:
+    """Gives a run directory that was tracked a new id, so that W&B doesn't take the next run for the one before.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if (run_dir / _ID_FILE).exists() or (run_dir / "wandb").is_dir():
+        _new_id(run_dir)

@@ -100,7 +100,7 @@ def train_seeds(
     if env is None and directories[0] not in (None, AUTO):
         require_no_import(configs[0], allow_import=allow_import)
     require_seeds(configs, directories, env)
-    configs = [_with_stored_groups(*pair) for pair in zip(configs, directories, strict=True)]
+    configs = [_with_stored_choices(*pair) for pair in zip(configs, directories, strict=True)]
     layout = _layout(configs, env, num_devices)
     configs = [config.replace(env_groups=layout.num_groups) for config in configs]
     # In the order of seeds, so that it doesn't depend on that of the arguments how sums round.
@@ -153,13 +153,17 @@ def write_start(config: Config, env: Environment, params: Any) -> Path:
     return directory.path
 
 
-def _with_stored_groups(config: Config, directory: Any) -> Config:
-    """The configuration with the groups of the run to continue, unless it asks for some: devices may be others now."""
+def _with_stored_choices(config: Config, directory: Any) -> Config:
+    """The configuration with what nobody chose for the run to continue: the bits of seeds, and groups not asked for.
+
+    Version 0.1.0 had other bits, and devices may be others now.
+    """
     path = Path(config.run_dir or "") if directory == AUTO else directory and Path(directory)
-    if config.env_groups or path is None or checkpoint.latest(path / "checkpoints") is None:
+    if path is None or checkpoint.latest(path / "checkpoints") is None:
         return config
     with suppress(ConfigError):  # which the run itself will report
-        return config.replace(env_groups=load_config(path / "config.json").env_groups)
+        stored = load_config(path / "config.json")
+        return config.replace(env_groups=config.env_groups or stored.env_groups, seed_bits=stored.seed_bits)
     return config
 
 
