@@ -1,5 +1,6 @@
 """Gymnasium environments behind callbacks, real ones."""
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_each_environment_has_its_own_final_observation() -> None:
     for step in steps:  # the last observation of a counter is its length
         np.testing.assert_array_equal(step.final_obs[:, 0], step.episode.episode_length * step.episode.done)
     assert {length for step in steps for length in step.final_obs[:, 0].tolist()} > {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [(9, 9), (9.0, 9), (np.int64(9), 9), (2**31 - 1, 2**31 - 1), (math.nan, 1024), ("9", 1024), (True, 1024)]
+    + [(own, 1024) for own in (math.inf, 2**31, 0, -5, 7.5, lambda: 9, None, np.ones(2))],
+)
+def test_only_a_whole_number_is_an_episode_limit(own: Any, expected: int) -> None:
+    def make() -> Counter:
+        env = Counter()
+        env.max_episode_steps = own
+        return env
+
+    assert HostEnvironment(make, 1).spec.max_episode_steps == expected
 
 
 def test_discrete_actions_arrive_as_scalars_and_from_their_start() -> None:
@@ -217,6 +232,17 @@ def test_asynchronous_environments_give_the_same_numbers() -> None:
     for ours, theirs in zip(sync.pop_episode_results(), background.pop_episode_results(), strict=True):
         assert ours == theirs
     background.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_next_step_does_not_change_the_last_one(asynchronous: bool) -> None:
+    env = HostEnvironment(partial(Counter, 9), 2, asynchronous=asynchronous)
+    (group,) = env._groups
+    group.make()
+    steps = [group.reset(), *(group.step(np.ones((2, 1), np.int32)) for _ in range(3))]
+    assert [step.obs.ravel().tolist() for step in steps] == [[t, t] for t in range(4)]
+    assert [step.reward.tolist() for step in steps] == [[min(t, 1)] * 2 for t in range(4)]
+    env.close()
 
 
 def test_a_failure_is_kept_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

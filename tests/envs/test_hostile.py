@@ -23,6 +23,7 @@ from tests.support.hostile import (
     Drifting,
     Forking,
     HangingOutside,
+    KeepsFolder,
     OneBuffer,
     Raising,
     Signalled,
@@ -80,12 +81,62 @@ def test_whatever_an_environment_raises_is_one_line(error: BaseException, where:
     assert "index 0" in str(raised.value)
 
 
-def test_what_ends_a_worker_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_ends_a_worker_is_one_line_too(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    level = gymnasium.logger.WARN
+    monkeypatch.setattr(gymnasium.logger, "min_level", level)
     env = HostEnvironment(partial(Raising, SystemExit(0), "step"), 2, asynchronous=True)
     with pytest.raises(EnvironmentFailure, match=r"\(index ., seed .*, step 2\): SystemExit: 0"):
         play(env, 5)
     env.close()
     assert capfd.readouterr().err == ""
+    assert not recwarn.list
+    assert gymnasium.logger.min_level == level
+
+
+@ASYNCHRONOUS
+@pytest.mark.parametrize(("where", "kind"), [("constructor", ConfigError), ("step", EnvironmentFailure)])
+def test_when_one_fails_the_others_are_closed_and_nothing_else_is_said(
+    where: str,
+    kind: type[UserError],
+    asynchronous: bool,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    env = HostEnvironment(partial(KeepsFolder, tmp_path, where), 4, asynchronous=asynchronous, timeout=60)
+    with pytest.raises(kind, match="the third one is refused"):
+        play(env, 1)
+    env.close()
+    assert not list(tmp_path.iterdir())
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
+
+
+def test_an_environment_whose_spaces_are_refused_is_closed(tmp_path: Path) -> None:
+    def make() -> KeepsFolder:
+        env = KeepsFolder(tmp_path, "")
+        env.action_space = gymnasium.spaces.Text(5)
+        return env
+
+    with pytest.raises(ConfigError, match="actions Text"):
+        HostEnvironment(make, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_environments_may_together_take_longer_than_the_watch_waits() -> None:
+    script = (
+        "from functools import partial; import jax; from tests.support.hostile import Slow\n"
+        "from trxl_jax.envs.host import environment\n"
+        "environment.LockWatch = partial(environment.LockWatch, grace=2.5)\n"
+        "env = environment.HostEnvironment(partial(Slow, 0.4), 12, timeout=0.5)\n"
+        "env.reset(jax.random.key(0)); env.close(); print('made')"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT, timeout=time_limit(60)
+    )
+    assert (process.stdout, process.returncode) == ("made\n", 0), process.stderr
 
 
 def refuse() -> Counter:
@@ -149,7 +200,8 @@ def test_an_environment_that_hangs_when_it_is_inspected_is_named() -> None:
 def test_a_process_whose_lock_is_held_is_ended() -> None:
     script = (
         "from trxl_jax.envs.host.lock_watch import LockWatch; from tests.support.hostile import hold_lock\n"
-        "watch = LockWatch(0.4, grace=0.2); watch.call(lambda: hold_lock(0.2)); hold_lock(1.5)\n"
+        "watch = LockWatch(0.4, grace=0.2); watch.call(lambda: hold_lock(0.2)); watch.go_on()\n"
+        "hold_lock(1.5)\n"
         "print('alive', flush=True); watch.call(lambda: hold_lock(100))"
     )
     process = subprocess.run(

@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import signal
 import time
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from tests.support.probes import Counter, Pictures
+from trxl_jax.errors import ConfigError
 
 
 def in_worker() -> bool:
@@ -49,6 +52,42 @@ class Raising(Counter):
 
     def close(self) -> None:
         self._raise_in("close")
+
+
+class Slow(Counter):
+    """Takes its time to be made."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        time.sleep(seconds)
+
+
+class KeepsFolder(Counter):
+    """Has a folder until it is closed; of several, the third one fails in its constructor or first step."""
+
+    def __init__(self, parent: Path, where: str) -> None:
+        super().__init__(length=50)
+        self.where = where
+        self.folder = next(filter(_is_new, (parent / str(n) for n in count())))
+        if self.where == "constructor" and self.folder.name == "2":
+            self.close()
+            raise ConfigError("--env_kwargs: the third one is refused")
+
+    def step(self, action: Any) -> tuple:
+        if self.where == "step" and self.folder.name == "2":
+            raise ValueError("the third one is refused")
+        return super().step(action)
+
+    def close(self) -> None:
+        self.folder.rmdir()
+
+
+def _is_new(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 class HangingOutside(Counter):

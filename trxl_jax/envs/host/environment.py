@@ -161,7 +161,7 @@ class HostEnvironment:
 
         try:
             for group, part in zip(self._groups, parts, strict=True):
-                self._wait_for(self._begin(partial(group.make, actions[part])), progress=group.answered)
+                self._make(group, actions[part])
             self._newest = self._wait_for(self._begin(replay, watched=False), timeout=None)
         except Exception as error:  # of any kind: these actions did not raise it before
             self.failure = error
@@ -175,7 +175,7 @@ class HostEnvironment:
         """
         hangs = self._begun is not None and not self._begun.done()
         try:
-            if not hangs and (self.failure is None or not any(group.asynchronous for group in self._groups)):
+            if not hangs:
                 self._close_groups()
         finally:
             for group in self._groups:
@@ -184,7 +184,7 @@ class HostEnvironment:
             self._stop_thread()
 
     def _close_groups(self) -> None:
-        for group in filter(lambda group: group.is_made, self._groups):
+        for group in filter(lambda group: group.is_open, self._groups):
             closing = self._begin(group.close)
             if not is_done(closing, self._timeout):
                 waited = f"no answer for --env_timeout {self._timeout} seconds"
@@ -224,7 +224,7 @@ class HostEnvironment:
                 self._take(i)
             for group in self._groups:
                 if not group.is_made:
-                    self._wait_for(self._begin(group.make), progress=group.answered)
+                    self._make(group)
             self._require_different()
             self._newest = self._wait_for(self._begin(lambda: [group.reset() for group in self._groups]))
             self._results.clear()
@@ -259,6 +259,16 @@ class HostEnvironment:
         if stepping is not None:
             self._newest[buffer] = self._wait_for(stepping)
         return self._newest[buffer]
+
+    def _make(self, group: VectorBatch, replay: list[np.ndarray] | None = None) -> None:
+        """Makes a group's environments, each of which may take `--env_timeout` seconds."""
+
+        def answered() -> int:
+            if self._watch is not None:
+                self._watch.go_on()
+            return group.answered()
+
+        self._wait_for(self._begin(partial(group.make, replay)), progress=answered)
 
     def _require_different(self) -> None:
         objects = [env for group in self._groups for env in group.objects]
@@ -318,8 +328,15 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Filters out JAX's log of an `EnvironmentFailure`, which the caller reports in one line."""
-    return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure | KeyboardInterrupt))
+    """Filters out JAX's log of a `UserError`, which the caller reports in one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError | KeyboardInterrupt))
+
+
+def _limit(value: Any) -> int | None:
+    """What an environment gives as its number of steps, which may be infinity, a method or anything else: then None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer):
+        return None
+    return int(value) if 1 <= value < 2**31 and value == int(value) else None
 
 
 def _inspect(
@@ -342,7 +359,7 @@ def _inspect(
             unread = ", ".join(sorted(watched.unread))
             warn_once(f"--env_options: {name} did not read {unread} in its reset; it may have no such option")
         own = (env.spec.max_episode_steps if env.spec else None, getattr(env.unwrapped, "max_episode_steps", None))
-        limit = next((n for n in own if n is not None and n > 0), None)
+        limit = next(filter(None, map(_limit, own)), None)
         limit = min(filter(None, (limit, rules.max_steps)), default=ENDLESS_MAX_EPISODE_STEPS)
         spec = EnvSpec(wrapped.space, wrapped.native_actions.space, int(num_positions or limit))
         return name, spec, wrapped.bounds

@@ -164,14 +164,7 @@ class EpisodeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
 
         An error in it is a warning, so that it hides nothing that happened before.
         """
-        if is_memory_gym(self.env):
-            return
-        try:
-            self.env.close()
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            warn_once(f"environment {env_name(self.env)} failed in close: {one_line(error)}")
+        _close(self.env)
 
     def _repeat(self, obs: Any, actions: np.ndarray) -> tuple[Any, dict[str, Any]]:
         digest = new_digest(map_arrays(_row, obs))
@@ -233,6 +226,7 @@ def make_wrapped(
     """Makes an environment in an `EpisodeWrapper`; for the other arguments see `EpisodeWrapper`.
 
     Raises:
+        ConfigError: see `EpisodeWrapper`; the environment is closed.
         EnvironmentFailure: its constructor raised anything that isn't a `UserError` already.
     """
     try:
@@ -245,7 +239,11 @@ def make_wrapped(
         raise EnvironmentFailure(f"an environment (index {index}) can't be made: {one_line(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise EnvironmentFailure(f"`env` must make a Gymnasium environment; it made an object of {type(env).__name__}")
-    return EpisodeWrapper(env, rules, index, episode, replay)
+    try:
+        return EpisodeWrapper(env, rules, index, episode, replay)
+    except BaseException:
+        _close(env)
+        raise
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -272,6 +270,18 @@ def failure(name: str, what: str, index: int, seed: int | None, step: int, reaso
 def is_memory_gym(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether it is one of Memory Gym's tasks, which share one screen and have observations with x first."""
     return type(env.unwrapped).__module__.startswith("memory_gym.")
+
+
+def _close(env: gymnasium.Env[Any, Any]) -> None:
+    """See `EpisodeWrapper.close`."""
+    if is_memory_gym(env):
+        return
+    try:
+        env.close()
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        warn_once(f"environment {env_name(env)} failed in close: {one_line(error)}")
 
 
 def _vector_space(space: ObservationSpace) -> gymnasium.Space[Any]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 _INTERVAL = 0.2  # seconds between two looks
-_BEGUN, _ENDED = b"1", b"0"
+_BEGUN, _ENDED, _GOES_ON = b"1", b"0", b"."
 
 
 class LockWatch:
-    """Kills this process if a call lasts for much longer than `seconds`.
+    """Kills this process if a call lasts for much longer than `seconds` after it began or `go_on` was called.
 
     Args:
         seconds: the limit that the process itself imposes on calls.
@@ -42,6 +42,10 @@ class LockWatch:
         finally:
             self._tell(_ENDED)
 
+    def go_on(self) -> None:
+        """Starts the time anew for the call that is being made, if there is one. Calling it takes Python's lock."""
+        self._tell(_GOES_ON)
+
     def stop(self) -> None:
         """Ends the other process; nothing is watched any more."""
         pipe, self._pipe = self._pipe, -1
@@ -63,7 +67,7 @@ def _watch(pid: int, seconds: float, grace: float) -> None:
             said = os.read(0, 2**16)
             if not said:
                 return
-            last, silent = said[-1:], 0.0
+            last, silent = (last + said.replace(_GOES_ON, b""))[-1:], 0.0
         except BlockingIOError:
             # Intervals are counted, not time: either process may be stopped and continued.
             silent = silent + _INTERVAL if last == _BEGUN and not _is_stopped(pid) else 0.0

@@ -5,6 +5,7 @@ import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 from typing import Any
@@ -19,6 +20,8 @@ FOREVER = 1e6
 """Seconds. With a timeout, Gymnasium waits for all workers before it reads any answer, so that it is known which worker
 gave none."""
 
+_LEVEL_LOCK = threading.Lock()  # training and evaluation have a thread each
+
 
 class WorkerEnvs(AsyncVectorEnv):
     """A vector environment with one process for each environment.
@@ -32,10 +35,12 @@ class WorkerEnvs(AsyncVectorEnv):
         self, makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]], started: "Callable[[WorkerEnvs], None]"
     ) -> None:
         self._started = started
-        gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it prints a worker's traceback before we report it
         start_fork_server()
         worker: Any = run_worker
-        super().__init__(makers, context="forkserver", worker=worker, autoreset_mode=AutoresetMode.SAME_STEP)
+        # Not copied here, because `VectorBatch` does it.
+        super().__init__(
+            makers, copy=False, context="forkserver", worker=worker, autoreset_mode=AutoresetMode.SAME_STEP
+        )
 
     def _check_spaces(self) -> None:
         """The last step of Gymnasium's constructor, and the first that waits for the environments."""
@@ -47,11 +52,23 @@ class WorkerEnvs(AsyncVectorEnv):
         super()._check_spaces()
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False, **kwargs: Any) -> None:
-        """Ends the processes, by SIGKILL if `terminate`: one that hangs doesn't answer."""
-        if terminate:
-            self._state = AsyncState.DEFAULT
+        """Ends the processes, by SIGKILL if `terminate` or if answers are missing: one that hangs gives none."""
+        if terminate or self._state != AsyncState.DEFAULT:
+            self._state, terminate = AsyncState.DEFAULT, True
             kill(self.processes)
         super().close_extras(timeout, terminate)
+
+    def _raise_if_errors(self, successes: list[bool] | tuple[bool]) -> None:
+        """Raises a worker's error, whose traceback Gymnasium would print before we report it."""
+        if all(successes):
+            return
+        with _LEVEL_LOCK:
+            before = gymnasium.logger.min_level
+            gymnasium.logger.min_level = gymnasium.logger.ERROR + 1
+            try:
+                super()._raise_if_errors(successes)
+            finally:
+                gymnasium.logger.min_level = before
 
 
 def kill(processes: Sequence[Any]) -> None:

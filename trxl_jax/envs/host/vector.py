@@ -58,7 +58,6 @@ class VectorBatch:
         self.num_envs = len(indices)
         self.episodes = np.zeros(self.num_envs, np.int64)
         self.asynchronous = asynchronous
-        self.num_made = 0
         self._name = name
         self._indices = indices
         self._spec = spec
@@ -68,6 +67,7 @@ class VectorBatch:
         self._send_final_obs = send_final_obs
         self._make_wrapped = partial(make_wrapped, make, rules)
         self._envs: Any = None
+        self._made: list[EpisodeWrapper] = []  # in this process
         self._making = self._busy = False
         self._history = ActionHistory(self.num_envs, spec.action)
         self._digests = np.zeros(self.num_envs, np.uint64)
@@ -79,11 +79,12 @@ class VectorBatch:
         given = [None] * self.num_envs if replay is None else replay
         where = zip(self._indices, self.episodes.tolist(), given, strict=True)
         makers = [partial(self._make_wrapped, *which) for which in where]
-        self.num_made, self._making, self._busy = 0, True, True
+        made = self._made = []
+        self._making = self._busy = True
         if self.asynchronous:
             WorkerEnvs(makers, started=self._take)
         else:
-            makers = [partial(self._count, maker) for maker in makers]
+            makers = [partial(_make_into, made, maker) for maker in makers]
             # SAME_STEP is what the original trained with: the observation after an end is the next episode's first.
             self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._making = self._busy = False
@@ -92,6 +93,11 @@ class VectorBatch:
     def is_made(self) -> bool:
         """Whether there are environments."""
         return self._envs is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are environments to close: if one of them can't be made, those before it."""
+        return self.is_made or bool(self._made)
 
     @property
     def objects(self) -> list[Any]:
@@ -146,7 +152,7 @@ class VectorBatch:
         if self.asynchronous:
             self._envs.close()
         else:
-            for env in self._envs.envs:
+            for env in self._made:
                 env.busy = True
                 env.close()
                 env.busy = False
@@ -156,12 +162,13 @@ class VectorBatch:
         if self.asynchronous:
             busy = [process.is_alive() for process in self._envs.processes]
         else:
-            busy = [env.busy for env in self._envs.envs]
+            busy = [env.busy for env in self._made]
         return f"{self._name} (index {self._indices[busy.index(True) if True in busy else 0]})"
 
     def abandon(self) -> None:
         """Forgets the environments, which are not closed, and kills worker processes."""
         envs, self._envs = self._envs, None
+        self._made = []
         self._making = self._busy = False
         if envs is None:
             return
@@ -185,7 +192,7 @@ class VectorBatch:
         if not self._busy:
             return None
         if self._envs is None:
-            waiting = [i >= self.num_made for i in range(self.num_envs)]
+            waiting = [i >= len(self._made) for i in range(self.num_envs)]
         elif self.asynchronous:
             waiting = [not pipe.poll() for pipe in self._envs.parent_pipes]
         else:
@@ -202,7 +209,7 @@ class VectorBatch:
     def answered(self) -> int:
         """How many environments have been made so far, while they are."""
         if not self.asynchronous or self._envs is None:
-            return self.num_made
+            return len(self._made)
         return sum(pipe.poll() for pipe in self._envs.parent_pipes)
 
     def _failure(self, i: int, what: str, reason: str) -> EnvironmentFailure:
@@ -213,11 +220,6 @@ class VectorBatch:
             return failure(self._name, what, index, env.episode_seed, env.length, reason)
         seed = self._rules.episode_seed(index, max(int(self.episodes[i]) - 1, 0))
         return failure(self._name, what, index, seed, self._history.steps(i), reason)
-
-    def _count(self, maker: Callable[[], EpisodeWrapper]) -> EpisodeWrapper:
-        env = maker()
-        self.num_made += 1
-        return env
 
     def _take(self, envs: WorkerEnvs) -> None:
         self._envs = envs
@@ -287,3 +289,9 @@ class VectorBatch:
             for array_name, array in arrays_of(final_obs).items():
                 array[i] = arrays_of(infos["final_obs"][i])[array_name]
         return final_obs
+
+
+def _make_into(made: list[EpisodeWrapper], maker: Callable[[], EpisodeWrapper]) -> EpisodeWrapper:
+    env = maker()
+    made.append(env)
+    return env

@@ -11,7 +11,7 @@ from typing import Any
 
 from gymnasium.vector.async_vector_env import _async_worker
 
-from trxl_jax.errors import EnvironmentFailure
+from trxl_jax.errors import UserError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals on which a run stops; workers and their server ignore them."""
@@ -38,8 +38,8 @@ def _work(
 ) -> None:
     try:
         env = make()
-    except EnvironmentFailure as failure:
-        errors.put((index, type(failure), str(failure), ""))
+    except UserError as error:
+        errors.put((index, type(error), str(error), ""))
         pipe.recv()
         pipe.send((None, False))
         return
