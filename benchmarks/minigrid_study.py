@@ -22,6 +22,8 @@ from trxl_jax.plot.figure import bootstrap_interval, interquartile_mean
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CORES = RESULTS / "minigrid-cores.csv"
+SPEEDS = RESULTS / "minigrid-speeds.csv"
+"""A short run of each core with nothing beside it; the runs of `CORES` shared the machine with others."""
 STEPS = (250_000, 500_000, 1_000_000, 1_500_000)
 PUBLISHED = (0.65, 0.79, 0.89, 0.92)
 """An LSTM with pictures of the same view and three actions, ten seeds, at the steps above: the figure of
@@ -36,6 +38,7 @@ def table_of_cores() -> str:
     head = [*(f"{step / 1e6:g}M" for step in STEPS), "last tenth: interquartile mean", "95% interval",
             f"seeds above {_LEARNED}", "median seed there after", "steps/s", "minutes"]  # fmt: skip
     lines = [f"| core | {' | '.join(head)} |", "|" + "---|" * (len(head) + 1)]
+    alone = runs_by_experiment([SPEEDS])
     for experiment, runs in runs_by_experiment([CORES]).items():
         curve = " | ".join(f"{np.mean([before(run, step, _BEFORE) for run in runs]):.2f}" for step in STEPS)
         values = np.array([final(run) for run in runs])
@@ -44,7 +47,7 @@ def table_of_cores() -> str:
         name = experiment.removeprefix("memory-s9-")
         middle = f"{interquartile_mean(values):.2f} | {low:.2f} to {high:.2f}"
         reached = np.median([steps_to(run, _LEARNED, _BEFORE) for run in runs])
-        speed = np.median(pd.concat(runs)["charts/SPS"])
+        speed = np.median(pd.concat(alone[experiment])["charts/SPS"])
         step, minutes = f"{reached / 1e6:.2f}M", f"{reached / speed / 60:.1f}"
         time = f"{step} | {speed:,.0f} | {minutes}" if np.isfinite(reached) else f"| {speed:,.0f} |"
         lines.append(f"| {name} | {curve} | {middle} | {learned} | {time} |")

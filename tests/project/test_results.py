@@ -1,5 +1,6 @@
 """The numbers in `docs/results.md` are those of the CSV files next to it."""
 
+import json
 import re
 import sys
 import tomllib
@@ -121,3 +122,13 @@ def test_mortar_mayhem(monkeypatch: pytest.MonkeyPatch) -> None:
         for core, rates in tried.items():
             best = max(rates, key=lambda rate: rates[rate])
             assert flags[core].endswith(f"--init_lr {best} --final_lr {best}"), (game, core)
+
+
+def test_times_of_published_rows_are_steps_through_measured_speed() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "presets.json").read_text())
+    table = rows("Not run")[1:]
+    assert len(table) == 8
+    for name, _, steps, *times, _, _ in table:
+        for row, time in zip((name.strip("`"), f"{name.strip('`')}-device"), times, strict=True):
+            hours = float(steps.removesuffix("M")) * 1e6 / measured[row]["ours"]["steps_per_second"] / 3600
+            assert time == (f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"), row

@@ -46,8 +46,8 @@ class Arguments:
     max_steps: int | None = None
     """stop longer episodes after this many steps (endless tasks); None: play each to its end"""
     backend: Literal["host", "device"] | None = None
-    """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, T-Maze, Proof of Memory); None: where it
-    was trained"""
+    """where to run a task that exists for both (Memory Gym, MiniGrid-Memory, POPGym, T-Maze, Proof of Memory); None:
+    where it was trained"""
     env_options: JsonObject = dataclasses.field(default_factory=dict)
     """JSON object: options of the task, in addition to those used in training"""
     allow_import: bool = False
