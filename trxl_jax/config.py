@@ -194,7 +194,7 @@ class Config:
     trxl_num_heads: int = 4
     """attention heads (H); must divide trxl_dim"""
     trxl_dim: int = 384
-    """width of the transformer (D)"""
+    """width of every core (D), attention or not"""
     trxl_memory_length: int = 119
     """memory window (W) in steps; a query attends to at most W - 1 of them, so 1 means no memory"""
     trxl_positional_encoding: PositionalEncodingName = "absolute"

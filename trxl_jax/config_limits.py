@@ -22,6 +22,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
      "max_grad_norm", "target_kl"), (0.0, 1e30)
 )  # fmt: skip
 _POSITIVE = ("max_grad_norm", "target_kl")
+_ATTENTION_CORES = ("trxl", "gtrxl")  # of ours no other reads --trxl_num_heads and positions
 
 
 def check(config: Any) -> None:
@@ -33,7 +34,8 @@ def check(config: Any) -> None:
     for name, (least, most) in _LIMITS.items():
         _check_limits(config, name, least, most)
     _check_relations(config)
-    _check_agent(config)
+    if config.core in _ATTENTION_CORES:
+        _check_attention(config)
 
 
 def refusal(config: Any, name: str, remedy: str) -> ConfigError:
@@ -106,7 +108,7 @@ def _check_relations(config: Any) -> None:
     )
 
 
-def _check_agent(config: Any) -> None:
+def _check_attention(config: Any) -> None:
     _require(
         config,
         config.trxl_dim % config.trxl_num_heads == 0,

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from trxl_jax.agent.actor_critic import ActorCritic, make_agent
+from trxl_jax.agent.cores.registry import make_core
+from trxl_jax.agent.numerics import Numerics
 from trxl_jax.config import Config
+from trxl_jax.envs.actions import DiscreteActions
+from trxl_jax.envs.base import EnvSpec
+from trxl_jax.envs.observations import PICTURE_84
 from trxl_jax.envs.registry import make_env
 from trxl_jax.errors import ConfigError
+from trxl_jax.play.policy import Policy
 from trxl_jax.ppo.minibatch import Segments, forward_minibatch, minibatch_segments, take_minibatch
 from trxl_jax.ppo.rollout import Rollout, collect_rollout, init_rollout_state
 
@@ -129,6 +135,48 @@ def test_nothing_of_an_earlier_episode_matters(options: dict[str, Any]) -> None:
             state = agent.apply(params, state, entry, *time, method="write")
             ys.append(output.value)
     np.testing.assert_array_equal(np.stack(ys[:3]), np.stack(ys[3:]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"core": "gru", "trxl_dim": 130},
+        {"core": "none", "trxl_dim": 65},
+        {"core": "lstm", "trxl_positional_encoding": "learned", "trxl_num_positions": 10**8},
+        {"core": "my_module:make_core", "trxl_dim": 65},
+    ],
+)
+def test_limits_of_attention_are_those_of_cores_that_attend(options: dict[str, Any]) -> None:
+    Config(**options)
+    with pytest.raises(ConfigError, match="trxl_"):
+        Config(**options | {"core": "gtrxl"})
+
+
+@pytest.mark.parametrize("name", [None, "memory", "transformer"])
+def test_attention_of_a_transformer_of_any_name_is_found(name: str | None) -> None:
+    config = Config(**SIZES)
+    spec = make_env(config).spec
+    given = make_core(config.fitted_to(spec.max_episode_steps), Numerics("cpu"))
+    agent = make_agent(config, spec, core=given.clone(name=name))
+    policy = Policy(params=jax.jit(agent.init_params)(jax.random.key(0)), agent=agent, config=config)
+    obs, memory = jnp.ones(spec.obs.arrays[""].shape), policy.init()
+    _, memory = policy.step(obs, memory, deterministic=True)
+    weights = policy.attention(obs, memory)
+    assert weights.shape == (2, 2, WINDOW - 1)
+    np.testing.assert_allclose(weights[..., 0], 1)  # of the only step there is
+
+
+def test_a_traced_reconstruction_coefficient_makes_a_decoder() -> None:
+    """As in a sweep within one program, where it may be 0 in some lanes and not in others."""
+    spec = EnvSpec(PICTURE_84, DiscreteActions((3,)), 50)
+
+    def has_decoder(coef: Any) -> bool:
+        agent = make_agent(Config(reconstruction_coef=coef, **SIZES), spec)
+        return "decoder" in jax.eval_shape(agent.init_params, jax.random.key(0))["params"]
+
+    found = []
+    jax.make_jaxpr(jax.vmap(lambda coef: found.append(has_decoder(coef)) or coef))(jnp.array([0.0, 0.1]))
+    assert [has_decoder(0.0), has_decoder(0.1), *found] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -116,12 +116,12 @@ def assert_same(ours: Any, expected: Any) -> None:
             pair = jax.random.key_data(a), jax.random.key_data(b)
         else:
             pair = a, b
-        np.testing.assert_array_equal(*(np.asarray(x).view(np.uint8) for x in pair))  # bits, NaN's too
+        np.testing.assert_array_equal(*(np.atleast_1d(x).view(np.uint8) for x in pair))  # bits, NaN's too
 
 
 def test_packed_arrays_keep_their_bits() -> None:
     arrays = small_arrays(4)
-    packing = Packing.of(arrays)
+    packing = Packing.of(arrays, 4)
     words, others = jax.jit(packing.pack)(arrays)
     assert words.shape == (1 + 6 + 5 + 1 + 1 + 2, 4)
     assert [leaf.dtype for leaf in others] == [jnp.bfloat16, jnp.uint8]  # in the order of their names
@@ -137,7 +137,20 @@ def test_a_packed_scan_is_a_scan() -> None:
 
     carry, inputs = small_arrays(4), jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32)
     expected = jax.lax.scan(step, carry, (jnp.arange(6), inputs))
-    assert_same(jax.jit(partial(scan_packed, step))(carry, inputs), expected)
+    assert_same(jax.jit(partial(scan_packed, step, num_envs=4))(carry, inputs), expected)
+
+
+def test_a_packed_scan_carries_what_has_no_axis_of_environments() -> None:
+    """One key for all environments, a number, and an array of another length travel beside those of each one."""
+
+    def step(carry: Any, inputs: Any) -> Any:
+        key = jax.random.fold_in(carry["key"], inputs[0])
+        carry = {"count": carry["count"] + 1, "key": key, "three": carry["three"] * 2, "time": carry["time"] + 1}
+        return carry, {"count": carry["count"], "draw": jax.random.bits(key, (3,)), "key": key}
+
+    carry = {"count": jnp.arange(4), "key": jax.random.key(0), "three": jnp.arange(3.0), "time": jnp.int32(0)}
+    expected = jax.lax.scan(step, carry, (jnp.arange(6), jnp.zeros(6)))
+    assert_same(jax.jit(partial(scan_packed, step, num_envs=4))(carry, jnp.zeros(6)), expected)
 
 
 def test_stacked_numbers_are_those_of_a_scan() -> None:

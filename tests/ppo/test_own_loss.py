@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from trxl_jax.agent.actor_critic import make_agent
 from trxl_jax.config import Config
 from trxl_jax.envs.registry import make_env
+from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.train_step import init_states, make_train_step
 
 CONFIG = Config(env_id="gymnax/ProofofMemory-v0", num_envs=2, num_steps=8, num_minibatches=2, update_epochs=3,
@@ -33,3 +35,15 @@ def test_it_is_what_is_minimised() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after.params, expected)
     assert output.metrics["losses/mine"] == CONFIG.batch_size / CONFIG.num_minibatches
     assert "losses/policy_loss" not in output.metrics
+
+
+def test_without_approx_kl_it_does_not_go_with_target_kl() -> None:
+    def constant(*arguments: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return jnp.float32(0), {"losses/mine": jnp.float32(arguments[2].advantage.size)}
+
+    config = CONFIG.replace(target_kl=0.5)
+    env = make_env(config)
+    agent = make_agent(config, env.spec)
+    states = jax.eval_shape(lambda key: init_states(config, env, agent, key), jax.random.key(0))
+    with pytest.raises(ConfigError, match=r"^--target_kl 0\.5: the loss returns no metric losses/approx_kl; .*leave"):
+        jax.eval_shape(make_train_step(config, env, agent, loss=constant), *states, jax.random.key(1))

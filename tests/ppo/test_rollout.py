@@ -19,6 +19,7 @@ from trxl_jax.agent.cores.visibility import visible_slots
 from trxl_jax.config import Config
 from trxl_jax.envs.host.environment import HostEnvironment
 from trxl_jax.envs.registry import make_env
+from trxl_jax.errors import ConfigError
 from trxl_jax.ppo.minibatch import Segments, forward_minibatch, minibatch_segments, take_minibatch
 from trxl_jax.ppo.rollout import Rollout, RolloutState, collect_rollout, init_rollout_state
 from trxl_jax.ppo.train_step import init_states, make_train_step
@@ -149,6 +150,15 @@ def test_a_task_that_terminates_has_nothing_to_bootstrap() -> None:
     config = Config(bootstrap_truncated=True, **SIZES)
     rollout = collect(config, lambda: Terminating(length=3), rollouts=1)[3]
     assert (rollout.transitions.reward == 1).all()
+
+
+def test_a_batch_without_final_observations_has_nothing_to_bootstrap_from() -> None:
+    env = HostEnvironment(lambda: Counter(length=3), 4)
+    agent = make_agent(Config(**SIZES), env.spec)
+    params = agent.init_params(jax.random.key(0))
+    state = init_rollout_state(env, agent, jax.random.key(1))
+    with pytest.raises(ConfigError, match=r"^--bootstrap_truncated: .* no final_obs; .*send_final_obs=True"):
+        collect_rollout(agent, params, env, state, jax.random.key(2), 8, bootstrap_truncated=True)
 
 
 class SingleBuffered:

@@ -276,7 +276,9 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
             to refresh that the core doesn't have, or settings of JAX that don't allow it.
     """
     require_settings()
-    if config.reconstruction_coef > 0:
+    # A traced coefficient, as in a sweep within one program, may be anything.
+    reconstruction = not isinstance(config.reconstruction_coef, int | float) or config.reconstruction_coef > 0
+    if reconstruction:
         require_reconstructable(config, spec.obs)
     platform = platform or jax.default_backend()
     if platform == "cpu" and config.compute_dtype == "bfloat16":
@@ -289,7 +291,7 @@ def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core:
         spec=spec,
         core=core,
         previous=previous if previous.action or previous.reward else None,
-        reconstruction=config.reconstruction_coef > 0,
+        reconstruction=reconstruction,
         numerics=numerics,
         normalization=make_normalization(config, spec),
     )

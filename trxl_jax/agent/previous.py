@@ -44,7 +44,7 @@ class PreviousEncoder(nn.Module):
         inputs: what it reads.
         space: of the actions.
         dim: D.
-        numerics: platform and precision.
+        numerics: the platform; factors are float32: rewards and numbers may have any scale, and there are few of them.
     """
 
     inputs: PreviousInputs
@@ -65,4 +65,4 @@ class PreviousEncoder(nn.Module):
         if self.inputs.reward:
             parts.append(previous.reward[..., None])
         features = jnp.where(episode_step[..., None] > 0, jnp.concatenate(parts, axis=-1), 0.0)
-        return dense(self.dim, features.shape[-1], self.numerics)(features)
+        return dense(self.dim, features.shape[-1], self.numerics.full_precision)(features)

@@ -12,6 +12,7 @@ from trxl_jax.agent.normalization import scale_rewards
 from trxl_jax.agent.previous import Previous
 from trxl_jax.envs.base import TimeStep
 from trxl_jax.envs.stats import EpisodeStats
+from trxl_jax.errors import ConfigError
 
 
 class ActorState(NamedTuple):
@@ -123,8 +124,13 @@ class RolloutActor:
         return decided
 
     def _bootstrap(self, state: ActorState, step: TimeStep, t: jax.Array) -> jax.Array:
+        if step.final_obs is None:
+            raise ConfigError(
+                "--bootstrap_truncated: this environment returns no final_obs; build it with send_final_obs=True, or "
+                "leave it out"
+            )
+
         def value() -> jax.Array:
-            assert step.final_obs is not None, "the environment was built without send_final_obs"
             previous = state.previous and state.previous._replace(reward=step.reward)
             return self.value(ActorState(step.final_obs, state.episode_step + 1, state.core, previous), t + 1)
 

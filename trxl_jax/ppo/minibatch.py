@@ -105,7 +105,11 @@ def take_minibatch(rollout: Rollout, advantage: jax.Array, returns: jax.Array, s
         returns: f32[T, N].
         segments: which steps.
     """
-    steps = take_steps(rollout, advantage, returns, segments)
+    return assemble(rollout, segments, take_steps(rollout, advantage, returns, segments))
+
+
+def assemble(rollout: Rollout, segments: Segments, steps: MinibatchSteps) -> Minibatch:
+    """The minibatch of these segments, whose steps have been taken, with its observations."""
     return Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
 
 

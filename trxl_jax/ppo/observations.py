@@ -1,8 +1,9 @@
 """The observations of a rollout: how they are recorded, encoded while acting, and encoded again while learning.
 
 An observation is an array or a dict of them. Each array is recorded by itself: on CPUs equal pictures are encoded once
-(`agent/cpu/frames.py`), everything else is encoded step by step. This module is the only place that knows which of the
-two happens: `_make_array_recorder` chooses.
+(`agent/cpu/frames.py`), everything else is encoded step by step. `_make_array_recorder` chooses between these two.
+There is a third way, on GPUs and TPUs: pictures that are drawn again instead of stored (`redrawing.py`), which
+`rollout.py` chooses.
 """
 
 from collections.abc import Mapping

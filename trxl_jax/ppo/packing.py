@@ -37,16 +37,16 @@ class Packing(NamedTuple):
     leaves: tuple[_Leaf | None, ...]
 
     @classmethod
-    def of(cls, tree: Any) -> "Packing":
-        """That of a tree of arrays [N, ...]."""
+    def of(cls, tree: Any, num_envs: int) -> "Packing":
+        """That of a tree of arrays: [N, ...], and others, such as one key for all environments, which aren't packed."""
         leaves, treedef = jax.tree.flatten(tree)
         first, packed = 0, []
         for leaf in leaves:
             is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             data, impl = (jax.random.key_data(leaf), jax.random.key_impl(leaf)) if is_key else (leaf, None)
             size = math.prod(data.shape[1:])
-            # A host environment's state is a number without an axis N.
-            fits = data.ndim > 0 and size <= _MOST_WORDS and np.dtype(data.dtype).name in _PACKED
+            of_each = leaf.shape[:1] == (num_envs,)
+            fits = of_each and size <= _MOST_WORDS and np.dtype(data.dtype).name in _PACKED
             packed.append(_Leaf(first, data.shape[1:], leaf.dtype, impl) if fits else None)
             first += size if fits else 0
         return cls(treedef, tuple(packed))
@@ -88,18 +88,18 @@ def _from_words(words: Any, how: _Leaf) -> Any:
     return own != 0 if how.dtype == bool else own.astype(how.dtype)
 
 
-def scan_packed(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan` over T steps, whose carry and outputs, arrays [N, ...], are packed; outputs are [T, N, ...].
+def scan_packed(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, num_envs: int) -> tuple[Any, Any]:
+    """`jax.lax.scan` over T steps, in which arrays [N, ...] of the carry and the outputs are packed.
 
-    Inputs are arrays [T, ...]; the step gets its number, i32[], and its inputs.
+    Inputs are arrays [T, ...]; the step gets its number, i32[], and its inputs. Outputs get an axis T in front.
     """
-    carried = Packing.of(carry)
+    carried = Packing.of(carry, num_envs)
     recorded: list[Packing] = []
 
     def packed_step(state: Any, now: Any) -> tuple[Any, Any]:
         t, packed = state  # carried: from an array of numbers XLA would copy it in every step
         carry, outputs = step(carried.unpack(*packed), (t, now))
-        recorded[:] = [Packing.of(outputs)]
+        recorded[:] = [Packing.of(outputs, num_envs)]
         return (t + 1, carried.pack(carry)), recorded[0].pack(outputs)
 
     (_, packed), outputs = jax.lax.scan(packed_step, (jnp.int32(0), carried.pack(carry)), inputs)

@@ -30,7 +30,7 @@ class Redrawing(NamedTuple):
         """That of device environments whose observation is one picture, a function of a small state; else None."""
         if not getattr(env, "observes_states", False) or not env.spec.has_pictures or len(env.spec.obs.arrays) > 1:
             return None
-        packing = Packing.of(env_state.inner)
+        packing = Packing.of(env_state.inner, env.num_envs)
         return cls(env, packing) if all(packing.leaves) else None
 
     def words(self, env_state: Any) -> jax.Array:

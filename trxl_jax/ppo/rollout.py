@@ -209,7 +209,7 @@ def _collect(
 
     carry = _Carry(env_state, state, recorder.start())
     if actor.agent.numerics.accelerator:
-        carry, (obs, actions, results) = scan_packed(one_step, carry, noise)
+        carry, (obs, actions, results) = scan_packed(one_step, carry, noise, env.num_envs)
     else:
         carry, (obs, actions, results) = jax.lax.scan(one_step, carry, (jnp.arange(num_steps), noise))
     return CollectedSteps(

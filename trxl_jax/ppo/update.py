@@ -12,12 +12,14 @@ from flax import struct
 from trxl_jax.agent.accelerator.splitting import one
 from trxl_jax.agent.actor_critic import ActorCritic
 from trxl_jax.config import Config
+from trxl_jax.errors import ConfigError, brief
 from trxl_jax.ppo.flat import AdamW, AsTree, Elementwise, Flat
 from trxl_jax.ppo.groups import Grouping, Whole
 from trxl_jax.ppo.minibatch import (
     Minibatch,
     MinibatchSteps,
     Segments,
+    assemble,
     forward_minibatch,
     minibatch_segments,
     take_steps,
@@ -198,7 +200,7 @@ def update(
         return loss(agent, params | fixed, batch, memory_of.in_minibatch(params, memory), config, ent_coef)
 
     def gradients(params: Any, rollout: Rollout, memory: Any, segments: Segments, steps: MinibatchSteps) -> Any:
-        batch = Minibatch(rollout.observations.take(segments.step, segments.envs), *steps)
+        batch = assemble(rollout, segments, steps)
         grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, memory)
         return form.flatten(grads), metrics
 
@@ -298,6 +300,11 @@ def _run_epochs(
             learner, metrics = run_epoch(learner, epoch)
             return (learner, running), (metrics, running)
         shapes = jax.eval_shape(run_epoch, learner, epoch)[1]
+        if "losses/approx_kl" not in shapes:
+            raise ConfigError(
+                f"--target_kl {brief(target_kl)}: the loss returns no metric losses/approx_kl; let it return one, or "
+                "leave the flag out"
+            )
         skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         learner, metrics = jax.lax.cond(running, run_epoch, lambda state, _: (state, skipped), learner, epoch)
         return (learner, running & (metrics["losses/approx_kl"] <= target_kl)), (metrics, running)

@@ -1,7 +1,8 @@
 """What depends on parameters alone, and is computed once a rollout instead of once a step.
 
-A module that has some has a method `fold`, which computes it, and reads it with `folded`. `ActorCritic.fold` collects
-what all its modules fold in the collection "folded", which has their structure.
+A module that has some has a method `fold`, which computes it, and reads it with `folded`; that of `ActorCritic` is for
+its heads. `ActorCritic.fold_all` collects what all modules fold in the collection "folded", which has their structure,
+and `with_folded` adds it to the variables once a rollout.
 """
 
 from collections.abc import Iterable

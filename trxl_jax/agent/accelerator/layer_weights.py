@@ -103,8 +103,8 @@ def parameters_of(layers: Sequence[Mapping[str, Any]], num_heads: int, following
 
     by_name = [vectors(layer) for layer in layers]
     attention = [layer["attention"] for layer in layers]
-    queries, keys, values = (jnp.stack([one[name] for one in attention]) for name in ("queries", "keys", "values"))
-    out = jnp.stack([one["out"]["kernel"] for one in attention])
+    queries, keys, values = (jnp.stack([each[name] for each in attention]) for name in ("queries", "keys", "values"))
+    out = jnp.stack([each["out"]["kernel"] for each in attention])
     num_layers, dim, _ = out.shape
     head_dim = dim // num_heads
     heads_bias = jnp.pad(following.heads_bias, (0, dim - following.heads_bias.size))

@@ -235,7 +235,7 @@ def _weight_gradients(
 
     Args:
         weights: what they are of.
-        products: f32[L, d, d], as for `_fold`.
+        products: f32[L, d, d], as for `fold_with`.
         inputs: f32[R, D] of each layer.
         kept: from the forward pass.
         gradients: of each layer.

@@ -237,7 +237,7 @@ class TransformerXL(Core):
     @nn.nowrap
     def weights_by_age(self, sown: Any, t: jax.Array) -> jax.Array:
         """See `Core`."""
-        layers = sown["transformer"]
+        layers = sown[self.name or "core"]  # a module without a name has that of the agent's field
         weights = jnp.stack([layers[f"layers_{i}"]["attention"]["weights"][0] for i in range(self.num_layers)], axis=1)
         ages = jnp.arange(1, self.window)
         return jnp.squeeze(weights, axis=3)[..., (self.window + t - ages) % self.window]

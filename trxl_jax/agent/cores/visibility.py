@@ -51,8 +51,8 @@ def visible_or_empty(
 ) -> jax.Array:
     """`visible_slots` where the last one is empty, whatever its number, and visible if and only if no other is.
 
-    The others, i32[S] with the last, hold the W slots before each query's. `of_minibatch`: the queries are cut out of
-    larger arrays. Returns bool[N, Q, S].
+    The others, i32[S] with the last, hold the W slots before each query's: only these while acting, all W + T of the
+    rollout while learning. `of_minibatch`: the queries are cut out of larger arrays. Returns bool[N, Q, S].
     """
     step, query = episode_step[..., None], query_slot[..., None]
     # Not by `visible_slots`: XLA's kernels of attention take in comparisons, but no minimum.
