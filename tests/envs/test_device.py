@@ -46,6 +46,16 @@ def test_proof_of_memory_is_the_same_on_host_and_device() -> None:
     assert min(ends.values()) > 5
 
 
+def test_options_of_proof_of_memory_are_checked() -> None:
+    env = make_single("ProofofMemory-v0")
+    wrong: list[dict[str, Any]] = [{"left_goal": 3}, {"cell": 5}, {"cell": 0.5}, {"left_goal": "1"}]
+    for options in wrong:
+        with pytest.raises(ValueError, match=f"^{next(iter(options))} must be "):
+            env.reset(options=options)
+    obs, _ = env.reset(options={"cell": 1.0, "left_goal": -1})
+    np.testing.assert_array_equal(obs, np.float32([-1, 0.2, 1]))
+
+
 def test_each_environment_draws_its_own_episodes() -> None:
     """Also after the first one, whose layout has a key of its own."""
     env = DeviceEnvironment(ProofOfMemory(), ProofOfMemory().default_params, 64)

@@ -32,7 +32,7 @@ from trxl_jax.envs.observations import (
     read_observation_space,
 )
 from trxl_jax.envs.registry import make_env
-from trxl_jax.envs.tasks.minigrid.host import SYMBOLS
+from trxl_jax.envs.tasks.minigrid.host import SYMBOLS, is_minigrid
 from trxl_jax.errors import ConfigError, EnvironmentFailure
 
 
@@ -352,5 +352,20 @@ def test_presentations_that_a_task_can_not_have(changes: dict[str, Any], words: 
 
 
 def test_an_object_has_its_own_view() -> None:
-    with pytest.raises(ConfigError, match="passed as an object has its own view"):
-        make_env(Config(num_envs=1, minigrid_view="pixels"), lambda: Repeating(spaces.Discrete(2)))
+    views: tuple[dict[str, Any], ...] = ({"minigrid_view": "pixels"}, {"minigrid_mission": True})
+    for flags in views:
+        with pytest.raises(ConfigError, match=f"^--{next(iter(flags))}: .*object has its own view; leave it out"):
+            make_env(Config(num_envs=1, **flags), lambda: Repeating(spaces.Discrete(2)))
+
+
+def test_ids_that_only_contain_minigrids_name_are_the_users() -> None:
+    for env_id in ("MiniGrid-Empty-5x5-v0", "minigrid:BabyAI-GoToObj-v0", "mine/MiniGrid-Empty-v0"):
+        assert is_minigrid(env_id)
+    for env_id in ("MyMiniGridLike-v0", "MiniGridLike-v0", "MiniGrid-tools:Task-v0", "NotBabyAI-v0"):
+        assert not is_minigrid(env_id)
+    name = "MyMiniGridLike-v0"
+    gymnasium.register(name, entry_point=lambda: Repeating(spaces.Discrete(2)))
+    try:
+        make_env(Config(num_envs=1, env_id=name)).close()
+    finally:
+        del gymnasium.registry[name]

@@ -3,7 +3,7 @@
 import io
 import json
 import urllib.error
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -82,6 +82,40 @@ def test_objects_that_are_no_environment_get_one_line(env: Any, words: str) -> N
     with pytest.raises(ConfigError) as refusal:
         make_env(SMALL, env)
     assert words in str(refusal.value)
+
+
+class _Unnamed(NamedTuple):
+    gravity: float = 9.8
+
+
+class _Parameterless(CartPole):
+    """CartPole whose parameters are of another kind."""
+
+    @property
+    def default_params(self) -> Any:
+        return _Unnamed()
+
+    def observation_space(self, params: Any) -> Any:
+        return super().observation_space(CartPole().default_params)
+
+
+@pytest.mark.parametrize("params", [None, _Unnamed()])
+def test_parameters_of_any_kind_are_taken_without_options(params: Any) -> None:
+    env = make_env(SMALL, (_Parameterless(), params))
+    assert env.spec.max_episode_steps == 1024
+    with pytest.raises(ConfigError, match=r"^--env_options: .* has no parameters with names, but .*; leave it out$"):
+        make_env(SMALL.replace(env_options={"gravity": 9.0}), (_Parameterless(), params))
+
+
+@pytest.mark.parametrize("env_id", ["ProofofMemory-v0", "gymnax/ProofofMemory-v0"])
+def test_a_batch_without_final_observations_can_not_bootstrap_from_them(env_id: str) -> None:
+    plain = SMALL.replace(env_id=env_id)
+    config = plain.replace(bootstrap_truncated=True)
+    with_them, without = make_env(config), make_env(plain)
+    assert make_env(config, with_them) is with_them
+    with pytest.raises(ConfigError, match=r"^--bootstrap_truncated: .*its final observations; .*leave the flag out"):
+        make_env(config, without)
+    assert make_env(plain, without) is without
 
 
 def test_a_vector_of_nothing_is_refused() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.episode import EpisodeRules
@@ -35,17 +37,20 @@ def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment
             async_envs, env_timeout, bootstrap_truncated, action_mask_key, wrapper, minigrid_view and minigrid_mission
             matter.
         env: an object to use instead of `config.env_id`: a function that makes one Gymnasium environment, a gymnax
-            environment, or a gymnax environment with its parameters as a pair. A batch that
-            fulfils `envs.base.Environment` is returned as it is.
+            environment, or a gymnax environment with its parameters as a pair. A batch that fulfils
+            `envs.base.Environment` is returned as it is: the settings of its task are those that it was made with.
         first_env: number of the first of them among all of the run, on which seeds on the host depend.
 
     Raises:
         ConfigError: an unknown id (the line lists near ones), spaces that the agent can't take, or options that
-            the environment refuses.
+            the environment refuses; a batch that doesn't fit the configuration.
     """
     if isinstance(env, Environment):
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
+        if config.bootstrap_truncated and not _sends_final_obs(env):
+            what = "the batch of environments passed in does not return its final observations"
+            raise ConfigError(f"--bootstrap_truncated: {what}; make it with them, or leave the flag out")
         return env
     found = find_env(config, env)
     if isinstance(found, tuple):
@@ -127,7 +132,8 @@ def _find_unwrapped(config: Config, env: Any, presentation: Presentation) -> Cal
             f"env must be a function that makes a Gymnasium environment or a gymnax one, not {brief(env)}"
         )
     if presentation[1:] != AS_IT_IS[1:]:
-        raise ConfigError("--minigrid_view: an environment that is passed as an object has its own view")
+        flag = "minigrid_mission" if presentation.minigrid_view == AS_IT_IS.minigrid_view else "minigrid_view"
+        raise ConfigError(f"--{flag}: an environment that is passed as an object has its own view; leave it out")
     return partial(make_presented, env, presentation) if presentation.wrapper else env
 
 
@@ -177,9 +183,10 @@ def move_to_backend(config: Config, backend: str) -> Config:
 def _host_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a task on the host, without those that only its twin on the device has, if these have defaults."""
     given = dict(options)
-    for family in (memory_gym, minigrid):
-        device_only = family.device_options(env_id) if options and env_id in family.NAMES else {}
-        for option, default in device_only.items():
+    if not given:
+        return given
+    for family in (memory_gym, minigrid, popgym):
+        for option, default in family.device_options(env_id).items():
             if given.pop(option, default) != default:
                 raise ConfigError(
                     f"--env_options: {env_id} has the option {option} on the device only; use --backend device"
@@ -249,6 +256,10 @@ def _make_device(config: Config, env: Any, params: Any, *, passed: bool) -> Envi
 
 def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
     """Parameters of a gymnax environment with some fields changed."""
+    if not fields:
+        return params
+    if not (hasattr(params, "__dict__") and hasattr(params, "replace")):
+        raise ConfigError(f"--env_options: {env.name} has no parameters with names, but {brief(params)}; leave it out")
     known, changed = vars(params), {}
     for name, value in fields.items():
         if name not in known:
@@ -257,7 +268,15 @@ def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
             changed[name] = like(known[name], value)
         except ValueError as error:
             raise ConfigError(f"--env_options: {name} {brief(value)}: {error}, like {brief(known[name])}") from None
-    return params.replace(**changed) if changed else params
+    return params.replace(**changed)
+
+
+def _sends_final_obs(env: Environment) -> bool:
+    def final_obs(key: jax.Array) -> Any:
+        state, _ = env.reset(key)
+        return env.step(state, env.spec.action.zeros((env.num_envs,)))[1].final_obs
+
+    return jax.eval_shape(final_obs, jax.random.key(0)) is not None
 
 
 def _find_gymnax(name: str) -> tuple[Any, Any]:

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.wrappers.gym import GymnaxToGymWrapper
@@ -172,6 +174,23 @@ def test_a_full_table_truncates_and_is_reported() -> None:
     assert np.asarray(step_output.truncated).all()
     assert not np.asarray(step_output.terminated).any()
     assert (step_output.episode.others["overflow"] == 1).all()
+
+
+@pytest.mark.parametrize("name", [name for name in memory_gym.NAMES if "Endless" in name])
+def test_a_limit_of_the_users_cuts_endless_episodes(name: str) -> None:
+    sizes: dict[str, Any] = {"num_envs": 2, "env_id": f"jax/{name}"}
+    assert make_env(Config(**sizes)).spec.max_episode_steps == 1024
+    for limit in (1024, 1500):
+        env: Any = make_env(Config(max_episode_steps=limit, **sizes))
+        assert env.spec.max_episode_steps == limit
+        state, _ = env.reset(jax.random.key(0))
+        before = jnp.array([limit - 1, limit - 2], jnp.int32)
+        action = env.spec.action.zeros((2,))
+        _, taken = jax.jit(env.step)(state._replace(episode_length=before), action)
+        assert taken.truncated.tolist() == [True, False]
+        assert taken.episode.others["cut"].tolist() == [1, 0]
+    own = make_env(Config(max_episode_steps=1500, env_options={"max_steps": 1200}, **sizes))
+    assert own.spec.max_episode_steps == 1200
 
 
 def test_options_for_an_environment_object_are_rejected() -> None:

@@ -583,7 +583,7 @@ def test_parameters_have_memory_gyms_step_limit(hosts: dict[str, Any], task: str
     hosts[task].reset(seed=0)
     limit = hosts[task].unwrapped.max_episode_steps
     params = TASKS[task].from_options({})[1]
-    assert params.max_steps_in_episode == (1024 if limit == -1 else limit)
+    assert params.max_steps_in_episode == (0 if limit == -1 else limit)
     assert TASKS[task].from_options({"max_steps": 77})[1].max_steps_in_episode == 77
 
 

@@ -527,9 +527,9 @@ def test_exceeding_the_capacity_for_spotlights_truncates(task, layouts, transiti
 
 
 def test_parameters_contain_the_maximum_episode_length(host_task) -> None:
-    assert host_task.make()[1].max_steps_in_episode == (1024 if host_task.endless else 256)
+    assert host_task.make()[1].max_steps_in_episode == (0 if host_task.endless else 256)
     assert host_task.make({"max_steps": 99})[1].max_steps_in_episode == 99
-    assert host_task.make({"max_steps": -1})[1].max_steps_in_episode == 1024
+    assert host_task.make({"max_steps": -1})[1].max_steps_in_episode == 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from tests.support.command import ROOT
 from tests.support.gymnax_interface import shapes_of_steps
 from trxl_jax.config import Config
-from trxl_jax.envs.registry import find_env, make_env, on_backend
+from trxl_jax.envs.registry import find_env, make_env, move_to_backend, on_backend
 from trxl_jax.envs.tasks.batching import replaced_where_needed
 from trxl_jax.envs.tasks.popgym import TASKS
 from trxl_jax.envs.tasks.popgym.host import INSTALL
@@ -26,6 +26,15 @@ def test_ids_lead_to_both_versions() -> None:
         host, device = f"popgym-{name}", f"popgym/{name}"
         assert on_backend(host, "device") == on_backend(device, "device") == device
         assert on_backend(host, "host") == on_backend(device, "host") == host
+
+
+def test_options_that_only_the_device_has_are_not_lost_on_the_host() -> None:
+    config = Config(env_id="popgym/RepeatPreviousEasy-v0", env_options={"num_decks": 2, "k": 8})
+    with pytest.raises(ConfigError, match=r"^--env_options: .* num_decks on the device only; use --backend device"):
+        move_to_backend(config, "host")
+    assert move_to_backend(config.replace(env_options={"num_decks": 1, "k": 4}), "host").env_options == {}
+    config = Config(env_id="popgym/LabyrinthEscapeEasy-v0", env_options={"maze_dims": [10, 10]})
+    assert move_to_backend(config, "host").env_options == {}
 
 
 def test_an_unknown_task_gets_near_names() -> None:

@@ -37,7 +37,8 @@ class DeviceEnvironment:
     Args:
         env: a gymnax environment. Its `step` may return six values (gymnax 1.x), or five or four as in older releases
             (obs, state, reward, done[, info]), in which case every end counts as a termination.
-        params: its parameters; None for its defaults.
+        params: its parameters; None for its defaults. The field `max_steps_in_episode`, if there is one, is the limit
+            that the environment enforces, or 0 where it enforces none.
         num_envs: N.
         max_episode_steps: length at which an episode is truncated, at least 1; None: the environment's own limit.
         num_positions: E; None: the episodes' limit.

@@ -29,5 +29,5 @@ def find_task(name: str) -> Any:
 
 
 def device_options(name: str) -> Mapping[str, Any]:
-    """Options of a task that the package doesn't have, with their defaults; see `find_task`."""
-    return find_task(name).own_options
+    """Options of a task that the package doesn't have, with their defaults; none if `name` isn't one of `NAMES`."""
+    return find_task(name).own_options if name in NAMES else {}

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.batching import only_where_needed
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_drawing import COLUMNS, EndlessDrawing, Scene
 from trxl_jax.envs.tasks.memory_gym.endless_mystery_path_state import (
@@ -101,7 +100,7 @@ class EndlessMysteryPath(MemoryGymEnvironment):
         if not (TILE * camera_offset_scale).is_integer():
             raise read.invalid("camera_offset_scale", f"a multiple of 1/{TILE}, which is a whole number of pixels")
         params = EndlessMysteryPathParams(
-            max_steps_in_episode=ENDLESS_MAX_EPISODE_STEPS if max_steps == -1 else max_steps,
+            max_steps_in_episode=max(max_steps, 0),
             max_steps=max_steps,
             stamina=stamina,
             bar_heights=np.array([int(SCREEN * (1 - left / stamina)) for left in range(stamina + 1)], np.int32),

@@ -12,7 +12,7 @@ class EndlessMysteryPathParams(gymnax_environment.EnvParams):
     """Parameters of the task. All rewards include the option `reward_step`.
 
     Fields:
-        max_steps_in_episode: i32[], as `max_steps`, or 1,024 if there is no limit.
+        max_steps_in_episode: i32[], as `max_steps`, or 0 if there is no limit.
         max_steps: i32[], steps after which an episode terminates; -1 for no limit.
         stamina: i32[], number of steps before the agent must reach a tile that restores stamina.
         bar_heights: i32[stamina + 1], height in pixels of the used part of the bar, by remaining stamina.

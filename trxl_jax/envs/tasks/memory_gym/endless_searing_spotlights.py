@@ -9,7 +9,6 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.memory_gym import spotlights_options
 from trxl_jax.envs.tasks.memory_gym.environment import OVERFLOW
 from trxl_jax.envs.tasks.memory_gym.spotlights import SpotlightDraws, draw_spotlights
@@ -126,7 +125,7 @@ class EndlessSearingSpotlights(SpotlightsEnvironment):
         max_steps = common["max_steps"]
         params = EndlessSearingSpotlightsParams(
             **common,
-            max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
+            max_steps_in_episode=max(max_steps, 0),
             spawn_interval=interval,
             rewards=read.rewards(1, 0.0),
             steps_per_coin=read.step_limit("steps_per_coin"),

@@ -7,7 +7,6 @@ import gymnax.environments.environment as gymnax_environment
 import numpy as np
 from flax import struct
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.options import Options
 from trxl_jax.errors import ConfigError
 
@@ -53,7 +52,7 @@ class MortarMayhemParams(gymnax_environment.EnvParams):
     """Parameters, which may be traced. Resets sample uniformly from the entries of i32[choices].
 
     Fields:
-        max_steps_in_episode: upper bound of an episode's length, as in Memory Gym.
+        max_steps_in_episode: upper bound of an episode's length, as in Memory Gym; 0 for no limit.
         command_count: i32[choices], number of commands; in the endless task of the first sequence.
         command_show_duration: i32[choices], steps for which a command is shown.
         command_show_delay: i32[choices], blank steps after each shown command.
@@ -111,7 +110,7 @@ def from_options(options: Options, *, rounds_positions: bool) -> MortarMayhemPar
     duration = options.integer_list("explosion_duration", 1, MAX_DURATION)
     wait = options.integer_list("explosion_delay", 1, MAX_DURATION)
     if endless:
-        bound = max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS
+        bound = max(max_steps, 0)
     else:
         bound = max(count) * (max(show) + max(delay) + max(duration) + max(wait)) - max(duration) + 1
     success = options.number("reward_command_success")

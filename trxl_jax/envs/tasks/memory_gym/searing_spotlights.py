@@ -9,7 +9,6 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from trxl_jax.envs.base import ENDLESS_MAX_EPISODE_STEPS
 from trxl_jax.envs.tasks.memory_gym import spotlights_options
 from trxl_jax.envs.tasks.memory_gym.spotlights import AGENT_RADIUS, SpotlightDraws, draw_spotlights
 from trxl_jax.envs.tasks.memory_gym.spotlights_drawing import DrawingOptions, Scene
@@ -139,7 +138,7 @@ class SearingSpotlights(SpotlightsEnvironment):
         max_steps = common["max_steps"]
         params = SearingSpotlightsParams(
             **common,
-            max_steps_in_episode=max_steps if max_steps > 0 else ENDLESS_MAX_EPISODE_STEPS,
+            max_steps_in_episode=max(max_steps, 0),
             spawn_interval=interval,
             num_spawns=num_spawns,
             num_coins=np.array(num_coins, np.int32),

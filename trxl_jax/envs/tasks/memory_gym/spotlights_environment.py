@@ -39,7 +39,7 @@ class SpotlightsParams(gymnax_environment.EnvParams):
     """Parameters of both tasks.
 
     Fields:
-        max_steps_in_episode: upper bound of an episode's length that the agent assumes.
+        max_steps_in_episode: as `max_steps`, or 0 if there is no limit.
         max_steps: steps after which an episode terminates; -1 for no limit.
         spawn_interval: steps between new spotlights.
         min_radius, max_radius: range of radii of spotlights in pixels, inclusive.

@@ -28,5 +28,5 @@ def find_task(name: str) -> Any:
 
 
 def device_options(name: str) -> Mapping[str, Any]:
-    """Options that a task on the host lacks, with their defaults; see `find_task`."""
-    return {"in_sight": False}
+    """Options that a task on the host lacks, with their defaults; none if `name` isn't one of `NAMES`."""
+    return {"in_sight": False} if name in NAMES else {}

@@ -21,8 +21,8 @@ _MAX_MISSIONS = 1024
 
 
 def is_minigrid(env_id: str) -> bool:
-    """Whether an id is that of a MiniGrid task."""
-    return "MiniGrid" in env_id or "BabyAI" in env_id
+    """Whether an id, without a module or a namespace before it, begins like those of MiniGrid's tasks."""
+    return env_id.replace(":", "/").rpartition("/")[2].startswith(("MiniGrid-", "BabyAI-"))
 
 
 def make_minigrid(

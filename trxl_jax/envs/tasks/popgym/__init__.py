@@ -1,6 +1,6 @@
 """POPGym's tasks as pure JAX functions, step for step equal to the released package; see docs/environments.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -57,3 +57,14 @@ CONTROL: dict[str, Callable[[], Any]] = {
 
 TASKS = GAMES | CONTROL
 """A function that makes the task, by its name in the released package without `HOST_PREFIX`."""
+
+
+def device_options(env_id: str) -> Mapping[str, Any]:
+    """Options that a task of the released package lacks, with their defaults, as in JSON.
+
+    Args:
+        env_id: its id; those of tasks that exist only there have none.
+    """
+    name = env_id.removeprefix(HOST_PREFIX)
+    settings = TASKS[name]().settings if name != env_id and name in TASKS else {}
+    return {option: list(value) if isinstance(value, tuple) else value for option, value in settings.items()}

@@ -51,7 +51,11 @@ class ProofOfMemoryEnv(gymnasium.Env[np.ndarray, np.int64]):
         if unknown:
             raise ValueError(f"unknown reset options {sorted(unknown)}; known are {sorted(layout)}")
         layout |= options or {}
-        self.cell, self.left_goal, self.time = layout["cell"], layout["left_goal"], 0
+        if layout["cell"] not in START_CELLS:
+            raise ValueError(f"cell must be a whole number from -2 to 2, not {layout['cell']!r}")
+        if layout["left_goal"] not in (-1, 1):
+            raise ValueError(f"left_goal must be -1 or 1, not {layout['left_goal']!r}")
+        self.cell, self.left_goal, self.time = int(layout["cell"]), int(layout["left_goal"]), 0
         return self._observe(goals_shown=True), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
