@@ -256,7 +256,7 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def fitted_to(self, max_episode_steps: int) -> "Config":
-        """For a task whose longest episode has so many steps: the memory window is cut to it, as in the original."""
+        """For a task with E = `max_episode_steps` positions: the memory window is cut to it, as in the original."""
         window = min(self.trxl_memory_length, max_episode_steps)
         return self.replace(trxl_num_positions=max_episode_steps, trxl_memory_length=window)
 

@@ -48,3 +48,9 @@ def test_tables_have_rows_of_what_exists(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measured("presets") == set(presets.rows())
     assert measured("cores") >= {f"{cores.SIZES[0]}, {core}" for core in cores.CORES}  # the others as far as they are
     assert measured("core_returns") == set(core_returns.CORES)
+
+
+def test_no_preset_is_faster_than_its_lower_bound_allows() -> None:
+    """A floor below the speed was measured while others used the machine."""
+    for name, row in json.loads((BENCHMARKS / "presets.json").read_text()).items():
+        assert row["floor"] > row["ours"]["steps_per_second"], name

@@ -262,7 +262,7 @@ class ActorCritic(nn.Module):
 def make_agent(config: Config, spec: EnvSpec, platform: str | None = None, core: Core | None = None) -> ActorCritic:
     """The agent that a configuration describes.
 
-    The window is cut to the task's longest episode, as in the original.
+    The window is cut to the number of positions (E), as in the original.
 
     Args:
         config: sizes and precision.

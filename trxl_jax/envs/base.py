@@ -18,7 +18,7 @@ from trxl_jax.envs.stats import EpisodeStats
 from trxl_jax.errors import ConfigError, brief
 
 ENDLESS_MAX_EPISODE_STEPS = 1024
-"""E of tasks without a limit, as in the original; it only sets the phase of the positional encoding."""
+"""E of tasks without a limit, as in the original: the phase of the positional encoding, and the longest window."""
 
 
 class EnvSpec(NamedTuple):

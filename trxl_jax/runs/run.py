@@ -137,7 +137,8 @@ class Run:
         window = fitted.trxl_memory_length
         if window < config.trxl_memory_length and config.core in ("trxl", "gtrxl"):
             self.notes.append(
-                f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the task's longest episode"
+                f"--trxl_memory_length {config.trxl_memory_length} is cut to {window}, the number of positions: "
+                "the task's longest episode (1,024 if it has no limit), or --trxl_num_positions"
             )
         if resumed:
             directory = self.checkpoints.parent
