@@ -132,3 +132,16 @@ def test_times_of_published_rows_are_steps_through_measured_speed() -> None:
         for row, time in zip((name.strip("`"), f"{name.strip('`')}-device"), times, strict=True):
             hours = float(steps.removesuffix("M")) * 1e6 / measured[row]["ours"]["steps_per_second"] / 3600
             assert time == (f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"), row
+
+
+def test_the_published_row() -> None:
+    runs = read_runs([ROOT / "docs/results/mystery-path-grid.csv"])
+    steps = f"{runs['global_step'].max() / 1e6:.1f}M"
+    last = runs[runs["global_step"] > 0.9 * runs["global_step"].max()]
+    mean, falls = two_digits(last["episode/r_mean"].mean()), f"{last['episode/num_fails_mean'].mean():.0f}"
+    text = " ".join(TEXT.split())
+    assert f"has done **{steps} steps** so far" in text
+    assert f"**{mean} over the last tenth of these steps**" in text
+    assert f"With {falls} falls an episode" in text
+    assert f"| {steps} of 100M | not finished: {mean}, one seed |" in text
+    assert f"has {mean} after {steps} steps, published" in " ".join((ROOT / "README.md").read_text().split())
