@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from trxl_jax.agent.actor_critic import ActorCritic, AgentOutput
 from trxl_jax.agent.cores.visibility import Visibility
