@@ -107,17 +107,6 @@ def test_parameters_of_any_kind_are_taken_without_options(params: Any) -> None:
         make_env(SMALL.replace(env_options={"gravity": 9.0}), (_Parameterless(), params))
 
 
-@pytest.mark.parametrize("env_id", ["ProofofMemory-v0", "gymnax/ProofofMemory-v0"])
-def test_a_batch_without_final_observations_can_not_bootstrap_from_them(env_id: str) -> None:
-    plain = SMALL.replace(env_id=env_id)
-    config = plain.replace(bootstrap_truncated=True)
-    with_them, without = make_env(config), make_env(plain)
-    assert make_env(config, with_them) is with_them
-    with pytest.raises(ConfigError, match=r"^--bootstrap_truncated: .*its final observations; .*leave the flag out"):
-        make_env(config, without)
-    assert make_env(plain, without) is without
-
-
 def test_a_vector_of_nothing_is_refused() -> None:
     class Empty(Counter):
         def __init__(self) -> None:

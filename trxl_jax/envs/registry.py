@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
-
 from trxl_jax.config import Config
 from trxl_jax.envs.base import Environment
 from trxl_jax.envs.host.episode import EpisodeRules
@@ -43,14 +41,11 @@ def make_env(config: Config, env: Any = None, first_env: int = 0) -> Environment
 
     Raises:
         ConfigError: an unknown id (the line lists near ones), spaces that the agent can't take, or options that
-            the environment refuses; a batch that doesn't fit the configuration.
+            the environment refuses.
     """
     if isinstance(env, Environment):
         if env.num_envs != config.num_envs:
             raise ConfigError(f"--num_envs {config.num_envs}: the environment passed in has {env.num_envs}")
-        if config.bootstrap_truncated and not _sends_final_obs(env):
-            what = "the batch of environments passed in does not return its final observations"
-            raise ConfigError(f"--bootstrap_truncated: {what}; make it with them, or leave the flag out")
         return env
     found = find_env(config, env)
     if isinstance(found, tuple):
@@ -269,14 +264,6 @@ def _with_fields(env: Any, params: Any, fields: dict[str, Any]) -> Any:
         except ValueError as error:
             raise ConfigError(f"--env_options: {name} {brief(value)}: {error}, like {brief(known[name])}") from None
     return params.replace(**changed)
-
-
-def _sends_final_obs(env: Environment) -> bool:
-    def final_obs(key: jax.Array) -> Any:
-        state, _ = env.reset(key)
-        return env.step(state, env.spec.action.zeros((env.num_envs,)))[1].final_obs
-
-    return jax.eval_shape(final_obs, jax.random.key(0)) is not None
 
 
 def _find_gymnax(name: str) -> tuple[Any, Any]:
